@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, Float, Int
 
-Flags = "Bool[Tensor, 'B']"
-
 
 def map_tensors(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """Apply `fn` to every tensor inside nested records, tuples and lists; leave other values alone."""
@@ -130,6 +128,9 @@ class IUVMaps(Record):
     v: Float[Tensor, "*B K H W"]
     index: Float[Tensor, "*B K H W"]
     ann: Float[Tensor, "B 15 H W"] | None = None  # coarse 15-class scores, global maps only
+
+    def __iter__(self):
+        return iter((self.u, self.v, self.index, self.ann))
 
     def stack(self) -> Float[Tensor, "*B 3*K H W"]:
         """Channels as the SMPL regressor reads them: all U, then all V, then all index."""

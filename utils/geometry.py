@@ -1,0 +1,153 @@
+"""Rotations, cameras and their inverses (method.md sections 2, 4, 7; paper section 3.3).
+
+Camera frame: x right, y down, z forward. The weak camera `cam` = (s, tx, ty) of a 224-pixel crop stands for the
+translation (tx, ty, 2 * 5000 / (224 s)).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+FOCAL_LENGTH = 5000.0
+CROP_SIZE = 224
+DEFAULT_SCALE = 0.9  # camera used where keypoints say nothing
+
+
+def batch_rodrigues(rotvec: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
+    """Rotation matrices of axis-angle vectors, finite gradient at zero (through the unit quaternion)."""
+    angle = (rotvec + 1e-8).norm(dim=-1, keepdim=True)
+    axis = rotvec / angle
+    quat = F.normalize(torch.cat([(angle / 2).cos(), (angle / 2).sin() * axis], dim=-1), dim=-1)
+    return quaternion_to_rotmat(quat)
+
+
+def quaternion_to_rotmat(quat: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N 3 3"]:
+    """Rotation matrices of unit quaternions (w, x, y, z)."""
+    w, x, y, z = quat.unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+def rotmat_to_rotvec(rotmat: Float[Tensor, "*N 3 3"]) -> Float[Tensor, "*N 3"]:
+    """Axis-angle of rotation matrices, angle in [0, pi]; stable near zero and near pi."""
+    m = rotmat
+    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
+    # Four times the squared quaternion components; the largest one divides without loss.
+    squared = torch.stack([
+        1 + trace,
+        1 + 2 * m[..., 0, 0] - trace,
+        1 + 2 * m[..., 1, 1] - trace,
+        1 + 2 * m[..., 2, 2] - trace,
+    ], dim=-1)  # fmt: skip
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    candidates = torch.stack([
+        torch.stack([squared[..., 0], wx, wy, wz], dim=-1),
+        torch.stack([wx, squared[..., 1], xy, xz], dim=-1),
+        torch.stack([wy, xy, squared[..., 2], yz], dim=-1),
+        torch.stack([wz, xz, yz, squared[..., 3]], dim=-1),
+    ], dim=-2)  # fmt: skip
+    best = squared.argmax(dim=-1)[..., None, None].expand(*squared.shape[:-1], 1, 4)
+    quat = F.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
+    quat = torch.where(quat[..., :1] < 0, -quat, quat)
+    sine = quat[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quat[..., :1])
+    # sin(a/2)/a -> 1/2 for small angles
+    return quat[..., 1:] * torch.where(sine > 1e-7, angle / sine.clamp(min=1e-7), torch.full_like(sine, 2.0))
+
+
+def rot6d_to_rotmat(x: Float[Tensor, "*N 6"]) -> Float[Tensor, "M 3 3"]:
+    """Gram-Schmidt of the 6D form: numbers interleaved as a1x,a2x,a1y,a2y,a1z,a2z; [B,144] gives [24 B,3,3]."""
+    a1, a2 = x.reshape(-1, 3, 2).unbind(-1)
+    b1 = F.normalize(a1, dim=-1, eps=1e-12)
+    b2 = F.normalize(a2 - (b1 * a2).sum(dim=-1, keepdim=True) * b1, dim=-1, eps=1e-12)
+    return torch.stack([b1, b2, torch.linalg.cross(b1, b2, dim=-1)], dim=-1)
+
+
+def rotmat_to_rot6d(rotmat: Float[Tensor, "*N 3 3"]) -> Float[Tensor, "*N 6"]:
+    """Inverse of `rot6d_to_rotmat` on rotations: the first two columns, interleaved."""
+    return rotmat[..., :2].flatten(-2)
+
+
+def cam_to_translation(
+    cam: Float[Tensor, "*B 3"], focal_length: float = FOCAL_LENGTH, size: int = CROP_SIZE
+) -> Float[Tensor, "*B 3"]:
+    """Weak perspective (s, tx, ty) to a translation in metres."""
+    return torch.stack([cam[..., 1], cam[..., 2], 2 * focal_length / (size * cam[..., 0] + 1e-9)], dim=-1)
+
+
+def translation_to_cam(
+    cam_t: Float[Tensor, "*B 3"], focal_length: float = FOCAL_LENGTH, size: int = CROP_SIZE
+) -> Float[Tensor, "*B 3"]:
+    """Translation to weak perspective: s = (2 f / size) / tz."""
+    return torch.stack([2 * focal_length / size / cam_t[..., 2], cam_t[..., 0], cam_t[..., 1]], dim=-1)
+
+
+def perspective_projection(
+    points: Float[Tensor, "B N 3"],
+    rotation: Float[Tensor, "B 3 3"],
+    translation: Float[Tensor, "B 3"],
+    focal_length: float = FOCAL_LENGTH,
+    camera_center: Float[Tensor, "B 2"] | None = None,
+) -> Float[Tensor, "B N 2"]:
+    """Pixels of points after the rigid motion; without `camera_center` the principal point is 0."""
+    moved = points @ rotation.transpose(1, 2) + translation[:, None]
+    pixels = focal_length * moved[..., :2] / moved[..., 2:]
+    return pixels if camera_center is None else pixels + camera_center[:, None]
+
+
+def project_to_crop(points: Float[Tensor, "B N 3"], cam: Float[Tensor, "B 3"]) -> Float[Tensor, "B N 2"]:
+    """Crop coordinates in [-1, 1] of camera-frame points under the weak camera."""
+    moved = points + cam_to_translation(cam)[:, None]
+    return FOCAL_LENGTH * moved[..., :2] / moved[..., 2:] / (CROP_SIZE / 2)
+
+
+def has_determined_camera(confidence: Float[Tensor, "B N"]) -> Bool[Tensor, "B"]:
+    """Where at least two keypoints are known, so that `estimate_translation` has a solution."""
+    return (confidence > 0).sum(dim=1) >= 2
+
+
+def estimate_translation(
+    joints: Float[Tensor, "B 49 3"],
+    keypoints: Float[Tensor, "B 49 3"],
+    focal_length: float = FOCAL_LENGTH,
+    img_size: int = CROP_SIZE,
+) -> Float[Tensor, "B 3"]:
+    """Translation that projects `joints` (metres) onto `keypoints` (pixels, confidence): weighted least squares.
+
+    Only the last 24 points count (method.md 7.3). The whole batch is one float64 solve. Where fewer than two
+    points are known the answer is a default camera (s = 0.9, centred): check `has_determined_camera`.
+    """
+    points = joints[:, -24:].double()
+    pixels = keypoints[:, -24:, :2].double() - img_size / 2
+    confidence = keypoints[:, -24:, 2].double().clamp(min=0)
+    determined = has_determined_camera(confidence)
+    confidence = torch.where(determined[:, None], confidence, torch.ones_like(confidence))
+
+    zero, focal = torch.zeros_like(confidence), torch.full_like(confidence, focal_length)
+    # Rows per point: [f, 0, -x] t = x Z - f X and [0, f, -y] t = y Z - f Y, weighted by sqrt(confidence).
+    rows_x = torch.stack([focal, zero, -pixels[..., 0]], dim=-1)
+    rows_y = torch.stack([zero, focal, -pixels[..., 1]], dim=-1)
+    matrix = torch.cat([rows_x, rows_y], dim=1)  # [B, 48, 3]
+    rhs = (pixels * points[..., 2:] - focal_length * points[..., :2]).transpose(1, 2).flatten(1)  # x rows, y rows
+    weight = confidence.repeat(1, 2)[..., None]
+    normal = matrix.transpose(1, 2) @ (weight * matrix)
+    normal_rhs = matrix.transpose(1, 2) @ (weight * rhs[..., None])
+
+    # Coincident points still leave the depth open: a singular system falls back too.
+    solution, info = torch.linalg.solve_ex(normal, normal_rhs)
+    solution = solution.squeeze(-1)
+    usable = determined & (info == 0) & solution.isfinite().all(dim=1)
+    default = solution.new_tensor([0.0, 0.0, 2 * focal_length / (img_size * DEFAULT_SCALE)])
+    return torch.where(usable[:, None], solution, default).to(joints.dtype)

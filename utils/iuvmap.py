@@ -1,0 +1,70 @@
+"""IUV maps: cleaning, pictures from maps and maps from pictures (method.md 3.1 and 5; paper section 3.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.skeleton import ANN_CLASSES
+from utils.structures import IUVMaps
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+NUM_PARTS = 24
+
+
+def one_hot_max(scores: Float[Tensor, "*B K H W"]) -> Float[Tensor, "*B K H W"]:
+    """One-hot of the first maximum over the channels; no gradient."""
+    winner = scores.detach().argmax(dim=-3, keepdim=True)
+    return torch.zeros_like(scores).scatter_(-3, winner, 1.0)
+
+
+def iuvmap_clean(
+    u: Float[Tensor, "*B K H W"],
+    v: Float[Tensor, "*B K H W"],
+    index: Float[Tensor, "*B K H W"],
+    ann: Float[Tensor, "*B 15 H W"] | None = None,
+) -> IUVMaps:
+    """Keep U and V of the winning part only; index and ann become one-hot.
+
+    The background channel keeps its U and V where it wins. Gradient reaches U and V at the winner, never the
+    scores. Works on global maps and on part maps alike; unpacks as (u, v, index, ann).
+    """
+    mask = one_hot_max(index)
+    return IUVMaps(mask * u, mask * v, mask, None if ann is None else one_hot_max(ann))
+
+
+def iuv_map2img(
+    u: Float[Tensor, "B K H W"],
+    v: Float[Tensor, "B K H W"],
+    index: Float[Tensor, "B K H W"],
+    ann: Float[Tensor, "B 15 H W"] | None = None,
+    ind_mapping: tuple[int, ...] | None = None,
+) -> Float[Tensor, "B 3 H W"]:
+    """Picture (part/24, U, V) of the winning part; zero on background.
+
+    With `ann` everything is zero where its background class wins. `ind_mapping` names the DensePose part of each
+    channel after the background (`skeleton.PART_CHANNELS`), for part maps.
+    """
+    winner = index.argmax(dim=1, keepdim=True)
+    u, v = u.gather(1, winner), v.gather(1, winner)
+    part = winner
+    if ind_mapping is not None:
+        part = torch.tensor((0, *ind_mapping), device=index.device)[winner]
+    visible = winner > 0
+    if ann is not None:
+        visible = visible & (ann.argmax(dim=1, keepdim=True) > 0)
+    image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=1)
+    return image * visible.to(image.dtype)
+
+
+def iuv_img2map(image: Float[Tensor, "B 3 H W"]) -> IUVMaps:
+    """One-hot maps of a picture (part/24, U, V): the inverse of `iuv_map2img` on clean pictures."""
+    part = (image[:, 0] * NUM_PARTS).round().long()  # half to even, as the 2020 code
+    index = F.one_hot(part.clamp(0, NUM_PARTS), NUM_PARTS + 1).movedim(-1, 1).to(image.dtype)
+    ann = torch.stack([index[:, list(parts)].sum(dim=1) for parts in ANN_CLASSES], dim=1)
+    return IUVMaps(index * image[:, 1:2], index * image[:, 2:3], index, ann)
