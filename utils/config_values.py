@@ -1,0 +1,122 @@
+"""What `utils/config.py` reads: YAML trees, and text or YAML values as the type of a dataclass field."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is a sentence for the user."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"The key '{key}' stands twice{node.start_mark}.")
+        return super().construct_mapping(node, deep)
+
+
+def load_tree(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, read without running anything; empty for an empty file."""
+    path = Path(path)
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"The settings file '{path}' cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings file '{path}' is not valid YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"The settings file '{path}' must hold keys and values.")
+    return tree
+
+
+def to_type(kind: Any, value: Any) -> Any:
+    """`value` (from YAML or the command line) as `kind`; raises TypeError or ValueError."""
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _to_optional(kind, value)
+    if origin is tuple:
+        return _to_tuple(get_args(kind), value)
+    if origin is Literal:
+        return type(get_args(kind)[0])(value)
+    if kind is bool:
+        return _to_bool(value)
+    if kind in (int, float):
+        return _to_number(kind, value)
+    if kind is str:
+        if isinstance(value, dict | list | tuple) or value is None:
+            raise ValueError
+        return str(value)
+    if kind is Path:
+        return Path(value)
+    raise TypeError(f"no rule for settings of type {kind}")
+
+
+def _to_optional(kind: Any, value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+        return None
+    inner = [k for k in get_args(kind) if k is not type(None)]
+    for candidate in inner:
+        try:
+            return to_type(candidate, value)
+        except (TypeError, ValueError):
+            continue
+    raise ValueError
+
+
+def _to_tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = value.strip("[]() ").replace(",", " ").split()
+    if isinstance(value, int | float):
+        value = [value]
+    values = list(value)
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return tuple(to_type(kinds[0], v) for v in values)
+    if len(values) != len(kinds):
+        raise ValueError
+    return tuple(to_type(k, v) for k, v in zip(kinds, values, strict=True))
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in words:
+        raise ValueError
+    return words[str(value).lower()]
+
+
+def _to_number(kind: type, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    number = kind(value)
+    if kind is int and float(value) != number:
+        raise ValueError  # 2.5 is not silently 2
+    return number
+
+
+def describe(kind: Any) -> str:
+    """What `kind` accepts, in words for an error message."""
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Path: "a path"}
+    if kind in names:
+        return names[kind]
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join("nothing" if k is type(None) else describe(k) for k in get_args(kind))
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return f"a list of values, each {describe(inner[0])}"
+        return f"{len(inner)} values"
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    return str(kind)

@@ -1,0 +1,58 @@
+"""Start-up of every script: device, seed, logging, run folder."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """'auto' takes CUDA when there is one, else the CPU. Raises ValueError for a device that is absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"The device '{name}' is not known; give auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"No CUDA device is there for --device {name}; give --device cpu.")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
+    """One format on stderr and, when given, in `log_file`; a second call replaces the first."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file is not None:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+    logging.basicConfig(level=level, format=LOG_FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
+
+
+def make_run_folder(log_dir: str | Path, name: str, timestamp: str = "") -> Path:
+    """Make and return `<log_dir>/<name>/log_<timestamp>` with its `checkpoints` and `tb_summary`.
+
+    The timestamp defaults to now, as in Nov21-14-05-09. Raises ValueError for a name that is no folder name.
+    """
+    stamp = timestamp or time.strftime("%b%d-%H-%M-%S")
+    for text in (name, stamp):
+        if not re.fullmatch(r"[\w.+-]+", text) or text.strip(".") == "":
+            raise ValueError(f"'{text}' cannot name a run folder: use letters, digits and . _ + - only.")
+    folder = Path(log_dir) / name / f"log_{stamp}"
+    for part in ("checkpoints", "tb_summary"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    return folder
