@@ -1,10 +1,10 @@
 """The compact trunk: MoveNet's MobileNetV2 feature pyramid, 24 channels at stride 4.
 
-MoveNet MultiPose Lightning (Google, Apache-2.0) runs a MobileNetV2 of width 1.5 [Sandler et al. 2018] and walks
-back up a small feature pyramid. This module is that part of it, up to the tensor that all of MoveNet's heads read.
-It was released with batch norm folded into the convolutions, so every convolution carries a bias and nothing here
-has running statistics. TensorFlow's conventions are kept where they change numbers: SAME padding (a stride-2
-convolution pads right and bottom only) and half-pixel bilinear upsampling. The weights come from
+MoveNet MultiPose Lightning (Google, Apache-2.0) runs a MobileNetV2 of width 1.5 [Sandler et al. 2018] and
+walks back up a small feature pyramid. This module is that part of it, up to the tensor that all of MoveNet's
+heads read. It was released with batch norm folded into the convolutions, so every convolution carries a bias and
+nothing here has running statistics. TensorFlow's conventions are kept where they change numbers: SAME padding (a
+stride-2 convolution pads right and bottom only) and half-pixel bilinear upsampling. The weights come from
 `datasets/preprocess/movenet_weights.py`.
 """
 
@@ -32,7 +32,9 @@ PYRAMID_CHANNELS = (64, 32, 24)
 class SameConv3x3(nn.Conv2d):
     """A 3x3 convolution with TensorFlow's SAME padding; at stride 2 it takes even sizes only."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, groups: int = 1, bias: bool = True
+    ) -> None:
         symmetric = 1 if stride == 1 else 0
         super().__init__(in_channels, out_channels, 3, stride, symmetric, groups=groups, bias=bias)
 
@@ -77,12 +79,12 @@ class MoveNetTrunk(nn.Module):
 
     Args:
         stem_channels: channels after the first convolution (stride 2).
-        stages: (channels, blocks, stride of the first block) of each MobileNetV2 stage. Four of them have stride
-            2, which makes 32 in all with the stem's; the ends of the first three of these feed the pyramid.
+        stages: (channels, blocks, stride of the first block) of each MobileNetV2 stage. Four of them have
+            stride 2, which makes 32 in all with the stem's; the ends of the first three feed the pyramid.
         top_channels: channels of the 1x1 convolution that ends the MobileNetV2.
         pyramid_channels: lateral channels at stride 16, 8 and 4; the map at stride 32 joins with the first.
 
-    The defaults are the released network (4.7 M parameters). `out_channels` is the channel count of the features.
+    The defaults are the released network (4.7 M parameters); `out_channels` says how many features come out.
     """
 
     def __init__(
@@ -134,7 +136,7 @@ class MoveNetTrunk(nn.Module):
                 f"MoveNetTrunk takes pictures whose sides are multiples of 32, got {tuple(image.shape[-2:])} "
                 "(height, width); resize or pad the picture."
             )
-        # MoveNet's own range, RGB in [-1, 1]. Not folded into the stem, whose zero padding means mid-grey here.
+        # MoveNet's own range, RGB in [-1, 1]; not folded into the stem, whose zero padding is mid-grey here.
         x = F.relu6(self.stem(image * self.input_scale + self.input_shift))
         levels = []
         for i, block in enumerate(self.blocks):
@@ -164,3 +166,25 @@ def load_movenet_trunk(module: MoveNetTrunk, path: str | Path) -> None:
         module.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the weights of this MoveNetTrunk: {error}") from error
+
+
+class MoveNetBackbone(nn.Module):
+    """The trunk and two 3x3 convolutions that turn its 24 channels into `width` features for dense maps."""
+
+    def __init__(self, width: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.out_channels = width
+        self.trunk = MoveNetTrunk()
+        channels = self.trunk.out_channels
+        self.neck = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features [B, width, H/4, W/4] of an ImageNet-normalised RGB image [B, 3, H, W]."""
+        return self.neck(self.trunk(image))

@@ -1,0 +1,131 @@
+"""DaNet: picture -> dense body parts -> SMPL (paper figure 2), its sizes and its builder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from models.fold import fold_batch_norm
+from models.hrnet import HRNet
+from models.iuv_estimator import IUVEstimator
+from models.movenet import MoveNetBackbone
+from models.part_crop import part_drop
+from models.smpl_regressor import AggregatedRefinement, SMPLRegressor
+from utils.assets import load_learned_ratio, load_mean_params
+from utils.config import option
+from utils.iuvmap import iuvmap_clean
+from utils.structures import DaNetOutput
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DaNetConfig:
+    """Sizes and switches of the network; the defaults are those of the released weights."""
+
+    backbone: str = option("hrnet", "trunk of the IUV estimator", choices=("hrnet", "movenet"))
+    backbone_width: int = option(48, "channels of the features at stride 4")
+    hrnet_stem: int = option(64, "channels of HRNet's stem")
+    hrnet_blocks: int = option(4, "basic blocks in an HRNet branch")
+    hrnet_modules: tuple[int, int, int] = option((1, 4, 3), "HRNet modules of stages 2, 3 and 4")
+    body_width: int = option(64, "width of the ResNet-18 behind the global maps")
+    limb_width: int = option(64, "width of the ResNet-18 behind the part maps")
+    features: int = option(128, "features of a joint")
+    gcn_hidden: int = option(256, "hidden features of the refinement graph")
+    vis_threshold: float = option(0.5, "a joint whose own parts score less is hidden; 0: all are visible")
+    center_jitter: float = option(0.1, "noise on part-crop centres in training; 0 switches it off")
+    scale_jitter: float = option(0.2, "noise on part-crop sizes in training; 0 switches it off")
+    partdrop_rate: float = option(0.3, "chance that PartDrop hides a part in training; 0 switches it off")
+
+    def __post_init__(self):
+        if self.backbone == "hrnet" and self.backbone_width % 4:
+            raise ValueError(f"backbone_width must be a multiple of 4, got {self.backbone_width}.")
+        for name in ("vis_threshold", "partdrop_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}.")
+
+
+PRESETS = {
+    "danet": DaNetConfig(),
+    "danet_s": DaNetConfig(
+        backbone="movenet", backbone_width=32, body_width=32, limb_width=12, features=64, gcn_hidden=96
+    ),
+}
+
+
+def preset(name: str) -> DaNetConfig:
+    """Config of a named model. Raises ValueError for an unknown name."""
+    if name not in PRESETS:
+        raise ValueError(f"There is no model named '{name}'; choose one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+class DaNet(nn.Module):
+    """IUV estimator and SMPL regressor under the 2020 key names; labels never go in, losses never come out."""
+
+    def __init__(self, img2iuv: IUVEstimator, iuv2smpl: SMPLRegressor, partdrop_rate: float = 0.3):
+        super().__init__()
+        self.img2iuv = img2iuv
+        self.iuv2smpl = iuv2smpl
+        self.partdrop_rate = partdrop_rate
+
+    def forward(self, image: Float[Tensor, "B 3 224 224"], *, iuv_only: bool = False) -> DaNetOutput:
+        """Raw maps and, unless `iuv_only`, the body.
+
+        image: RGB, normalised by `datasets.transforms.preprocess`; sides are multiples of 32 (224 in training).
+        In training mode crops jitter, PartDrop hides parts from the regressor and auxiliary predictions are given.
+        Raises ValueError for another shape.
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] != image.shape[2]:
+            raise ValueError(
+                f"DaNet takes square pictures [B, 3, 224, 224] (sides a multiple of 32), got {tuple(image.shape)}."
+            )
+        estimate = self.img2iuv(image)
+        if iuv_only:
+            return DaNetOutput(estimate, None)
+        iuv, part_iuv = estimate.iuv, estimate.part_iuv
+        if self.training and self.partdrop_rate:
+            iuv, part_iuv = part_drop(iuv, part_iuv, self.partdrop_rate)
+        clean = iuvmap_clean(iuv.u, iuv.v, iuv.index)
+        part_clean = iuvmap_clean(part_iuv.u, part_iuv.v, part_iuv.index)
+        return DaNetOutput(estimate, self.iuv2smpl(clean, part_clean))
+
+    def prepare_for_inference(self) -> DaNet:
+        """Turn this model into its fast form, in place, and return it.
+
+        Batch norm is folded into convolutions, memory becomes channels-last, gradients are switched off. Outputs
+        agree within 1e-4; the state dict is no longer the file format's, so load weights before.
+        """
+        self.eval().requires_grad_(False)
+        fold_batch_norm(self)
+        return self.to(memory_format=torch.channels_last)
+
+
+def build_danet(cfg: DaNetConfig = PRESETS["danet"]) -> DaNet:
+    """A network of the given sizes with fresh weights; mean pose, shape, camera and crop ratios are the shipped ones."""
+    if cfg.backbone == "movenet":
+        backbone = MoveNetBackbone(cfg.backbone_width)
+    else:
+        backbone = HRNet(cfg.backbone_width, cfg.hrnet_stem, cfg.hrnet_blocks, cfg.hrnet_modules)
+    ratio, offset = load_learned_ratio()
+    estimator = IUVEstimator(backbone, ratio, offset, cfg.vis_threshold, cfg.center_jitter, cfg.scale_jitter)
+    mean = load_mean_params()
+    regressor = AggregatedRefinement(
+        torch.cat([mean.cam, mean.betas])[None],
+        mean.pose_6d[None],
+        cfg.body_width,
+        cfg.limb_width,
+        cfg.features,
+        cfg.gcn_hidden,
+    )
+    return DaNet(estimator, SMPLRegressor(regressor), cfg.partdrop_rate)
+
+
+def without_randomness(cfg: DaNetConfig) -> DaNetConfig:
+    """The same network without jitter and PartDrop, for comparisons."""
+    return replace(cfg, center_jitter=0.0, scale_jitter=0.0, partdrop_rate=0.0)

@@ -1,0 +1,95 @@
+"""Picture -> global and partial IUV maps (paper sections 3.1 and 3.2; method.md 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from models.part_crop import hidden_joints, part_crops, sample_crops, soft_argmax
+from models.resnet import Bottleneck
+from utils.iuvmap import one_hot_max
+from utils.structures import IUVEstimate, IUVMaps
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+NUM_PARTS, NUM_CHANNELS, NUM_LOCAL, NUM_ANN = 24, 25, 7, 15
+
+
+class IUVHeads(nn.Module):
+    """3x3 convolutions on the trunk's features; no activation on any output."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+        def head(outputs: int) -> nn.Conv2d:
+            return nn.Conv2d(channels, outputs, 3, padding=1)
+
+        self.predict_u = head(NUM_CHANNELS)
+        self.predict_v = head(NUM_CHANNELS)
+        self.predict_ann_index = head(NUM_ANN)
+        self.predict_uv_index = head(NUM_CHANNELS)
+        blocks = nn.Sequential(*(Bottleneck(channels, channels // 4) for _ in range(3)))
+        self.predict_hm = nn.Sequential(blocks, head(NUM_PARTS))
+        self.predict_partial_iuv = nn.Conv2d(
+            NUM_PARTS * channels, NUM_PARTS * 3 * NUM_LOCAL, 3, padding=1, groups=NUM_PARTS
+        )
+
+    def global_maps(self, features: Float[Tensor, "B C H W"]) -> IUVMaps:
+        return IUVMaps(
+            self.predict_u(features),
+            self.predict_v(features),
+            self.predict_uv_index(features),
+            self.predict_ann_index(features),
+        )
+
+    def part_maps(self, crops: Float[Tensor, "B P*C H W"]) -> IUVMaps:
+        maps = self.predict_partial_iuv(crops)
+        maps = maps.view(-1, NUM_PARTS, 3, NUM_LOCAL, *maps.shape[2:])
+        return IUVMaps(*maps.unbind(dim=2))
+
+
+class IUVEstimator(nn.Module):
+    """Trunk, global IUV, joint centres, part crops, part IUV.
+
+    backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4]. ratio, offset [24]: learned crop sizes (buffers: a checkpoint
+    carries them). vis_threshold: 0 treats every joint as visible. center_jitter, scale_jitter: full width of the
+    uniform noise put on crops in training; 0 switches it off.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        ratio: Float[Tensor, "24"],
+        offset: Float[Tensor, "24"],
+        vis_threshold: float = 0.5,
+        center_jitter: float = 0.1,
+        scale_jitter: float = 0.2,
+    ):
+        super().__init__()
+        self.register_buffer("learned_ratio", ratio.clone())
+        self.register_buffer("learned_offset", offset.clone())
+        self.iuv_est = backbone
+        # The file format has the heads as a child of the trunk.
+        self.iuv_est.final_pred = IUVHeads(backbone.out_channels)
+        self.vis_threshold = vis_threshold
+        self.center_jitter = center_jitter
+        self.scale_jitter = scale_jitter
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> IUVEstimate:
+        heads = self.iuv_est.final_pred
+        features = self.iuv_est(image)
+        iuv = heads.global_maps(features)
+        heatmaps = heads.predict_hm(features)
+        centers = soft_argmax(heatmaps)
+        crop_centers = centers.detach()
+        if self.training and self.center_jitter:
+            crop_centers = crop_centers + self.center_jitter * (torch.rand_like(crop_centers) - 0.5)
+        hidden = hidden_joints(crop_centers, one_hot_max(iuv.index), self.vis_threshold)
+        crops = part_crops(
+            crop_centers, hidden, self.learned_ratio, self.learned_offset, self.scale_jitter if self.training else 0.0
+        )
+        part_iuv = heads.part_maps(sample_crops(features, crops))
+        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops)

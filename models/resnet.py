@@ -1,0 +1,126 @@
+"""Residual blocks and the ResNet-18 trunks of the SMPL regressor (paper section 3.3; method.md 4).
+
+Attribute names are the checkpoint's key names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, groups=groups, bias=False)
+
+
+def projection(in_channels: int, out_channels: int, stride: int, groups: int = 1) -> nn.Sequential | None:
+    """The 1x1 shortcut of a block that changes its size; None where the identity will do."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, groups=groups, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut; `groups` keeps the 24 parts apart."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, channels, stride, groups)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(channels, channels, 1, groups)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = projection(in_channels, channels, stride, groups)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(y)).add_(shortcut))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a shortcut; the output is four times `channels` wide."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, 4 * channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * channels)
+        self.downsample = projection(in_channels, 4 * channels, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        return self.relu(self.bn3(self.conv3(y)).add_(shortcut))
+
+
+def basic_layer(in_channels: int, channels: int, num_blocks: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """A row of basic blocks; the first one changes the size."""
+    blocks = [BasicBlock(in_channels, channels, stride, groups)]
+    blocks += [BasicBlock(channels, channels, 1, groups) for _ in range(num_blocks - 1)]
+    return nn.Sequential(*blocks)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 on maps that are `width` channels wide.
+
+    With `out_features` it ends in average pooling and a linear layer ([B, out_features]); without, `layer4` is
+    left out as well and the output is the feature map [B, 4 width, H/16, W/16].
+    """
+
+    def __init__(self, width: int = 64, out_features: int | None = None):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = basic_layer(width, width, 2)
+        self.layer2 = basic_layer(width, 2 * width, 2, stride=2)
+        self.layer3 = basic_layer(2 * width, 4 * width, 2, stride=2)
+        self.layer4 = None if out_features is None else basic_layer(4 * width, 8 * width, 2, stride=2)
+        self.final_layer = None if out_features is None else nn.Linear(8 * width, out_features)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        if self.layer4 is None:
+            return x
+        return self.final_layer(self.layer4(x).mean(dim=(2, 3)))
+
+
+def stem_and_trunk(in_channels: int, width: int, out_features: int | None = None) -> nn.Sequential:
+    """The 1x1 convolution that widens IUV maps, then the trunk (indices 0, 1 and 3 are key names)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        ResNet18(width, out_features),
+    )
+
+
+class GroupedLayer4(nn.Module):
+    """`layer4` of the limb net, with its own weights for each of the parts, and average pooling."""
+
+    def __init__(self, in_channels: int, channels: int, num_parts: int = 24):
+        super().__init__()
+        self.num_parts = num_parts
+        self.layer4 = basic_layer(num_parts * in_channels, num_parts * channels, 2, stride=2, groups=num_parts)
+
+    def forward(self, x: Float[Tensor, "BP C H W"]) -> Float[Tensor, "B P D"]:
+        joint_major = x.reshape(-1, self.num_parts * x.shape[1], *x.shape[2:])  # [B, P*C, H, W]
+        return self.layer4(joint_major).mean(dim=(2, 3)).unflatten(1, (self.num_parts, -1))
