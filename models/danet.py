@@ -53,7 +53,7 @@ class DaNetConfig:
 PRESETS = {
     "danet": DaNetConfig(),
     "danet_s": DaNetConfig(
-        backbone="movenet", backbone_width=32, body_width=32, limb_width=12, features=64, gcn_hidden=96
+        backbone="movenet", backbone_width=28, body_width=28, limb_width=12, features=64, gcn_hidden=96
     ),
 }
 

@@ -176,7 +176,7 @@ def load_movenet_trunk(module: MoveNetTrunk, path: str | Path) -> None:
 class MoveNetBackbone(nn.Module):
     """The trunk and two 3x3 convolutions that turn its 24 channels into `width` features for dense maps."""
 
-    def __init__(self, width: int, hidden: int = 64) -> None:
+    def __init__(self, width: int, hidden: int = 80) -> None:
         super().__init__()
         self.out_channels = width
         self.trunk = MoveNetTrunk()

@@ -1,0 +1,73 @@
+"""Batch -> Targets: body labels, fitted camera, rendered IUV; no gradient (method.md 7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from utils.geometry import (
+    CROP_SIZE,
+    batch_rodrigues,
+    estimate_translation,
+    has_determined_camera,
+    project_to_crop,
+    translation_to_cam,
+)
+from utils.iuvmap import iuv_img2map
+from utils.structures import Batch, Targets
+
+if TYPE_CHECKING:
+    from models.smpl import SMPL
+    from utils.renderer import IUV_Renderer
+
+DENSE_ONLY = "dp_coco"  # its bodies are no labels: annotated points instead of rendered maps
+
+
+class TargetBuilder:
+    """Makes what the losses compare with, on the batch's device."""
+
+    def __init__(self, smpl: SMPL, iuv_renderer: IUV_Renderer):
+        self.smpl = smpl
+        self.iuv_renderer = iuv_renderer
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Targets:
+        """Targets of a collated batch.
+
+        The camera is the weighted least-squares one of the 24 annotated keypoints; a sample with fewer than two
+        of them gets no rendered maps and no centres, because its camera is unknown.
+        """
+        rotmat = batch_rodrigues(batch.rotvec.view(-1, 3)).view(-1, 24, 3, 3)
+        body = self.smpl(rotmat, batch.betas)
+        pixels = torch.cat([(batch.keypoints[..., :2] + 1) * (CROP_SIZE / 2), batch.keypoints[..., 2:]], dim=-1)
+        cam = translation_to_cam(estimate_translation(body.joints, pixels))
+
+        names = (batch.dataset,) * len(batch) if isinstance(batch.dataset, str) else batch.dataset
+        renderable = torch.tensor([name != DENSE_ONLY for name in names], device=rotmat.device)
+        determined = has_determined_camera(batch.keypoints[:, -24:, 2])
+        has_iuv = renderable & batch.has_smpl & determined
+
+        image = self.iuv_renderer.verts2uvimg(body.vertices, cam)
+        return Targets(
+            iuv=iuv_img2map(image),
+            rotmat=rotmat,
+            betas=batch.betas,
+            vertices=body.vertices,
+            smpl_joints=body.smpl_joints,
+            cam=cam,
+            centers=self._centers(batch, project_to_crop(body.smpl_joints, cam), has_iuv),
+            keypoints=batch.keypoints,
+            joints_3d=batch.joints_3d,
+            dense=batch.dense,
+            has_iuv=has_iuv,
+            has_dense=batch.has_dense,
+            has_body=batch.has_smpl,
+            has_joints_3d=batch.has_joints_3d,
+        )
+
+    @staticmethod
+    def _centers(batch: Batch, projected: torch.Tensor, has_iuv: torch.Tensor) -> torch.Tensor:
+        weight = has_iuv.to(projected.dtype)[:, None, None].expand(-1, 24, 1)
+        centers = torch.cat([projected, weight], dim=-1)
+        return torch.where(batch.has_dense[:, None, None], batch.smpl_keypoints, centers)
