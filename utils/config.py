@@ -1,9 +1,9 @@
 """The one config core of the scripts: dataclass <-> YAML <-> command line.
 
-A script describes its settings as a dataclass whose fields may be dataclasses that live beside
-their consumers (`DaNetConfig`, `LossWeights`, ...). Every leaf field becomes one flat flag of its name; precedence is
-defaults < preset < `--cfg file.yaml` < flags and `--misc KEY VALUE ...`. Nothing here knows a particular
-setting; `utils/config_2020.py` holds the key map of 2020 YAML files.
+A script describes its settings as a dataclass whose fields may be dataclasses that live beside their
+consumers (`DaNetConfig`, `LossWeights`, ...). Every leaf field becomes one flat flag of its name.
+Precedence: defaults < preset < `--cfg file.yaml` < flags and `--misc KEY VALUE ...`. Nothing here knows a
+particular setting; `utils/config_2020.py` holds the key map of 2020 YAML files.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""Person boxes from a JSON file: {file: [[x,y,w,h], ...]}, COCO annotations or a COCO detections list."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+PERSON = 1  # COCO's category
+MIN_SCORE = 0.5  # detections below are passed over
+MIN_SIDE = 4.0  # px
+
+
+class Boxes:
+    """Boxes by file name, or by COCO image id."""
+
+    def __init__(self, by_name: dict[str, list[Box]], by_id: dict[int, list[Box]] | None = None):
+        self._by_name = {Path(name).name: boxes for name, boxes in by_name.items()}
+        self._by_id = by_id or {}
+
+    def of(self, path: Path) -> list[Box]:
+        """Boxes of a picture; empty when the file names none."""
+        if path.name in self._by_name:
+            return self._by_name[path.name]
+        number = re.search(r"(\d+)$", path.stem)  # COCO names end in the image id
+        return self._by_id.get(int(number.group(1)[-12:]), []) if number else []
+
+
+def load_boxes(path: str | Path) -> Boxes:
+    """Read a boxes file. Raises ValueError in a sentence for a file that is none of the three kinds."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"The boxes file '{path}' cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The boxes file '{path}' is not valid JSON: {error}") from error
+    try:
+        if isinstance(content, list):
+            return Boxes({}, _by_image(content))
+        if "annotations" in content:
+            names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+            found = _by_image(content["annotations"])
+            return Boxes({names[i]: boxes for i, boxes in found.items() if i in names}, found)
+        return Boxes({name: [_box(box) for box in boxes] for name, boxes in content.items()})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"The boxes file '{path}' is neither {{file: [[x, y, width, height], ...]}} nor COCO annotations "
+            f"nor a list of COCO detections ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[Box]]:
+    found: dict[int, list[Box]] = {}
+    for entry in entries:
+        person = entry.get("category_id", PERSON) == PERSON and not entry.get("iscrowd", 0)
+        if person and entry.get("score", 1.0) >= MIN_SCORE:
+            found.setdefault(int(entry["image_id"]), []).append(_box(entry["bbox"]))
+    return found
+
+
+def _box(values: Sequence[Any]) -> Box:
+    x, y, width, height = (float(value) for value in values)
+    return (x, y, width, height)
+
+
+def check_box(box: Box, image_size: tuple[int, int]) -> None:
+    """Raise ValueError when a box is no area of the picture (width, height) that can show a person."""
+    x, y, width, height = box
+    if not all(math.isfinite(value) for value in box):
+        raise ValueError(f"{list(box)} holds numbers that are not finite")
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{width:g} x {height:g} px is too small for a person")
+    if x >= image_size[0] or y >= image_size[1] or x + width <= 0 or y + height <= 0:
+        raise ValueError(f"{list(box)} lies outside the picture of {image_size[0]} x {image_size[1]} px")
+    if max(width, height) > 8 * max(image_size):
+        raise ValueError(f"{width:g} x {height:g} px is far larger than the picture; are these pixels?")

@@ -1,0 +1,96 @@
+"""Reading users' pictures: four formats, any size and colour mode, EXIF rotation; refusals in words."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MIN_SIDE = 8  # px; nothing can be seen in less
+RESULT_SUFFIX = "_result"
+
+
+class PictureError(ValueError):
+    """A file that is no usable picture; the message is the reason."""
+
+
+def list_pictures(source: str | Path) -> list[Path]:
+    """Pictures of a folder (not of its sub-folders) in natural order, a2 before a10; or the file itself.
+
+    A single file may have any extension. Hidden files and earlier `*_result.png` of the demo are passed over.
+    Raises ValueError when there is no such place or no picture in it.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ValueError(f"There is no picture or folder '{source}'.")
+    found = [p for p in source.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
+    found = [p for p in found if p.is_file() and not (p.suffix == ".png" and p.stem.endswith(RESULT_SUFFIX))]
+    if not found:
+        raise ValueError(f"The folder '{source}' holds no picture ({', '.join(EXTENSIONS)}).")
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [(1, int(p), "") if p.isascii() and p.isdigit() else (0, 0, p) for p in parts], path.name
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """RGB uint8 [H, W, 3] of a picture file, turned as its EXIF orientation says.
+
+    Grey, palette, 16-bit and CMYK are converted, transparency is put on white, an animation gives its first
+    frame. Raises PictureError: not there, empty, none of the four formats, damaged or cut off, too small, or
+    so large that Pillow's decompression-bomb limit stops it.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise PictureError("the file is empty (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata must not fill the terminal
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return _to_rgb(image)
+    except PictureError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise PictureError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first") from None
+    except UnidentifiedImageError:
+        raise PictureError(f"not a picture in one of the formats {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise PictureError("not enough memory to read it") from None
+    except FileNotFoundError:
+        raise PictureError("the file is not there") from None
+    except Exception as error:  # decoders raise many types on damaged data; all mean the same to the user
+        raise PictureError(f"damaged or cut off ({str(error) or type(error).__name__})") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if min(image.size) < MIN_SIDE:
+        raise PictureError(
+            f"{image.width} x {image.height} pixels are too few, at least {MIN_SIDE} a side are needed"
+        )
+    image.load()
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # unreadable EXIF says nothing about the pixels
+        upright = image
+    return np.ascontiguousarray(np.asarray(_to_8_bit_rgb(upright)))
+
+
+def _to_8_bit_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey comes as I;16 or I
+        grey = np.asarray(image).astype(np.int64)
+        return Image.fromarray((np.clip(grey, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")

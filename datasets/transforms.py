@@ -1,0 +1,118 @@
+"""From a picture and a person box to the network's input; the one crop of every script (method.md 15.3).
+
+A crop is a square of side 200*scale around `center`, both in picture pixels measured from the picture's
+upper left corner (so the first pixel's centre is 0.5). Crop pixel i samples the picture at
+c + (i + 0.5 - 112)*200*scale/224.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+
+CROP_SIZE = 224
+UNIT = 200.0  # box sides are counted in units of 200 px
+BOX_MARGIN = 1.2  # a person's crop is this much larger than the longer side of the box
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def box_to_center_scale(
+    box: Sequence[float], margin: float = BOX_MARGIN
+) -> tuple[tuple[float, float], float]:
+    """Box (x, y, width, height) in pixels -> ((center x, center y), scale); margin 1: the padded box."""
+    x, y, width, height = (float(value) for value in box)
+    return (x + width / 2, y + height / 2), margin * max(width, height) / UNIT
+
+
+def crop_points_to_picture(points: np.ndarray, center: Sequence[float], scale: float) -> np.ndarray:
+    """Points [..., 2] on the crop, 0..224 from its corner, to the picture's pixels."""
+    return np.asarray(center, dtype=np.float64) + (points - CROP_SIZE / 2) * (UNIT * scale / CROP_SIZE)
+
+
+def picture_points_to_crop(points: np.ndarray, center: Sequence[float], scale: float) -> np.ndarray:
+    """Inverse of `crop_points_to_picture`; nothing is rounded."""
+    return (points - np.asarray(center, dtype=np.float64)) * (CROP_SIZE / (UNIT * scale)) + CROP_SIZE / 2
+
+
+def crop_picture(picture: np.ndarray, center: Sequence[float], scale: float) -> np.ndarray:
+    """Square crop [224,224,3] uint8 of an RGB picture [H,W,3] uint8; black outside the picture.
+
+    Shrinking is free of aliasing: area averaging to at most twice the crop, then one bilinear warp.
+    Raises ValueError when the picture has another form or the square does not touch it.
+    """
+    _check(picture, center, scale)
+    side = UNIT * float(scale)
+    region, corner = _cut(picture, center, side)
+    height, width = region.shape[:2]
+    shrink = min(1.0, 2 * CROP_SIZE / side)
+    size = (math.ceil(width * shrink - 1e-6), math.ceil(height * shrink - 1e-6))
+    if size != (width, height):
+        region = cv2.resize(region, size, interpolation=cv2.INTER_AREA)
+    factor = np.array([region.shape[1] / width, region.shape[0] / height])
+
+    # region pixel = step * crop pixel + start, both counted at pixel centres
+    step = side / CROP_SIZE * factor
+    start = (np.asarray(center, dtype=np.float64) - corner) * factor - (CROP_SIZE / 2 - 0.5) * step - 0.5
+    matrix = np.array([[step[0], 0.0, start[0]], [0.0, step[1], start[1]]])
+    return cv2.warpAffine(
+        region,
+        matrix,
+        (CROP_SIZE, CROP_SIZE),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0, 0, 0),
+    )
+
+
+def _check(picture: np.ndarray, center: Sequence[float], scale: float) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ValueError(
+            f"Expected an RGB picture [H, W, 3] of uint8, got {list(picture.shape)} {picture.dtype}."
+        )
+    if not (np.isfinite([*center, scale]).all() and scale > 0):
+        raise ValueError(
+            f"A crop needs a finite center and a positive scale, got {tuple(center)} and {scale}."
+        )
+
+
+def _cut(picture: np.ndarray, center: Sequence[float], side: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the picture under the square, with a rim for the filters, and its corner (x, y)."""
+    size = np.array([picture.shape[1], picture.shape[0]])
+    rim = 2 + 2 * side / CROP_SIZE
+    middle = np.asarray(center, dtype=np.float64)
+    low = np.clip(np.floor(middle - side / 2 - rim), 0, size).astype(int)
+    high = np.clip(np.ceil(middle + side / 2 + rim), 0, size).astype(int)
+    outside = (middle + side / 2 <= 0).any() or (middle - side / 2 >= size).any()
+    if outside or (high <= low).any():
+        raise ValueError(
+            f"The crop of side {side:.0f} px around ({middle[0]:.0f}, {middle[1]:.0f}) lies outside the "
+            f"picture of {size[0]} x {size[1]} px."
+        )
+    return np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]]), low.astype(np.float64)
+
+
+def to_tensor(crop: np.ndarray) -> torch.Tensor:
+    """RGB uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(crop)).movedim(-1, -3).to(torch.float32) / 255.0
+
+
+def normalize(image: torch.Tensor) -> torch.Tensor:
+    """[..., 3, H, W] in [0, 1] -> zero mean and unit variance of ImageNet, as the networks were trained."""
+    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    return (image - mean) / std
+
+
+def denormalize(image: torch.Tensor) -> torch.Tensor:
+    """Inverse of `normalize`."""
+    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    return image * std + mean
+
+
+def preprocess(picture: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
+    """RGB picture [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
+    return normalize(to_tensor(crop_picture(picture, center, scale)))

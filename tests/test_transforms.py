@@ -1,0 +1,128 @@
+"""The crop: its grid in closed form, identity, no aliasing, borders, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.transforms import (
+    box_to_center_scale,
+    crop_picture,
+    crop_points_to_picture,
+    denormalize,
+    normalize,
+    picture_points_to_crop,
+    preprocess,
+    to_tensor,
+)
+
+
+def noise(height, width):
+    return np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def ramp(height, width):
+    """Red = x, green = y at pixel centres (x + 0.5), for pictures below 256 px."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
+
+
+def test_a_224_crop_passes_bit_identical():
+    picture = noise(224, 224)
+    center, scale = box_to_center_scale((0, 0, 224, 224), margin=1.0)
+    assert np.array_equal(crop_picture(picture, center, scale), picture)
+
+
+def test_shifted_crop_is_a_plain_cut():
+    picture = noise(300, 400)
+    assert np.array_equal(crop_picture(picture, (212.0, 162.0), 1.12), picture[50:274, 100:324])
+
+
+def test_shrinking_by_two_averages_two_by_two():
+    picture = noise(448, 448)
+    mean = picture.reshape(224, 2, 224, 2, 3).mean(axis=(1, 3))
+    assert np.abs(crop_picture(picture, (224, 224), 2.24) - mean).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [0.35, 0.8, 1.3])
+def test_grid_in_closed_form(scale):
+    crop = crop_picture(ramp(250, 250), (120.25, 130.5), scale).astype(float)
+    along = (np.arange(224) + 0.5 - 112) * 200 * scale / 224
+    x, y = 120.25 + along - 0.5, 130.5 + along - 0.5
+    inside = (x > 1) & (x < 248)
+    assert np.abs(crop[112, inside, 0] - x[inside]).max() < 0.6
+    inside = (y > 1) & (y < 248)
+    assert np.abs(crop[inside, 112, 1] - y[inside]).max() < 0.6
+
+
+def test_shrunk_picture_keeps_its_place():
+    """An area-shrunk crop of a large smooth picture follows the same grid."""
+    y, x = np.mgrid[:2000, :1500]
+    picture = np.stack([x / 8, y / 8, x * 0], axis=-1).astype(np.uint8)
+    crop = crop_picture(picture, (700, 900), 6.0).astype(float)
+    position = crop_points_to_picture(np.full((224, 2), np.arange(224)[:, None] + 0.5), (700, 900), 6.0)
+    assert np.abs(crop[112, 5:-5, 0] - position[5:-5, 0] / 8 + 0.5).max() < 1.0
+    assert np.abs(crop[5:-5, 112, 1] - position[5:-5, 1] / 8 + 0.5).max() < 1.0
+
+
+@pytest.mark.parametrize("size", [1000, 1777, 4000])
+def test_fine_stripes_become_grey_not_moire(size):
+    picture = np.zeros((size, size, 3), dtype=np.uint8)
+    picture[:, ::2] = 255
+    crop = crop_picture(picture, (size / 2, size / 2), size / 200).astype(float)[8:-8, 8:-8]
+    assert abs(crop.mean() - 127.5) < 2
+    assert crop.std() < 12
+
+
+def test_outside_is_black_and_wide_pictures_are_padded():
+    crop = crop_picture(np.full((100, 200, 3), 255, dtype=np.uint8), (100, 50), 1.0)
+    assert not crop[:55].any() and not crop[-55:].any()
+    assert (crop[60:-60, 1:-1] == 255).all()
+
+
+def test_pictures_beyond_the_warp_limit():
+    """OpenCV warps at most 32767 px a side; only what lies under the square is warped."""
+    picture = np.zeros((40, 40000, 3), dtype=np.uint8)
+    picture[:, 39000:39040] = 200
+    assert (crop_picture(picture, (39020, 20), 0.1)[60:160, 60:160] == 200).all()
+    assert crop_picture(picture, (20000, 20), 200.0).shape == (224, 224, 3)
+
+
+def test_points_go_there_and_back():
+    points = np.random.default_rng(0).uniform(-50, 300, (7, 2))
+    back = picture_points_to_crop(crop_points_to_picture(points, (13.5, 80.0), 1.7), (13.5, 80.0), 1.7)
+    assert np.allclose(back, points, atol=1e-9)
+    assert np.allclose(picture_points_to_crop(np.array([[13.5, 80.0]]), (13.5, 80.0), 1.7), 112)
+
+
+def test_box_rule():
+    assert box_to_center_scale((10, 20, 100, 200)) == ((60.0, 120.0), pytest.approx(1.2))
+    assert box_to_center_scale((0, 0, 224, 100), margin=1.0) == ((112.0, 50.0), pytest.approx(1.12))
+
+
+def test_normalisation():
+    picture = noise(224, 224)
+    image = preprocess(picture, (112, 112), 1.12)
+    assert image.shape == (3, 224, 224) and image.dtype == torch.float32
+    assert torch.allclose(denormalize(image), to_tensor(picture), atol=1e-6)
+    grey = normalize(torch.full((3, 2, 2), 0.5))
+    assert torch.allclose(grey[:, 0, 0], torch.tensor([0.015 / 0.229, 0.044 / 0.224, 0.094 / 0.225]))
+
+
+@pytest.mark.parametrize(
+    ("center", "scale", "said"),
+    [
+        ((500, 50), 1.0, "lies outside the picture of 100 x 100 px"),
+        ((50, 50), 0.0, "positive scale"),
+        ((float("nan"), 50), 1.0, "finite center"),
+    ],
+)
+def test_impossible_crops(center, scale, said):
+    with pytest.raises(ValueError, match=said):
+        crop_picture(noise(100, 100), center, scale)
+
+
+def test_other_arrays_are_refused():
+    with pytest.raises(ValueError, match="RGB picture"):
+        crop_picture(np.zeros((10, 10), dtype=np.uint8), (5, 5), 1.0)
