@@ -98,7 +98,7 @@ def _extra_file(body: BodyModel, folder: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
-        f"J_regressor_extra.npy is missing (looked for {' and '.join(map(str, candidates))}). It makes 9 of the "
-        "49 joints of the official body and comes with the data of SPIN (github.com/nkolot/SPIN, "
+        f"J_regressor_extra.npy is missing (looked for {' and '.join(map(str, candidates))}). It makes 9 "
+        "of the 49 joints of the official body and comes with the data of SPIN (github.com/nkolot/SPIN, "
         "fetch_data.sh); see data/README.md."
     )
