@@ -1,0 +1,165 @@
+"""The 24 parts of the open body, numbered as DensePose does, and their UV charts (used by `open_body.py`).
+
+Parts are bounded by planes through the joints and by smooth front/back curves along the bones; the mesh is cut
+along them, so borders follow the curves and not the triangles. Numbers: 1 back and 2 front of the torso, 3/4
+right/left hand, 5/6 left/right foot, 7/8 right/left thigh back, 9/10 front, 11/12 right/left shank back, 13/14
+front, 15/16 left/right upper arm front (of the T-pose), 17/18 back, 19/20 left/right lower arm front, 21/22
+back, 23/24 right/left half of the head.
+
+UV: limbs have u across the half turn and v from the body outwards; hands and feet a full turn with the seam on
+the little finger's side and under the sole; the torso u from right to left, v upwards; the head u from front to
+back, v upwards. A right part is the exact mirror image of its left part with the same (u, v); for the torso
+u becomes 1 - u.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from datasets.preprocess.mesh_decimation import HalfMesh, cut
+
+# Labels while cutting: DensePose's left parts, and these for the halves of what becomes one part.
+TORSO, THIGH, SHANK, ARM, FOREARM = 2, 10, 14, 15, 19
+TORSO_BACK, THIGH_BACK, SHANK_BACK, ARM_BACK, FOREARM_BACK = 1, 8, 12, 17, 21
+HEAD, HAND, FOOT, HAND_UNDER, FOOT_INNER = 24, 4, 5, 104, 105
+_JOINED = {HAND_UNDER: HAND, FOOT_INNER: FOOT}
+_OTHER_SIDE = {1: 1, 2: 2, 4: 3, 5: 6, 8: 7, 10: 9, 12: 11, 14: 13, 15: 16, 17: 18, 19: 20, 21: 22, 24: 23}
+# (front label, back label, joint at its start, joint at its end)
+_LIMBS = (
+    (THIGH, THIGH_BACK, 1, 4),
+    (SHANK, SHANK_BACK, 4, 7),
+    (ARM, ARM_BACK, 16, 18),
+    (FOREARM, FOREARM_BACK, 18, 20),
+)
+_UP, _FORWARD, _SIDE = np.array([0.0, 1, 0]), np.array([0.0, 0, 1]), np.array([1.0, 0, 0])
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def _frame(axis: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Orthonormal (axis, reference made perpendicular, axis x reference)."""
+    axis = _unit(axis)
+    reference = _unit(reference - reference @ axis * axis)
+    return axis, reference, np.cross(axis, reference)
+
+
+def torso_middle(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heights [K] and the z between front and back [K] of the torso's sections, smoothed."""
+    used = points[np.unique(faces)]
+    heights = np.linspace(used[:, 1].min() + 0.03, used[:, 1].max() - 0.03, 14)
+    middle = []
+    for height in heights:
+        section = used[np.abs(used[:, 1] - height) < 0.035, 2]
+        middle.append((section.min() + section.max()) / 2)
+    return heights, np.polyval(np.polyfit(heights, middle, 4), heights)
+
+
+def _joint_planes(points: np.ndarray, centre: np.ndarray, hidden: np.ndarray, joints: np.ndarray) -> list:
+    """(region, new label, a point of the plane, normal towards the new region, seed vertex) in cutting order."""
+    j = joints
+    crotch = points[centre & ~hidden, 1].min()
+    groin = np.array([0.17, j[1, 1] + 0.055 - (crotch - 0.012), 0])
+    thigh, shank = _unit(j[4] - j[1]), _unit(j[7] - j[4])
+    arm, forearm = _unit(j[18] - j[16]), _unit(j[20] - j[18])
+    height = np.where(points[:, 0] >= 0, points[:, 1], np.nan)
+    toe, finger, crown = np.nanargmin(height), points[:, 0].argmax(), np.nanargmax(height)
+    return [
+        (TORSO, THIGH, np.array([0, crotch - 0.012, 0]), np.array([groin[1], -groin[0], 0]), toe),
+        (THIGH, SHANK, j[4], _unit(thigh + shank), toe),
+        (SHANK, FOOT, j[7] - 0.02 * shank, shank, toe),
+        (TORSO, ARM, j[16], _unit(np.array([1.0, 0.12, 0])), finger),
+        (ARM, FOREARM, j[18], _unit(arm + forearm), finger),
+        (FOREARM, HAND, j[20] + 0.005 * forearm, forearm, finger),
+        (TORSO, HEAD, j[12], np.array([0, 1.0, 0.25]), crown),
+    ]
+
+
+def cut_parts(mesh: HalfMesh, joints: np.ndarray) -> HalfMesh:
+    """Cut the left half mesh into its parts; labels become DensePose's left numbers (and two helper halves)."""
+    mesh = replace(mesh, labels=np.full(len(mesh.faces), TORSO))
+    for region, label, point, normal, seed in _joint_planes(mesh.points, mesh.centre, mesh.hidden, joints):
+        mesh = cut(mesh, (mesh.points - point) @ _unit(normal), region, label, seed=int(seed))
+    heights, middle = torso_middle(mesh.points, mesh.faces[mesh.labels == TORSO])
+    behind = np.interp(mesh.points[:, 1], heights, middle) - mesh.points[:, 2]
+    mesh = cut(mesh, behind, TORSO, TORSO_BACK)
+    for front, back, start, end in _LIMBS:
+        _, forward, _ = _frame(joints[end] - joints[start], _FORWARD)
+        mesh = cut(mesh, (joints[start] - mesh.points) @ forward, front, back)
+    origin, (_, _, up) = _hand_frame(joints)
+    mesh = cut(mesh, (origin - mesh.points) @ up, HAND, HAND_UNDER)
+    origin, (_, _, outward) = _foot_frame(joints)
+    return cut(mesh, (origin - mesh.points) @ outward, FOOT, FOOT_INNER)
+
+
+def _hand_frame(joints: np.ndarray) -> tuple:
+    """Origin and (along, towards the thumb, up); the seam is opposite the thumb."""
+    along, thumb, _ = _frame(joints[22] - joints[20], _FORWARD)
+    return joints[20], (along, thumb, np.cross(thumb, along))
+
+
+def _foot_frame(joints: np.ndarray) -> tuple:
+    """Origin and (along to the toes, up, outward); the seam is under the sole."""
+    toes = (joints[10] - joints[7]) * np.array([1, 0, 1])
+    along, up, _ = _frame(toes, _UP)
+    return joints[7] + np.array([0, -0.03, 0]) - 0.05 * along, (along, up, np.cross(up, along))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def _turn(corners: np.ndarray, origin: np.ndarray, reference: np.ndarray, side: np.ndarray, around: float):
+    """Angles about a bone, `reference` at 0 and `side` at pi/2, unwrapped around the angle `around`."""
+    offset = corners - origin
+    angle = np.arctan2(offset @ side, offset @ reference)
+    return around + np.angle(np.exp(1j * (angle - around)))
+
+
+def _torso_uv(corners: np.ndarray, heights: np.ndarray, middle: np.ndarray, back: bool) -> np.ndarray:
+    depth = corners[..., 2] - np.interp(corners[..., 1], heights, middle)
+    angle = np.arctan2(corners[..., 0], -depth if back else depth)
+    return np.clip(0.5 + angle / np.pi, 0, 1)
+
+
+def face_charts(points: np.ndarray, faces: np.ndarray, labels: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """UV [F,3,2] in [0,1] of the faces of the left half; labels as `cut_parts` leaves them."""
+    corners, uv = points[faces], np.zeros((len(faces), 3, 2))
+    torso = (labels == TORSO) | (labels == TORSO_BACK)
+    heights, middle = torso_middle(points, faces[torso])
+    for label in (TORSO, TORSO_BACK):
+        uv[labels == label, :, 0] = _torso_uv(corners[labels == label], heights, middle, label == TORSO_BACK)
+    uv[torso, :, 1] = _scaled(corners[torso][..., 1])
+    for front, back, start, end in _LIMBS:
+        along, forward, side = _frame(joints[end] - joints[start], _FORWARD)
+        both = (labels == front) | (labels == back)
+        uv[both, :, 1] = _scaled(corners[both] @ along)
+        for label, sign in ((front, 1), (back, -1)):
+            angle = _turn(corners[labels == label], joints[start], sign * forward, sign * side, 0)
+            uv[labels == label, :, 0] = np.clip(0.5 + angle / np.pi, 0, 1)
+    ends = ((HAND, HAND_UNDER, _hand_frame(joints)), (FOOT, FOOT_INNER, _foot_frame(joints)))
+    for first, second, (origin, (along, reference, side)) in ends:
+        both = (labels == first) | (labels == second)
+        uv[both, :, 1] = _scaled(corners[both] @ along)
+        for label, around in ((first, np.pi / 2), (second, -np.pi / 2)):
+            angle = _turn(corners[labels == label], origin, reference, side, around)
+            uv[labels == label, :, 0] = np.clip(0.5 + angle / (2 * np.pi), 0, 1)
+    head = labels == HEAD
+    offset = corners[head] - points[np.unique(faces[head])].mean(0)
+    uv[head, :, 0] = np.clip(np.arctan2(corners[head][..., 0], offset[..., 2]) / np.pi, 0, 1)
+    uv[head, :, 1] = _scaled(corners[head][..., 1])
+    return uv
+
+
+def whole_atlas(labels: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """face_part [2F] uint8 and face_uv [2F,3,2] float32 of both halves from the left half's labels and UV."""
+    left = np.array([_JOINED.get(int(label), int(label)) for label in labels])
+    right = np.array([_OTHER_SIDE[int(part)] for part in left])
+    # Mirrored faces list their corners in opposite order, to keep the outside outside.
+    other = uv[:, ::-1].copy()
+    torso = left <= 2
+    other[torso, :, 0] = 1 - other[torso, :, 0]
+    return np.r_[left, right].astype(np.uint8), np.r_[uv, other].astype(np.float32)
