@@ -1,0 +1,256 @@
+"""Synthetic people: rendered, clothed persons with exact labels, made from (seed, epoch, index) alone.
+
+    python -m datasets.synthetic --preview sheet.jpg --count 40
+
+A picture shows the open body, posed by clips and rules (`synthetic_pose`), dressed and lit
+(`synthetic_appearance`), over a background (`synthetic_background`) with other people, things and camera effects
+(`synthetic_scene`). The camera is the network's own (s, tx, ty) at focal length 5000, so that a camera fitted to
+the keypoints (method.md 7) is the camera of the picture. `synthetic_split` holds out material for evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from datasets.synthetic_appearance import Outfit, draw_outfit, measure_figure, paint_person
+from datasets.synthetic_background import draw_background, list_pictures
+from datasets.synthetic_body import (
+    CENTRE,
+    SIZE,
+    PeopleAssets,
+    PosedBody,
+    load_assets,
+    pose_body,
+    project,
+    to_ndc,
+)
+from datasets.synthetic_pose import draw_betas, draw_pose, draw_view, load_motions
+from datasets.synthetic_scene import add_border, add_held_thing, add_occluder, add_shadow, photograph
+from datasets.synthetic_split import Split
+from utils.rasterizer import rasterize_numpy
+from utils.structures import DensePosePoints, Sample
+
+MEAN = np.float32([0.485, 0.456, 0.406])
+STD = np.float32([0.229, 0.224, 0.225])
+MIN_SCALE, MAX_SCALE = 0.5, 2.6
+
+# SMPL joints that an upper-body or partial crop keeps, and the margin around them in metres.
+PARTIAL_CROPS = (
+    ((15, 12, 16, 17, 18, 19, 20, 21, 0), 0.16),
+    ((15, 12, 16, 17, 18, 19, 9), 0.14),
+    ((15, 16, 17, 0, 1, 2, 4, 5), 0.14),
+    ((9, 16, 17, 0, 1, 2, 4, 5, 7, 8), 0.12),
+)
+
+
+@dataclass(frozen=True)
+class SyntheticRender:
+    """A picture and what is true of it; metres in the camera's frame before its translation."""
+
+    image: np.ndarray  # [224,224,3] uint8 RGB
+    cam: np.ndarray  # [3] float32: s, tx, ty
+    rotvec: np.ndarray  # [72] float32, the root is the camera-frame orientation
+    betas: np.ndarray  # [10] float32
+    vertices: np.ndarray  # [V,3] float32, the bare body
+    joints: np.ndarray  # [49,3] float32
+    smpl_joints: np.ndarray  # [24,3] float32
+
+
+class SyntheticPeople(Dataset):
+    """`size` rendered people an epoch; another epoch (`set_epoch`) gives other people.
+
+    `difficulty` in 0..1 scales occluders, other people and busy backgrounds. `backgrounds` may name a folder of
+    pictures without people. Raises ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        split: str = "train",
+        seed: int = 0,
+        difficulty: float = 1.0,
+        backgrounds: Path | str | None = None,
+        assets: PeopleAssets | None = None,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"A data set of {size} people was asked for; give a positive number.")
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f"The difficulty is {difficulty} but must lie between 0 and 1.")
+        self.size, self.seed, self.difficulty, self.epoch = size, seed, difficulty, 0
+        self.split = Split(split)
+        self.assets = assets or load_assets()
+        self.motions = load_motions()
+        self.clips = self.split.clips(list(self.motions.names))
+        self.figure = measure_figure(self.assets)
+        self.pictures = list_pictures(Path(backgrounds)) if backgrounds else []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the people of an epoch."""
+        self.epoch = epoch
+
+    def render(self, index: int) -> SyntheticRender:
+        """The picture and the truth of person `index` in this epoch. Raises IndexError outside 0..size-1."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"Person {index} was asked for, the data set holds 0..{self.size - 1}.")
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)
+        rng = np.random.default_rng((self.seed, self.split.number, self.epoch, index))
+        return render_person(rng, self)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.to_sample(self.render(index), index)
+
+    def to_sample(self, render: SyntheticRender, index: int) -> Sample:
+        """Labels of a rendered person in the form of every data set."""
+        image = (np.float32(render.image) / 255 - MEAN) / STD
+        joints = render.joints[25:]
+        return Sample(
+            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            rotvec=torch.from_numpy(render.rotvec),
+            betas=torch.from_numpy(render.betas),
+            keypoints=torch.from_numpy(_labels_2d(render.joints, render.cam, only_inside=True)),
+            joints_3d=torch.from_numpy(np.concatenate([joints, np.ones((24, 1), np.float32)], axis=1)),
+            smpl_keypoints=torch.from_numpy(_labels_2d(render.smpl_joints, render.cam, only_inside=False)),
+            dense=_no_dense_points(),
+            has_smpl=torch.tensor(True),
+            has_dense=torch.tensor(False),
+            has_joints_3d=torch.tensor(True),
+            is_flipped=torch.tensor(False),
+            rotation_deg=torch.tensor(0.0),
+            center=torch.tensor([CENTRE, CENTRE]),
+            scale=torch.tensor(SIZE / 200),
+            gender=torch.tensor(-1),
+            index=torch.tensor(index),
+            dataset="synthetic",
+            name=f"{self.split.name}_{self.seed}_{self.epoch}_{index}",
+        )
+
+
+def _labels_2d(points: np.ndarray, cam: np.ndarray, only_inside: bool) -> np.ndarray:
+    """Points [N,3] in metres -> x, y in [-1,1] of the crop and confidence; outside it 0 if `only_inside`."""
+    xy = project(points, cam)[:, :2] / np.float32(CENTRE) - 1
+    inside = (np.abs(xy) <= 1).all(1) | (not only_inside)
+    return np.concatenate([xy, inside[:, None]], axis=1).astype(np.float32)
+
+
+def _no_dense_points() -> DensePosePoints:
+    return DensePosePoints(
+        ann_labels=torch.zeros(56, 56, dtype=torch.long),
+        xy=torch.zeros(196, 2),
+        part=torch.zeros(196, dtype=torch.long),
+        u=torch.zeros(196),
+        v=torch.zeros(196),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- the picture
+
+
+def render_person(rng: np.random.Generator, people: SyntheticPeople) -> SyntheticRender:
+    """Draw everything about one picture, back to front."""
+    assets, split, hard = people.assets, people.split, people.difficulty
+    rotvec = draw_view(rng, draw_pose(rng, people.motions, people.clips, assets.joint_template))
+    betas = draw_betas(rng)
+    body = pose_body(assets, rotvec, betas)
+    cam = draw_camera(rng, body)
+    outfit = draw_outfit(rng, split, assets, people.figure)
+    picture = draw_background(rng, split, hard * rng.random(), people.pictures)
+    if rng.random() < 0.3 * hard:
+        for _ in range(int(rng.integers(1, 3))):
+            _paint_bystander(rng, people, picture, cam, body)
+    joints_2d = project(body.smpl_joints, cam)[:, :2]
+    pixels_per_metre = float(cam[0]) * CENTRE
+    if rng.random() < 0.4:
+        add_shadow(rng, picture, joints_2d, pixels_per_metre)
+    held = rng.random() < 0.3 * hard
+    if held and rng.random() < 0.5:
+        add_held_thing(rng, picture, joints_2d, pixels_per_metre)
+    _paint(people, picture, body, cam, outfit)
+    if held:
+        add_held_thing(rng, picture, joints_2d, pixels_per_metre)
+    if rng.random() < 0.28 * hard:
+        for _ in range(int(rng.integers(1, 3))):
+            add_occluder(rng, picture, split)
+    if rng.random() < 0.05 * hard:
+        _paint_bystander(rng, people, picture, cam, body)
+    if rng.random() < 0.12:
+        add_border(rng, picture)
+    return SyntheticRender(
+        image=photograph(rng, picture),
+        cam=cam,
+        rotvec=rotvec.reshape(72).astype(np.float32),
+        betas=betas,
+        vertices=body.vertices,
+        joints=body.joints,
+        smpl_joints=body.smpl_joints,
+    )
+
+
+def draw_camera(rng: np.random.Generator, body: PosedBody) -> np.ndarray:
+    """The camera (s, tx, ty) of a crop around the person's box, or in every fifth picture around a part of it."""
+    points, margin = body.vertices[::7], 0.0
+    if rng.random() < 0.2:
+        joints, margin = PARTIAL_CROPS[rng.integers(len(PARTIAL_CROPS))]
+        points = body.smpl_joints[list(joints)]
+    low, high = points[:, :2].min(0) - margin, points[:, :2].max(0) + margin
+    side = float((high - low).max()) * 1.2 * np.exp(rng.normal(0, 0.11))
+    scale = float(np.clip(2 / side, MIN_SCALE, MAX_SCALE))
+    middle = (low + high) / 2 + rng.normal(0, 0.05, 2) / scale
+    return np.float32([scale, -middle[0], -middle[1]])
+
+
+def _paint(people: SyntheticPeople, picture: np.ndarray, body: PosedBody, cam: np.ndarray, outfit: Outfit) -> None:
+    """Paint a dressed person over `picture`, in place, with 2x2 samples a pixel."""
+    assets = people.assets
+    worn = body.vertices + body.normals * outfit.thickness[:, None]
+    face, bary, _ = rasterize_numpy(to_ndc(project(worn, cam)), assets.faces, 2 * SIZE)
+    paint_person(
+        face, bary, assets.faces, assets.face_part, assets.v_template, body.normals,
+        people.figure, outfit.cut, outfit.tiles, outfit.folds, outfit.light, picture,
+    )  # fmt: skip
+
+
+def _paint_bystander(
+    rng: np.random.Generator, people: SyntheticPeople, picture: np.ndarray, cam: np.ndarray, body: PosedBody
+) -> None:
+    """Somebody else, further away or beside the person."""
+    rotvec = draw_view(rng, draw_pose(rng, people.motions, people.clips, people.assets.joint_template))
+    other = pose_body(people.assets, rotvec, draw_betas(rng))
+    scale = np.clip(cam[0] * rng.uniform(0.5, 1.1), 0.3, MAX_SCALE)
+    aside = rng.uniform(0.45, 1.0) * (1 if rng.random() < 0.5 else -1)
+    place = np.float32([scale, aside / scale, rng.normal(0, 0.12) / scale])
+    place[1:] -= other.smpl_joints[0, :2] - rng.normal(0, 0.02, 2).astype(np.float32)
+    _paint(people, picture, other, place, draw_outfit(rng, people.split, people.assets, people.figure))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write a contact sheet of synthetic people with their labels drawn.")
+    parser.add_argument("--preview", type=Path, required=True, metavar="OUT.jpg", help="file to write")
+    parser.add_argument("--split", default="train", choices=("train", "eval"))
+    parser.add_argument("--count", type=int, default=40, help="people on the sheet")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--difficulty", type=float, default=1.0)
+    parser.add_argument("--backgrounds", type=Path, help="folder of pictures without people")
+    args = parser.parse_args()
+    from datasets.synthetic_preview import write_sheet
+
+    people = SyntheticPeople(
+        args.count, split=args.split, seed=args.seed, difficulty=args.difficulty, backgrounds=args.backgrounds
+    )
+    write_sheet(people, args.preview)
+    print(f"{args.count} people of the {args.split} split: {args.preview}")
+
+
+if __name__ == "__main__":
+    main()

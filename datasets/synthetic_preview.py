@@ -1,0 +1,54 @@
+"""Contact sheets of synthetic people: each picture beside its part map with the joints drawn on both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from datasets.synthetic_body import SIZE, PeopleAssets, project, to_ndc
+from utils.rasterizer import rasterize_numpy
+from utils.safe_io import atomic_write
+
+if TYPE_CHECKING:
+    from datasets.synthetic import SyntheticPeople, SyntheticRender
+
+COLUMNS = 8
+# One colour for each part, background black.
+PART_COLORS = (np.random.default_rng(4).random((25, 3)) * 200 + 55).astype(np.uint8)
+PART_COLORS[0] = 0
+
+
+def part_map(render: SyntheticRender, assets: PeopleAssets, size: int = SIZE) -> np.ndarray:
+    """DensePose part [size,size] uint8 of every pixel of the bare body, 0 = background."""
+    face, _, _ = rasterize_numpy(to_ndc(project(render.vertices, render.cam)), assets.faces, size)
+    return np.where(face >= 0, assets.face_part[face], 0).astype(np.uint8)
+
+
+def draw_labels(render: SyntheticRender, assets: PeopleAssets) -> np.ndarray:
+    """The picture half covered by its coloured part map, with the 24 SMPL joints (left red) as dots."""
+    parts = part_map(render, assets)
+    out = np.where(parts[..., None] > 0, render.image // 3 + PART_COLORS[parts] // 3 * 2, render.image // 2)
+    out = np.ascontiguousarray(out, np.uint8)
+    for joint, (x, y) in enumerate(project(render.smpl_joints, render.cam)[:, :2]):
+        left = joint in (1, 4, 7, 10, 13, 16, 18, 20, 22)
+        cv2.circle(out, (int(x), int(y)), 2, (255, 0, 0) if left else (255, 255, 255), -1)
+    return out
+
+
+def write_sheet(people: SyntheticPeople, path: Path) -> None:
+    """Write pictures and labels of all of `people` to one JPEG or PNG."""
+    rows = []
+    for start in range(0, len(people), COLUMNS):
+        renders = [people.render(i) for i in range(start, min(start + COLUMNS, len(people)))]
+        for cells in ([r.image for r in renders], [draw_labels(r, people.assets) for r in renders]):
+            blank = [np.zeros((SIZE, SIZE, 3), np.uint8)] * (COLUMNS - len(cells))
+            rows.append(np.concatenate(cells + blank, axis=1))
+    sheet = np.concatenate(rows)[..., ::-1]
+    done, data = cv2.imencode(Path(path).suffix or ".jpg", sheet)
+    if not done:
+        raise ValueError(f"Cannot write a picture to '{path}'; name a .jpg or .png file.")
+    with atomic_write(path) as stream:
+        stream.write(data.tobytes())

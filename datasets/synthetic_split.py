@@ -1,0 +1,72 @@
+"""What the synthetic people hold out for evaluation: whole motion clips, backgrounds and texture seeds.
+
+The training split never draws from the held-out lists, the evaluation split draws from nothing else. Textures
+and backgrounds come from numbered seeds, so that a seed names one picture for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+HELD_OUT_CLIPS = ("dance_b", "jump", "punch", "spinkick", "turn_left1", "walk_forward")
+HELD_OUT_BACKGROUNDS = ("crowd", "cells", "stairs")
+
+NUM_TEXTURE_SEEDS = 40_000
+NUM_BACKGROUND_SEEDS = 400_000
+# Seeds from here on belong to the evaluation split.
+FIRST_HELD_OUT_TEXTURE = 36_000
+FIRST_HELD_OUT_BACKGROUND = 360_000
+# Of a folder of the user's own background pictures every tenth (sorted by name) belongs to evaluation.
+HELD_OUT_PICTURE_STRIDE = 10
+
+SPLITS = ("train", "eval")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The part of the material that one split may use."""
+
+    name: str
+
+    def __post_init__(self):
+        if self.name not in SPLITS:
+            raise ValueError(f"The split is '{self.name}' but must be one of {', '.join(SPLITS)}.")
+
+    @property
+    def number(self) -> int:
+        """Number that enters the random seed."""
+        return SPLITS.index(self.name)
+
+    @property
+    def held_out(self) -> bool:
+        return self.name == "eval"
+
+    def clips(self, names: list[str]) -> list[int]:
+        """Positions of the clips that this split may use."""
+        chosen = [i for i, name in enumerate(names) if (name in HELD_OUT_CLIPS) == self.held_out]
+        if not chosen:
+            raise ValueError(f"None of the {len(names)} motion clips belongs to the split '{self.name}'.")
+        return chosen
+
+    def backgrounds(self, families: tuple[str, ...]) -> tuple[str, ...]:
+        """Families of procedural backgrounds that this split may use."""
+        return tuple(name for name in families if (name in HELD_OUT_BACKGROUNDS) == self.held_out)
+
+    def pictures(self, count: int) -> list[int]:
+        """Positions of a user's `count` background pictures (sorted by name) that this split may use."""
+        chosen = [i for i in range(count) if (i % HELD_OUT_PICTURE_STRIDE == 0) == self.held_out]
+        return chosen or list(range(count))
+
+    def texture_seed(self, rng: np.random.Generator) -> int:
+        """Draw the seed of one texture."""
+        return self._draw(rng, FIRST_HELD_OUT_TEXTURE, NUM_TEXTURE_SEEDS)
+
+    def background_seed(self, rng: np.random.Generator) -> int:
+        """Draw the seed of one background."""
+        return self._draw(rng, FIRST_HELD_OUT_BACKGROUND, NUM_BACKGROUND_SEEDS)
+
+    def _draw(self, rng: np.random.Generator, first_held_out: int, count: int) -> int:
+        low, high = (first_held_out, count) if self.held_out else (0, first_held_out)
+        return int(rng.integers(low, high))
