@@ -99,7 +99,7 @@ _SIGNS_OF_LICENSED = (*CORE_NEED, "body_male", "body_female")
 
 @dataclass(frozen=True)
 class BodyAssets:
-    """A body with everything that is tied to its vertex numbers. An optional part is None when it is absent."""
+    """A body with everything that is tied to its vertex numbers. Optional parts may be None."""
 
     body: BodyModel
     atlas: Atlas | None
@@ -176,7 +176,7 @@ def _open_assets() -> BodyAssets:
     )
 
 
-# ------------------------------------------------------------------------------- numbers the network starts from
+# ---------------------------------------------------------------------------- numbers the network starts from
 
 
 @dataclass(frozen=True)

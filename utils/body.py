@@ -125,7 +125,7 @@ def _faces(faces: np.ndarray, vertices: int) -> np.ndarray:
     return faces.astype(np.int32)
 
 
-# ------------------------------------------------------------------------------------------------ regressors
+# ------------------------------------------------------------------------------------------------- regressors
 
 
 def read_regressor(source: str | os.PathLike | np.ndarray, kind: str) -> Regressor:
@@ -170,7 +170,7 @@ def surface_points(body: BodyModel, regressors: str | os.PathLike | None = None)
     return Regressor(SMPL_ID, matrix, VERTEX_JOINT_NAMES)
 
 
-# -------------------------------------------------------------------------------------------------- skinning
+# --------------------------------------------------------------------------------------------------- skinning
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ class _Listing(_SafeUnpickler):
 
 
 def foreign_calls(stream: IO[bytes]) -> list[str]:
-    """Names that a pickle asks for and that neither data files nor torch need, as far as it can be followed."""
+    """Names that a pickle asks for and neither data files nor torch need, as far as it can be followed."""
     listing = _Listing(stream)
     with contextlib.suppress(Exception):
         listing.load()

@@ -1,0 +1,271 @@
+"""Weights and training states on disk: safe reading, strict loading, atomic writing, finding the newest.
+
+Two forms: .pt, a dictionary of tensors, numbers, strings and containers (the 2020 layout: model, optimizer,
+epoch, ...), and .safetensors, weights with text metadata, the form the project ships.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from utils.safe_io import DataFileError, atomic_path, load_torch
+
+log = logging.getLogger(__name__)
+
+# What a 2020 checkpoint holds and our modules leave out: pattern of the key's beginning, and why.
+IGNORED: tuple[tuple[str, str], ...] = (
+    (r"iuv2smpl\.smpl\.", "the body model: it comes from its own file, never from weights"),
+    (r"iuv2smpl\.smpl_para_Outs\.rot2pos\.", "made by the gcn refinement of 2020 but never run"),
+    (r"iuv2smpl\.smpl_para_Outs\.pos2rot\.", "made by the gcn refinement of 2020 but never run"),
+    (r"iuv2smpl\.smpl_para_Outs\.A$", "a graph matrix that no layer reads"),
+    (r"iuv2smpl\.smpl_para_Outs\.A_link$", "a graph matrix that no layer reads"),
+    (r"img2iuv\.iuv_est\.(?:global|part)_feat_down\.", "made for an input mode that never trained"),
+)
+STEP_FILE = re.compile(r"(\d{8,})\.pt")
+SHOWN_KEYS = 100
+
+
+class StateMismatchError(ValueError):
+    """Weights that do not fit a model; all keys stand in `missing`, `unexpected` and `misshapen`."""
+
+    def __init__(self, path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+        self.missing, self.unexpected, self.misshapen = missing, unexpected, misshapen
+        lines = [
+            f"{path} does not fit this model. Were the weights made for another --model or configuration?"
+        ]
+        lines += _listing("missing in the file", missing)
+        lines += _listing("unexpected, the model has no place for them", unexpected)
+        lines += _listing("of another shape (file, model)", misshapen)
+        super().__init__("\n".join(lines))
+
+
+def _listing(title: str, keys: list[str]) -> list[str]:
+    if not keys:
+        return []
+    rest = [f"    ... and {len(keys) - SHOWN_KEYS} more"] if len(keys) > SHOWN_KEYS else []
+    return [f"  {len(keys)} {title}:", *(f"    {key}" for key in keys[:SHOWN_KEYS]), *rest]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a weights file."""
+
+    path: Path
+    weights_id: str  # the first 12 digits of the file's SHA-256
+    loaded: int  # tensors put into the model
+    ignored: tuple[str, ...]  # keys left out on purpose
+    meta: dict[str, Any] = field(default_factory=dict)  # what the file says about itself
+
+    def __str__(self) -> str:
+        note = f", {len(self.ignored)} ignored" if self.ignored else ""
+        return f"{self.path.name} (id {self.weights_id}, {self.loaded} tensors{note})"
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU without running code in it; the weights stand under "model".
+
+    A .safetensors file gives {"model": ..., "meta": {...}}; a .pt file its own dictionary; a bare state dict
+    is put under "model". Raises FileNotFoundError, UnsafeFileError, DataFileError.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    content = load_torch(path)
+    if isinstance(content, Mapping) and "model" not in content:
+        state = content.get("state_dict", content)
+        if isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values()):
+            content = {"model": state}
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        raise DataFileError(
+            f"{path} holds no weights: expected a dictionary with a state dict under 'model'."
+        )
+    return dict(content)
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist or is not a file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = file.keys()
+            return {"model": {key: file.get_tensor(key) for key in keys}, "meta": file.metadata() or {}}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise DataFileError(
+            f"{path} is not a readable safetensors file ({error}). Fetch it again."
+        ) from error
+
+
+def weights_id(path: str | os.PathLike) -> str:
+    """Short name of a file's content: the first 12 digits of its SHA-256."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the `module.` that data-parallel training puts before every key.
+
+    Raises DataFileError when a value is no tensor or two keys become one.
+    """
+    stripped: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise DataFileError(f"'{key}' in the weights is a {type(value).__name__}, expected a tensor.")
+        name = key
+        while name.startswith("module."):
+            name = name.removeprefix("module.")
+        if name in stripped:
+            raise DataFileError(f"The weights hold '{name}' twice, with and without the prefix 'module.'.")
+        stripped[name] = value
+    return stripped
+
+
+# ---------------------------------------------------------------------------------------------------- loading
+
+
+def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
+    """Put the weights of a file into a built model; every key must fit but for those in `IGNORED`.
+
+    Prefixes are stripped, float16 becomes the model's dtype. After an error the model is unchanged.
+    Raises StateMismatchError listing all keys that do not fit, and what `load_checkpoint` raises.
+    """
+    path = Path(path)
+    checkpoint = load_checkpoint(path)
+    state, target = strip_prefixes(checkpoint["model"]), model.state_dict()
+    ignored = tuple(key for key in state if key not in target and _is_ignored(key))
+    unexpected = [key for key in state if key not in target and not _is_ignored(key)]
+    missing = [key for key in target if key not in state]
+    misshapen = [
+        f"{key} {list(state[key].shape)}, {list(target[key].shape)}"
+        for key in target
+        if key in state and state[key].shape != target[key].shape
+    ]
+    if missing or unexpected or misshapen:
+        raise StateMismatchError(path, missing, unexpected, misshapen)
+    model.load_state_dict({key: state[key].to(target[key].dtype) for key in target})
+    return LoadReport(path, weights_id(path), len(target), ignored, dict(checkpoint.get("meta") or {}))
+
+
+def load_matching(module: nn.Module, path: str | os.PathLike, only: Iterable[str] = ()) -> LoadReport:
+    """Overlay what fits in name and shape: a pretrained trunk, or a network to fine-tune.
+
+    only: first parts of the key names to take (default: all). Raises StateMismatchError when nothing fits.
+    """
+    path, only = Path(path), frozenset(only)
+    state, target = strip_prefixes(load_checkpoint(path)["model"]), module.state_dict()
+    chosen = {
+        key: value.to(target[key].dtype)
+        for key, value in state.items()
+        if key in target and value.shape == target[key].shape and (not only or key.split(".")[0] in only)
+    }
+    if not chosen:
+        raise StateMismatchError(path, list(target), list(state), [])
+    module.load_state_dict(chosen, strict=False)
+    return LoadReport(path, weights_id(path), len(chosen), tuple(key for key in state if key not in chosen))
+
+
+def _is_ignored(key: str) -> bool:
+    return any(re.match(pattern, key) for pattern, _ in IGNORED)
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+    """Write a .pt file whole or not at all. Raises TypeError naming the first value that is not plain."""
+    _require_plain(state, "state")
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _require_plain(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_plain(key, f"a key of {where}")
+            _require_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_plain(item, f"{where}[{index}]")
+    elif value is not None and not (isinstance(value, Tensor) or type(value) in (bool, int, float, str)):
+        raise TypeError(
+            f"{where} is a {type(value).__module__}.{type(value).__name__}; a checkpoint holds tensors, "
+            "numbers, strings, None, lists and dictionaries only, so that it can be read without running code."
+        )
+
+
+def export_safetensors(
+    path: str | os.PathLike, state: Mapping[str, Tensor], meta: Mapping[str, str], half: bool = True
+) -> None:
+    """Write weights for shipping, with text about them.
+
+    half: kernels and matrices become float16 unless they overflow; vectors, which cost nothing and hold the
+    statistics of batch norm, keep their dtype.
+    """
+
+    def packed(value: Tensor) -> Tensor:
+        value = value.detach().cpu()
+        small = value.half() if half and value.is_floating_point() and value.ndim >= 2 else value
+        return (small if torch.isfinite(small).all() else value).clone().contiguous()
+
+    with atomic_path(path) as temporary:
+        save_file({key: packed(value) for key, value in state.items()}, temporary, metadata=dict(meta))
+
+
+# ---------------------------------------------------------------------------------------- a run's checkpoints
+
+
+def find_latest(folder: str | os.PathLike) -> Path | None:
+    """The newest undamaged NNNNNNNN.pt of a run; damaged newer ones are skipped with a warning."""
+    for path in sorted(_step_files(folder), key=_step, reverse=True):
+        if _is_whole(path):
+            return path
+        log.warning("%s is damaged or cut short; trying the checkpoint before it.", path)
+    return None
+
+
+def prune_checkpoints(folder: str | os.PathLike, keep: int) -> list[Path]:
+    """Delete all but the newest `keep` checkpoints of a run; returns what was deleted.
+
+    Raises ValueError for keep < 1.
+    """
+    if keep < 1:
+        raise ValueError(f"At least one checkpoint must be kept, got keep={keep}.")
+    old = sorted(_step_files(folder), key=_step)[:-keep]
+    for path in old:
+        path.unlink()
+    return old
+
+
+def _step_files(folder: str | os.PathLike) -> list[Path]:
+    folder = Path(folder)
+    return [path for path in folder.iterdir() if STEP_FILE.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _step(path: Path) -> int:
+    return int(path.stem)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None and any(n.endswith("data.pkl") for n in archive.namelist())
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
