@@ -1,19 +1,21 @@
 """Triangles to fragments: which face, where on it and how deep, for every pixel (method.md section 5).
 
-`rasterize` has two back-ends that agree in every pixel: numba (CPU, one thread a call, releases the GIL) and
-torch (any device). Every picture of this project (IUV maps, overlays, masks) is a shading of their fragments.
+`rasterize` has two back-ends that agree in every pixel: numba (CPU, one thread a call, releases the GIL)
+and torch (any device). Every picture of this project (IUV maps, overlays, masks) is a shading of their
+fragments.
 
 Coordinates. A point is (x, y, z): x and y in normalised device coordinates, [-1, 1] over the picture with x
-right and y UP; z the depth along the camera axis, metres, positive in front. Projection is the caller's. All
-arithmetic is float32, in one order of operations, so that the back-ends round alike. Row 0 of the result is the
-top of the picture.
+right and y UP; z the depth along the camera axis, metres, positive in front. Projection is the caller's.
+All arithmetic is float32, in one order of operations, so that the back-ends round alike. Row 0 of the
+result is the top of the picture.
 
-Rules, as in the renderer of the 2020 system: pixel i of N has its centre at (2i+1-N)/N; only faces whose corners
-run counter-clockwise (seen y up) count; a pixel belongs to a face when it is on the inner side of, or exactly on,
-all three edges; a fragment is kept when near < depth < far and strictly nearer than what is stored, so that the
-first face in file order wins ties. The three edge functions, divided by their sum, are the barycentrics; inside a
-face they are never negative, so that clamping and renormalising is built in. Faces without area and faces with a
-corner at or behind the camera plane have no meaningful depth and give no fragment.
+Rules, as in the renderer of the 2020 system: pixel i of N has its centre at (2i+1-N)/N; only faces whose
+corners run counter-clockwise (seen y up) count; a pixel belongs to a face when it is on the inner side of,
+or exactly on, all three edges; a fragment is kept when near < depth < far and strictly nearer than what is
+stored, so that the first face in file order wins ties. The three edge functions, divided by their sum, are
+the barycentrics; inside a face they are never negative, so that clamping and renormalising is built in.
+Faces without area and faces with a corner at or behind the camera plane have no meaningful depth and give
+no fragment.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ Backend = Literal["auto", "numba", "torch"]
 SPAN_SLACK = 2.0**-6
 # Candidate (face, pixel) pairs that the torch back-end holds at once.
 TORCH_CHUNK = 1 << 20
-_SLACK32, _HALF32, _ONE32, _ZERO32 = np.float32(SPAN_SLACK), np.float32(0.5), np.float32(1), np.float32(0)
+# Typed constants for the compiled kernel: a plain number would make its sums float64.
+_SLACK32, _HALF32 = np.float32(SPAN_SLACK), np.float32(0.5)
+_MINUS32, _ZERO32, _ONE32 = np.float32(-1), np.float32(0), np.float32(1)
 
 
 def rasterize(
@@ -139,37 +143,47 @@ def _compiled_kernel():
 
 
 def _raster_kernel(points, faces, centers, near, far, face_out, bary_out, depth_out):  # compiled, see above
-    size = len(centers)
+    size, num_vertices = len(centers), points.shape[1]
     n, last = np.float32(size), np.float32(size - 1)
+    # Per vertex: x, y, z, and the first and last pixel column and row on its far sides.
+    corner = np.empty((num_vertices, 8), np.float32)
+    todo = np.empty(len(faces) + 1, np.int32)
     for b in range(len(points)):
+        for v in range(num_vertices):
+            x, y = points[b, v, 0], points[b, v, 1]
+            col, row = (x * n + last) * _HALF32, (-y * n + last) * _HALF32
+            corner[v, 0], corner[v, 1], corner[v, 2] = x, y, points[b, v, 2]
+            corner[v, 3], corner[v, 4] = np.ceil(col - _SLACK32), np.floor(col + _SLACK32)
+            corner[v, 5], corner[v, 6] = np.ceil(row - _SLACK32), np.floor(row + _SLACK32)
+        # Most faces are smaller than a pixel; they are sorted out without branches, as guesses would fail.
+        count = 0
         for f in range(len(faces)):
-            i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
-            x0, x1, x2 = points[b, i0, 0], points[b, i1, 0], points[b, i2, 0]
-            y0, y1, y2 = points[b, i0, 1], points[b, i1, 1], points[b, i2, 1]
-            if not (y2 - y0) * (x1 - x0) >= (y1 - y0) * (x2 - x0):
-                continue
-            left = np.ceil((min(x0, x1, x2) * n + last) * _HALF32 - _SLACK32)
-            right = np.floor((max(x0, x1, x2) * n + last) * _HALF32 + _SLACK32)
-            if not (left <= right and left <= last and right >= _ZERO32):
-                continue
-            top = np.ceil((-max(y0, y1, y2) * n + last) * _HALF32 - _SLACK32)
-            bottom = np.floor((-min(y0, y1, y2) * n + last) * _HALF32 + _SLACK32)
-            if not (top <= bottom and top <= last and bottom >= _ZERO32):
-                continue
-            z0, z1, z2 = points[b, i0, 2], points[b, i1, 2], points[b, i2, 2]
+            c0, c1, c2 = corner[faces[f, 0]], corner[faces[f, 1]], corner[faces[f, 2]]
+            front = (c2[1] - c0[1]) * (c1[0] - c0[0]) >= (c1[1] - c0[1]) * (c2[0] - c0[0])
+            wide = min(c0[3], c1[3], c2[3]) <= max(c0[4], c1[4], c2[4])
+            high = min(c0[5], c1[5], c2[5]) <= max(c0[6], c1[6], c2[6])
+            todo[count] = f
+            count += front & wide & high
+        for f in todo[:count]:
+            c0, c1, c2 = corner[faces[f, 0]], corner[faces[f, 1]], corner[faces[f, 2]]
+            z0, z1, z2 = c0[2], c1[2], c2[2]
             if not (z0 > _ZERO32 and z1 > _ZERO32 and z2 > _ZERO32):
                 continue
-            for row in range(int(max(top, _ZERO32)), int(min(bottom, last)) + 1):
+            # Clamped on both sides: the conversion of a huge float to int is undefined.
+            left, right = min(max(min(c0[3], c1[3], c2[3]), _ZERO32), n), min(max(c0[4], c1[4], c2[4]), last)
+            top, bottom = min(max(min(c0[5], c1[5], c2[5]), _ZERO32), n), min(max(c0[6], c1[6], c2[6]), last)
+            right, bottom = max(right, _MINUS32), max(bottom, _MINUS32)
+            for row in range(int(top), int(bottom) + 1):
                 py = -centers[row]
-                dy0, dy1, dy2 = y0 - py, y1 - py, y2 - py
-                for col in range(int(max(left, _ZERO32)), int(min(right, last)) + 1):
+                dy0, dy1, dy2 = c0[1] - py, c1[1] - py, c2[1] - py
+                for col in range(int(left), int(right) + 1):
                     px = centers[col]
-                    dx0, dx1, dx2 = x0 - px, x1 - px, x2 - px
+                    dx0, dx1, dx2 = c0[0] - px, c1[0] - px, c2[0] - px
                     e0 = dx1 * dy2 - dx2 * dy1
                     e1 = dx2 * dy0 - dx0 * dy2
                     e2 = dx0 * dy1 - dx1 * dy0
                     total = e0 + e1 + e2
-                    if not (e0 >= _ZERO32 and e1 >= _ZERO32 and e2 >= _ZERO32 and total > _ZERO32):
+                    if not ((e0 >= _ZERO32) & (e1 >= _ZERO32) & (e2 >= _ZERO32) & (total > _ZERO32)):
                         continue
                     w0, w1, w2 = e0 / total / z0, e1 / total / z1, e2 / total / z2
                     depth = _ONE32 / (w0 + w1 + w2)

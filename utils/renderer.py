@@ -1,0 +1,211 @@
+"""Pictures of bodies: IUV maps (paper section 3.1; method.md section 5) and shaded meshes.
+
+Both are shadings of the same fragments (`utils.rasterizer`). The camera frame is x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.densepose_uv import default_atlas, face_colors
+from utils.geometry import cam_to_translation
+from utils.rasterizer import Backend, rasterize
+from utils.structures import Atlas, Fragments
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    Array = np.ndarray | Tensor
+
+LIGHT_BLUE = (0.65, 0.75, 0.86)
+# Towards the lights, camera frame: a key light above and left of the camera, a fill light at the camera.
+KEY_LIGHT, FILL_LIGHT = (-0.5, -0.7, -0.5), (0.0, 0.0, -1.0)
+AMBIENT, KEY, FILL = 0.25, 0.45, 0.35
+SUPERSAMPLE = 2
+# Side of the squares that a shaded picture is rendered in, pixels; bounds the memory of large pictures.
+TILE = 512
+
+
+class IUV_Renderer:
+    """Bodies and weak cameras to IUV pictures.
+
+    Colours are flat per face: (part/24, mean U, mean V); the background is 0. There is no anti-aliasing and
+    no gradient. A body further than `far` metres (s < 0.4465 at the default size) gives an empty picture.
+    """
+
+    def __init__(
+        self,
+        orig_size: int = 224,
+        out_size: int = 56,
+        focal_length: float = 5000.0,
+        atlas: Atlas | None = None,
+        far: float = 100.0,
+        backend: Backend = "auto",
+    ) -> None:
+        """`orig_size` is the crop that `focal_length` refers to; its centre is the principal point."""
+        self.orig_size = orig_size
+        self.out_size = out_size
+        self.focal_length = focal_length
+        self.far = far
+        self.backend = backend
+        self.atlas = default_atlas() if atlas is None else atlas
+        self._faces = torch.from_numpy(self.atlas.vertex_map.astype(np.int32)[self.atlas.faces])
+        background = np.zeros((1, 3), np.float32)  # face -1 picks the last row
+        self._colors = torch.from_numpy(np.concatenate([face_colors(self.atlas), background]))
+
+    def verts2uvimg(
+        self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]
+    ) -> Float[Tensor, "B 3 H W"]:
+        """IUV pictures of bodies (metres, camera axes) under weak cameras (s, tx, ty)."""
+        face = self.fragments(vertices, cam).face
+        colors = self._colors.to(device=vertices.device, dtype=vertices.dtype)
+        return colors[face.long()].permute(0, 3, 1, 2).contiguous()
+
+    def fragments(self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]) -> Fragments:
+        """Visible faces of the atlas, per pixel. Raises ValueError for shapes that do not fit."""
+        if vertices.ndim != 3 or vertices.shape[2] != 3 or cam.shape != (len(vertices), 3):
+            raise ValueError(
+                "Expected vertices [B, V, 3] and cameras [B, 3], got "
+                f"{tuple(vertices.shape)} and {tuple(cam.shape)}."
+            )
+        points = self._project(vertices.detach().float(), cam.detach().float())
+        return rasterize(points, self._faces, self.out_size, far=self.far, backend=self.backend)
+
+    def _project(self, vertices: Tensor, cam: Tensor) -> Tensor:
+        # The order of operations is that of the 2020 system: a last-bit difference can move a pixel.
+        # In place, as fresh memory is what costs most here.
+        size, center = self.orig_size, self.orig_size / 2
+        points = vertices + cam_to_translation(cam, self.focal_length, size)[:, None]
+        xy = points[..., :2]
+        xy.div_(points[..., 2:] + 1e-9).mul_(self.focal_length).add_(center)
+        points[..., 1].neg_().add_(size)
+        xy.sub_(center).mul_(2).div_(size)
+        return points
+
+
+class MeshRenderer:
+    """Smooth shaded, anti-aliased pictures of one body mesh; no far plane.
+
+    Pixel coordinates are continuous: a picture spans [0, width] x [0, height], pixel i has its centre at
+    i + 0.5.
+    """
+
+    def __init__(self, faces: Int[Array, "F 3"], color: tuple[float, float, float] = LIGHT_BLUE) -> None:
+        self.faces = _array(faces).astype(np.int32)
+        self.color = np.asarray(color, np.float32)
+
+    def overlay(
+        self,
+        image: Float[np.ndarray, "H W 3"],
+        vertices: Float[Array, "V 3"],
+        cam_t: Float[Array, "3"],
+        focal: float,
+        center: tuple[float, float] | None = None,
+    ) -> Float[np.ndarray, "H W 3"]:
+        """The picture (uint8, or float in 0..1) with the body drawn over it; the same type and size.
+
+        cam_t: translation, metres; focal: pixels of this picture; center: principal point, default the middle.
+        """
+        height, width = image.shape[:2]
+        layer = self.render(vertices, cam_t, focal, width, height, center)
+        alpha = layer[..., 3:]
+        scale = 255.0 if image.dtype == np.uint8 else 1.0
+        blend = image[..., :3] * (1 - alpha) + layer[..., :3] * alpha * scale
+        return (blend.round() if image.dtype == np.uint8 else blend).astype(image.dtype)
+
+    def side_view(
+        self,
+        vertices: Float[Array, "V 3"],
+        cam_t: Float[Array, "3"],
+        focal: float,
+        size: int,
+        center: tuple[float, float] | None = None,
+    ) -> Float[np.ndarray, "S S 4"]:
+        """The body turned by 90 degrees about the vertical through its centre: RGBA as of `render`."""
+        return self.render(turn_sideways(_array(vertices)), cam_t, focal, size, size, center)
+
+    def render(
+        self,
+        vertices: Float[Array, "V 3"],
+        cam_t: Float[Array, "3"],
+        focal: float,
+        width: int,
+        height: int,
+        center: tuple[float, float] | None = None,
+    ) -> Float[np.ndarray, "H W 4"]:
+        """RGBA picture in 0..1, colour not multiplied by alpha; alpha is the covered share of a pixel."""
+        points = (_array(vertices) + _array(cam_t)).astype(np.float32)
+        normals = vertex_normals(points, self.faces)
+        center = (width / 2, height / 2) if center is None else center
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = focal * points[:, :2] / points[:, 2:] + np.asarray(center, np.float32)
+        picture = np.zeros((height, width, 4), np.float32)
+        for top, left, side in _tiles(pixels[points[:, 2] > 0], width, height):
+            tile = self._render_tile(pixels - (left, top), points[:, 2], normals, side)
+            target = picture[top : top + side, left : left + side]
+            target[:] = tile[: target.shape[0], : target.shape[1]]
+        return picture
+
+    def _render_tile(
+        self, pixels: np.ndarray, depth: np.ndarray, normals: np.ndarray, side: int
+    ) -> np.ndarray:
+        ndc = np.column_stack([2 * pixels[:, 0] / side - 1, 1 - 2 * pixels[:, 1] / side, depth]).astype(
+            np.float32
+        )
+        fragments = rasterize(torch.from_numpy(ndc)[None], torch.from_numpy(self.faces), side * SUPERSAMPLE)
+        face, bary = fragments.face[0].numpy(), fragments.bary[0].numpy()
+        covered = face >= 0
+        normal = np.einsum("nk,nkc->nc", bary[covered], normals[self.faces[face[covered]]])
+        fine = np.zeros((*face.shape, 4), np.float32)
+        fine[covered] = np.column_stack([self._shade(normal), np.ones(len(normal), np.float32)])
+        summed = fine.reshape(side, SUPERSAMPLE, side, SUPERSAMPLE, 4).sum(axis=(1, 3))
+        summed[..., :3] /= np.maximum(summed[..., 3:], 1)
+        summed[..., 3] /= SUPERSAMPLE**2
+        return summed
+
+    def _shade(self, normal: np.ndarray) -> np.ndarray:
+        """Lambert: ambient light, a key light and a fill light at the camera."""
+        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+        key, fill = (
+            np.clip(normal @ (d / np.linalg.norm(d)), 0, None) for d in map(np.array, (KEY_LIGHT, FILL_LIGHT))
+        )
+        return np.clip((AMBIENT + KEY * key + FILL * fill)[:, None] * self.color, 0, 1).astype(np.float32)
+
+
+def vertex_normals(
+    points: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
+) -> Float[np.ndarray, "V 3"]:
+    """Unit normals per vertex: its faces' normals weighted by area; zero for a vertex without a face."""
+    corners = points[faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    flat = faces.reshape(-1)
+    total = np.stack([np.bincount(flat, np.repeat(cross[:, c], 3), len(points)) for c in range(3)], axis=1)
+    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)).astype(np.float32)
+
+
+def turn_sideways(vertices: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
+    """Turn by 90 degrees about the vertical through the mean: what faced the camera then faces right."""
+    center = vertices.mean(axis=0)
+    x, y, z = (vertices - center).T
+    return np.column_stack([-z, y, x]) + center
+
+
+def _tiles(pixels: np.ndarray, width: int, height: int) -> list[tuple[int, int, int]]:
+    """Squares (top, left, side) that cover the part of the body inside the picture."""
+    pixels = pixels[np.isfinite(pixels).all(axis=1)]
+    if not len(pixels):
+        return []
+    low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(pixels.max(axis=0)) + 1, 0, (width, height)).astype(int)
+    side = int(min((high - low).max(), TILE))
+    if (high <= low).any():
+        return []
+    return [(y, x, side) for y in range(low[1], high[1], side) for x in range(low[0], high[0], side)]
+
+
+def _array(values: Array) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
