@@ -207,7 +207,7 @@ def _require_plain(value: Any, where: str) -> None:
     elif value is not None and not (isinstance(value, Tensor) or type(value) in (bool, int, float, str)):
         raise TypeError(
             f"{where} is a {type(value).__module__}.{type(value).__name__}; a checkpoint holds tensors, "
-            "numbers, strings, None, lists and dictionaries only, so that it can be read without running code."
+            "numbers, strings, None, lists and dictionaries only: then it is read without running code."
         )
 
 
