@@ -33,7 +33,7 @@ _LIMBS = (
     (ARM, ARM_BACK, 16, 18),
     (FOREARM, FOREARM_BACK, 18, 20),
 )
-_UP, _FORWARD, _SIDE = np.array([0.0, 1, 0]), np.array([0.0, 0, 1]), np.array([1.0, 0, 0])
+_UP, _FORWARD = np.array([0.0, 1, 0]), np.array([0.0, 0, 1])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
@@ -89,33 +89,38 @@ def cut_parts(mesh: HalfMesh, joints: np.ndarray) -> HalfMesh:
     for front, back, start, end in _LIMBS:
         _, forward, _ = _frame(joints[end] - joints[start], _FORWARD)
         mesh = cut(mesh, (joints[start] - mesh.points) @ forward, front, back)
-    origin, (_, _, up) = _hand_frame(joints)
-    mesh = cut(mesh, (origin - mesh.points) @ up, HAND, HAND_UNDER)
+    mesh = cut(mesh, -hand_height(mesh.points, mesh.faces[mesh.labels == HAND], joints), HAND, HAND_UNDER)
     origin, (_, _, outward) = _foot_frame(joints)
     return cut(mesh, (origin - mesh.points) @ outward, FOOT, FOOT_INNER)
 
 
-def _hand_frame(joints: np.ndarray) -> tuple:
-    """Origin and (along, towards the thumb, up); the seam is opposite the thumb."""
-    along, thumb, _ = _frame(joints[22] - joints[20], _FORWARD)
-    return joints[20], (along, thumb, np.cross(thumb, along))
+def hand_height(points: np.ndarray, faces: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Height [n] of points above the middle surface between the back and the palm of the hand with these faces.
+
+    The hand is arched along and across: the middle is a quadratic surface fitted to all but the thumb.
+    """
+    flat = (points - joints[22])[:, [0, 2]]
+    x, z = flat.T
+    terms = np.stack([np.ones_like(x), x, z, x * x, x * z, z * z], 1)
+    used = np.unique(faces)
+    used = used[z[used] < 0.045]
+    return points[:, 1] - terms @ np.linalg.lstsq(terms[used], points[used, 1], rcond=None)[0]
 
 
 def _foot_frame(joints: np.ndarray) -> tuple:
-    """Origin and (along to the toes, up, outward); the seam is under the sole."""
-    toes = (joints[10] - joints[7]) * np.array([1, 0, 1])
-    along, up, _ = _frame(toes, _UP)
-    return joints[7] + np.array([0, -0.03, 0]) - 0.05 * along, (along, up, np.cross(up, along))
+    """Origin and (along to the toes, up, outward) of a line at half the foot's height; the seam is the sole."""
+    heel, toes = joints[7] + [0, -0.035, 0], joints[10] + [0, -0.006, 0]
+    along, up, _ = _frame(toes - heel, _UP)
+    return heel, (along, up, np.cross(up, along))
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
     return (values - values.min()) / (values.max() - values.min())
 
 
-def _turn(corners: np.ndarray, origin: np.ndarray, reference: np.ndarray, side: np.ndarray, around: float):
-    """Angles about a bone, `reference` at 0 and `side` at pi/2, unwrapped around the angle `around`."""
-    offset = corners - origin
-    angle = np.arctan2(offset @ side, offset @ reference)
+def _unwrapped(opposite: np.ndarray, adjacent: np.ndarray, around: float) -> np.ndarray:
+    """Angles atan2(opposite, adjacent) in the full turn that has `around` in its middle."""
+    angle = np.arctan2(opposite, adjacent)
     return around + np.angle(np.exp(1j * (angle - around)))
 
 
@@ -133,25 +138,50 @@ def face_charts(points: np.ndarray, faces: np.ndarray, labels: np.ndarray, joint
     for label in (TORSO, TORSO_BACK):
         uv[labels == label, :, 0] = _torso_uv(corners[labels == label], heights, middle, label == TORSO_BACK)
     uv[torso, :, 1] = _scaled(corners[torso][..., 1])
-    for front, back, start, end in _LIMBS:
-        along, forward, side = _frame(joints[end] - joints[start], _FORWARD)
-        both = (labels == front) | (labels == back)
-        uv[both, :, 1] = _scaled(corners[both] @ along)
-        for label, sign in ((front, 1), (back, -1)):
-            angle = _turn(corners[labels == label], joints[start], sign * forward, sign * side, 0)
-            uv[labels == label, :, 0] = np.clip(0.5 + angle / np.pi, 0, 1)
-    ends = ((HAND, HAND_UNDER, _hand_frame(joints)), (FOOT, FOOT_INNER, _foot_frame(joints)))
-    for first, second, (origin, (along, reference, side)) in ends:
-        both = (labels == first) | (labels == second)
-        uv[both, :, 1] = _scaled(corners[both] @ along)
-        for label, around in ((first, np.pi / 2), (second, -np.pi / 2)):
-            angle = _turn(corners[labels == label], origin, reference, side, around)
-            uv[labels == label, :, 0] = np.clip(0.5 + angle / (2 * np.pi), 0, 1)
+    for limb in _LIMBS:
+        _limb_charts(uv, corners, labels, joints, limb)
+    hand = (labels == HAND) | (labels == HAND_UNDER)
+    _hand_chart(uv, corners, labels, joints, hand_height(points, faces[hand], joints)[faces])
+    _foot_chart(uv, corners, labels, joints)
     head = labels == HEAD
     offset = corners[head] - points[np.unique(faces[head])].mean(0)
     uv[head, :, 0] = np.clip(np.arctan2(corners[head][..., 0], offset[..., 2]) / np.pi, 0, 1)
     uv[head, :, 1] = _scaled(corners[head][..., 1])
     return uv
+
+
+def _limb_charts(uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints: np.ndarray, limb: tuple) -> None:
+    """Fill the charts of the front and the back of one limb: u is half a turn about the bone."""
+    front, back, start, end = limb
+    along, forward, side = _frame(joints[end] - joints[start], _FORWARD)
+    both = (labels == front) | (labels == back)
+    uv[both, :, 1] = _scaled(corners[both] @ along)
+    for label, sign in ((front, 1), (back, -1)):
+        offset = sign * (corners[labels == label] - joints[start])
+        angle = np.arctan2(offset @ side, offset @ forward)
+        uv[labels == label, :, 0] = np.clip(0.5 + angle / np.pi, 0, 1)
+
+
+def _hand_chart(uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints: np.ndarray, height) -> None:
+    """Fill the hand's chart: u turns from the little finger over the palm, the thumb and the back of the hand."""
+    along, thumb, _ = _frame(joints[22] - joints[20], _FORWARD)
+    both = (labels == HAND) | (labels == HAND_UNDER)
+    uv[both, :, 1] = _scaled(corners[both] @ along)
+    for label, around in ((HAND, np.pi / 2), (HAND_UNDER, -np.pi / 2)):
+        mine = labels == label
+        angle = _unwrapped(height[mine], (corners[mine] - joints[20]) @ thumb, around)
+        uv[mine, :, 0] = np.clip(0.5 + angle / (2 * np.pi), 0, 1)
+
+
+def _foot_chart(uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints: np.ndarray) -> None:
+    """Fill the foot's chart: u turns from the sole over the inner side, the top and the outer side."""
+    origin, (along, up, outward) = _foot_frame(joints)
+    both = (labels == FOOT) | (labels == FOOT_INNER)
+    uv[both, :, 1] = _scaled(corners[both] @ along)
+    for label, around in ((FOOT, np.pi / 2), (FOOT_INNER, -np.pi / 2)):
+        offset = corners[labels == label] - origin
+        angle = _unwrapped(offset @ outward, offset @ up, around)
+        uv[labels == label, :, 0] = np.clip(0.5 + angle / (2 * np.pi), 0, 1)
 
 
 def whole_atlas(labels: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
