@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.io
 
+from utils.safe_io import DataFileError, load_mat, load_npz
 from utils.structures import Atlas
 
 if TYPE_CHECKING:
@@ -26,30 +26,28 @@ OPEN_ATLAS = Path("open") / "atlas.npz"
 NUM_PARTS = 24
 NUM_SMPL_VERTICES = 6890
 MAT_FIELDS = ("All_FaceIndices", "All_Faces", "All_U_norm", "All_V_norm", "All_vertices")
+OPEN_FIELDS = ("model_id", "face_part", "face_uv")
 
 
 def load_uv_processed(path: str | Path) -> Atlas:
     """The atlas of the official SMPL body, from DensePose's `UV_Processed.mat`.
 
-    Raises FileNotFoundError, or ValueError that names the field that is missing or not as expected.
+    Raises FileNotFoundError, or DataFileError that names the field that is missing or not as expected.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"There is no DensePose atlas at {path}. Run `bash get_densepose_uv.sh` to fetch it."
         )
-    try:
-        mat = scipy.io.loadmat(path, variable_names=MAT_FIELDS)
-    except Exception as error:  # scipy raises many kinds for a broken file
-        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}). Fetch it again.") from error
+    mat = load_mat(path)
     missing = [name for name in MAT_FIELDS if name not in mat]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; it is not DensePose's UV_Processed.mat.")
+        raise DataFileError(f"{path} lacks {', '.join(missing)}; it is not DensePose's UV_Processed.mat.")
     part = _whole_numbers(path, "All_FaceIndices", mat["All_FaceIndices"].reshape(-1), 1, NUM_PARTS)
     vertices = _whole_numbers(path, "All_vertices", mat["All_vertices"].reshape(-1), 1, NUM_SMPL_VERTICES)
     faces = _whole_numbers(path, "All_Faces", mat["All_Faces"], 1, len(vertices))
     if faces.shape != (len(part), 3):
-        raise ValueError(
+        raise DataFileError(
             f"{path}: All_Faces has the shape {faces.shape}, but All_FaceIndices names {len(part)} faces, "
             f"so ({len(part)}, 3) was expected."
         )
@@ -63,7 +61,7 @@ def load_uv_processed(path: str | Path) -> Atlas:
 def load_open_atlas(path: str | Path | None = None, body_path: str | Path | None = None) -> Atlas:
     """The atlas of the open body: `atlas.npz`, with the faces of `body.npz` (by default the file beside it).
 
-    Raises FileNotFoundError, or ValueError when the two files do not belong together.
+    Raises FileNotFoundError, or DataFileError when the two files do not belong together.
     """
     path = DATA_DIR / OPEN_ATLAS if path is None else Path(path)
     body_path = path.with_name("body.npz") if body_path is None else Path(body_path)
@@ -72,14 +70,14 @@ def load_open_atlas(path: str | Path | None = None, body_path: str | Path | None
             raise FileNotFoundError(
                 f"The open body's file {file} is missing; it comes with the project: git checkout."
             )
-    with np.load(path, allow_pickle=False) as atlas, np.load(body_path, allow_pickle=False) as body:
-        model_id, body_id = str(atlas["model_id"]), str(body["model_id"])
-        faces, num_vertices = body["f"].astype(np.int32), len(body["v_template"])
-        face_part, face_uv = atlas["face_part"].astype(np.uint8), atlas["face_uv"].astype(np.float32)
+    atlas, body = _members(path, OPEN_FIELDS), _members(body_path, ("model_id", "f", "v_template"))
+    model_id, body_id = str(atlas["model_id"]), str(body["model_id"])
+    faces, num_vertices = body["f"].astype(np.int32), len(body["v_template"])
+    face_part, face_uv = atlas["face_part"].astype(np.uint8), atlas["face_uv"].astype(np.float32)
     if model_id != body_id:
-        raise ValueError(f"{path} belongs to the body '{model_id}', but {body_path} is '{body_id}'.")
+        raise DataFileError(f"{path} belongs to the body '{model_id}', but {body_path} is '{body_id}'.")
     if face_part.shape != (len(faces),) or face_uv.shape != (len(faces), 3, 2):
-        raise ValueError(f"{path} describes {len(face_part)} faces, but {body_path} has {len(faces)}.")
+        raise DataFileError(f"{path} describes {len(face_part)} faces, but {body_path} has {len(faces)}.")
     return Atlas(model_id, np.arange(num_vertices, dtype=np.int32), faces, face_part, face_uv)
 
 
@@ -102,6 +100,14 @@ def face_colors(atlas: Atlas) -> Float[np.ndarray, "F 3"]:
     return np.column_stack([atlas.face_part / NUM_PARTS, uv]).astype(np.float32)
 
 
+def _members(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    arrays = load_npz(path)
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataFileError(f"{path} lacks {', '.join(missing)}.")
+    return arrays
+
+
 def _whole_numbers(path: Path, name: str, values: np.ndarray, low: int, high: int) -> np.ndarray:
     numbers = np.asarray(values).astype(np.int64)
     if (
@@ -110,14 +116,18 @@ def _whole_numbers(path: Path, name: str, values: np.ndarray, low: int, high: in
         or numbers.min() < low
         or numbers.max() > high
     ):
-        raise ValueError(f"{path}: {name} must hold whole numbers from {low} to {high}; it does not.")
+        raise DataFileError(f"{path}: {name} must hold whole numbers from {low} to {high}; it does not.")
     return numbers
 
 
 def _unit_interval(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64).reshape(-1)
     if len(values) != count:
-        raise ValueError(f"{path}: {name} has {len(values)} values for the {count} vertices of All_vertices.")
+        raise DataFileError(
+            f"{path}: {name} has {len(values)} values for the {count} vertices of All_vertices."
+        )
     if not (values.min() >= -1e-6 and values.max() <= 1 + 1e-6):
-        raise ValueError(f"{path}: {name} must lie in 0..1; it spans {values.min():.3g}..{values.max():.3g}.")
+        raise DataFileError(
+            f"{path}: {name} must lie in 0..1; it spans {values.min():.3g}..{values.max():.3g}."
+        )
     return values.astype(np.float32)

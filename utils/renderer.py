@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray | Tensor
 
-LIGHT_BLUE = (0.65, 0.75, 0.86)
+LIGHT_BLUE = (0.68, 0.78, 0.9)
 # Towards the lights, camera frame: a key light above and left of the camera, a fill light at the camera.
-KEY_LIGHT, FILL_LIGHT = (-0.5, -0.7, -0.5), (0.0, 0.0, -1.0)
-AMBIENT, KEY, FILL = 0.25, 0.45, 0.35
+KEY_LIGHT, FILL_LIGHT = (-0.6, -0.7, -0.6), (0.0, 0.0, -1.0)
+AMBIENT, KEY, FILL = 0.2, 0.6, 0.4
 SUPERSAMPLE = 2
 # Side of the squares that a shaded picture is rendered in, pixels; bounds the memory of large pictures.
 TILE = 512
@@ -77,14 +77,11 @@ class IUV_Renderer:
 
     def _project(self, vertices: Tensor, cam: Tensor) -> Tensor:
         # The order of operations is that of the 2020 system: a last-bit difference can move a pixel.
-        # In place, as fresh memory is what costs most here.
         size, center = self.orig_size, self.orig_size / 2
-        points = vertices + cam_to_translation(cam, self.focal_length, size)[:, None]
-        xy = points[..., :2]
-        xy.div_(points[..., 2:] + 1e-9).mul_(self.focal_length).add_(center)
-        points[..., 1].neg_().add_(size)
-        xy.sub_(center).mul_(2).div_(size)
-        return points
+        x, y, z = (vertices + cam_to_translation(cam, self.focal_length, size)[:, None]).unbind(-1)
+        column = self.focal_length * (x / (z + 1e-9)) + center
+        row = size - (self.focal_length * (y / (z + 1e-9)) + center)
+        return torch.stack([2 * (column - center) / size, 2 * (row - center) / size, z], dim=-1)
 
 
 class MeshRenderer:
@@ -106,9 +103,9 @@ class MeshRenderer:
         focal: float,
         center: tuple[float, float] | None = None,
     ) -> Float[np.ndarray, "H W 3"]:
-        """The picture (uint8, or float in 0..1) with the body drawn over it; the same type and size.
+        """The picture (uint8, or float in 0..1) with the body drawn over it, of the same type and size.
 
-        cam_t: translation, metres; focal: pixels of this picture; center: principal point, default the middle.
+        cam_t: translation, metres; focal: pixels; center: principal point, default the middle.
         """
         height, width = image.shape[:2]
         layer = self.render(vertices, cam_t, focal, width, height, center)
