@@ -1,0 +1,62 @@
+"""Learning rate as a function of the global step, and the moving average of the weights that is shipped."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def learning_rate_factor(
+    step: int, schedule: str, total_steps: int, lr_steps: tuple[int, ...], gamma: float, warmup_steps: int = 0
+) -> float:
+    """Factor on the base rate at a global step, counted from 0; resuming needs no other state.
+
+    "step": times `gamma` at each of `lr_steps` (published). "cosine": from 1 down to 0.01 at `total_steps`.
+    The first `warmup_steps` rise linearly. Raises ValueError for another schedule.
+    """
+    if schedule == "step":
+        factor = gamma ** sum(step >= s for s in lr_steps)
+    elif schedule == "cosine":
+        progress = min(step / max(total_steps, 1), 1.0)
+        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+    else:
+        raise ValueError(f"The learning-rate schedule is 'step' or 'cosine', not '{schedule}'.")
+    return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor
+
+
+class WeightAverage:
+    """Exponential moving average of a model's weights and statistics.
+
+    Early on the average follows faster, so that it never holds on to the fresh weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.updates = 0
+        self.state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.updates += 1
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.state[key].lerp_(value, weight)
+            else:
+                self.state[key].copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.state, "updates": self.updates}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.updates = saved["updates"]
+        for key, value in saved["state"].items():
+            self.state[key].copy_(value)
+
+
+def norm_of_gradients(model: nn.Module) -> Tensor:
+    """Total gradient norm, for the log."""
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
