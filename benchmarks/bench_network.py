@@ -1,0 +1,86 @@
+"""Speed and memory of the network in its fast form, as ratios to torchvision's resnet50 in the same run.
+
+    python benchmarks/bench_network.py            # 2 threads, float32, batch 1 and 8
+    python benchmarks/bench_network.py --memory   # peak resident memory of a fresh process at batch 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import nn
+
+from models import build_danet
+from models.danet import PRESETS, preset
+
+TARGETS = {1: 4.8, 8: 5.6}  # for the default network; the 2020 code took 6.1 and 7.4
+MEMORY_TARGET_GIB = 1.5
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def ratio(model: nn.Module, reference: nn.Module, batch: int, rounds: int) -> tuple[float, float]:
+    """Median seconds of model and reference, measured alternately."""
+    image = torch.randn(batch, 3, 224, 224)
+    model(image), reference(image)
+    pairs = [(seconds(lambda: model(image)), seconds(lambda: reference(image))) for _ in range(rounds)]
+    ours, theirs = zip(*pairs, strict=True)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def compare(names: list[str], rounds: int) -> None:
+    from torchvision.models import resnet50
+
+    reference = resnet50(weights=None).eval()
+    for name in names:
+        model = build_danet(preset(name)).prepare_for_inference()
+        for batch, target in TARGETS.items():
+            ours, theirs = ratio(model, reference, batch, rounds)
+            goal = f"  (at most {target})" if name == "danet" else ""
+            print(f"{name} batch {batch}: {ours:.3f} s, resnet50 {theirs:.3f} s, ratio {ours / theirs:.2f}{goal}")
+
+
+@torch.inference_mode()
+def peak_memory(name: str) -> None:
+    """Run one batch of 8 in this process and print its peak resident memory."""
+    model = build_danet(preset(name)).prepare_for_inference()
+    model(torch.randn(8, 3, 224, 224))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{name} batch 8: peak resident memory {peak:.2f} GiB  (at most {MEMORY_TARGET_GIB})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=tuple(PRESETS), nargs="+", default=list(PRESETS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--memory", action="store_true", help="measure memory in fresh processes instead of speed")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.here:
+        peak_memory(args.model[0])
+    elif args.memory:
+        for name in args.model:
+            subprocess.run([sys.executable, __file__, "--memory", "--here", "--model", name], check=True)
+    else:
+        compare(args.model, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
