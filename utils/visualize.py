@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SIZE = 224
 PART_SIZE = 56
 PART_COLUMNS = 6
+DRAW_SHIFT = 4
 
 
 def result_panel(
@@ -117,27 +118,21 @@ def draw_points(
     radius: int = 2,
     links: Sequence[tuple[int, int]] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy of the picture with points (x, y in pixels) and the lines between linked ones.
+    """A copy of the picture with points (x, y in pixels, pixel i centred at i + 0.5) and lines between links.
 
     A third column is a confidence: points with 0 are left out.
     """
     drawn = np.ascontiguousarray(image).copy()
     xy = np.asarray(points, dtype=np.float64)
     known = np.isfinite(xy).all(axis=1) & ((xy[:, 2] > 0) if xy.shape[1] > 2 else True)
-    pixels = np.clip(np.nan_to_num(xy[:, :2]), -1e4, 1e4).round().astype(int)
+    # OpenCV counts from pixel centres, in whole numbers with `shift` binary places.
+    fixed = (np.clip(np.nan_to_num(xy[:, :2]) - 0.5, -1e4, 1e4) * 2**DRAW_SHIFT).round().astype(int).tolist()
     for start, end in links:
         if known[start] and known[end]:
-            cv2.line(
-                drawn,
-                tuple(map(int, pixels[start])),
-                tuple(map(int, pixels[end])),
-                (255, 255, 255),
-                1,
-                cv2.LINE_AA,
-            )
+            cv2.line(drawn, fixed[start], fixed[end], (255, 255, 255), 1, cv2.LINE_AA, DRAW_SHIFT)
     for number in np.flatnonzero(known):
-        color = to_uint8(np.array(colorsys.hsv_to_rgb(number / len(xy), 0.9, 1.0)))
-        cv2.circle(drawn, tuple(map(int, pixels[number])), radius, tuple(map(int, color)), -1, cv2.LINE_AA)
+        color = to_uint8(np.array(colorsys.hsv_to_rgb(number / len(xy), 0.9, 1.0))).tolist()
+        cv2.circle(drawn, fixed[number], radius << DRAW_SHIFT, color, -1, cv2.LINE_AA, DRAW_SHIFT)
     return drawn
 
 
