@@ -93,6 +93,8 @@ def _body_from_arrays(data: dict[str, Any]) -> BodyModel:
 
 def _numbers(data: dict[str, Any], key: str) -> np.ndarray:
     array = np.asarray(data[key])
+    if array.dtype == object and array.ndim == 0:  # np.savez wraps a sparse matrix so
+        array = np.asarray(array.item())
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{key} holds {array.dtype} values, expected numbers.")
     array = np.ascontiguousarray(array, dtype=np.float32)

@@ -97,7 +97,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_plain(v) for v in value)
     if isinstance(value, np.ndarray) and value.dtype == object:
-        return np.frompyfunc(_plain, 1, 1)(value) if value.ndim else np.array(_plain(value.item()), object)
+        plain = np.empty(value.shape, object)
+        for index in np.ndindex(value.shape):
+            plain[index] = _plain(value[index])
+        return plain
     return value
 
 
