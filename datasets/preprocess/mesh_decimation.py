@@ -1,8 +1,8 @@
 """Cutting one half of a symmetric mesh along smooth curves, and symmetric decimation that keeps those curves.
 
-Used by `open_body.py` only. The half mesh holds the faces of the left side and the vertices of the plane x = 0.
-Every vertex is a convex combination of the original vertices (`blend`), therefore shapes, skinning weights and
-all that lives on vertices follow by one sparse product.
+Used by `open_body.py` only. The half mesh holds the faces of the left side and the vertices of the plane
+x = 0. Every vertex is a convex combination of the original vertices (`blend`), therefore shapes, skinning
+weights and all that lives on vertices follow by one sparse product.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+# A cut this close to an end of an edge (as a share of it) goes through the vertex: no slivers.
 SNAP = 0.12
 # Cost per squared metre of edge: prefers even triangles where the surface is flat.
 EDGE_COST = 6e-6
+# Weight of a border's own planes against the faces': keeps the shape of the curve.
 BORDER_COST = 3.0
 
 
 @dataclass(frozen=True)
 class HalfMesh:
-    """points [n,3], faces [F,3], labels [F] int, centre [n] bool (x = 0), hidden [n] bool (inner cavities),
-    blend: sparse [n,V] rows over the original vertices."""
+    """The left half of a mesh.
+
+    points [n,3], faces [F,3], labels [F] int, centre [n] bool (x = 0), hidden [n] bool (inner cavities),
+    blend: sparse [n,V], convex rows over the original vertices.
+    """
 
     points: np.ndarray
     faces: np.ndarray
@@ -44,34 +49,32 @@ def left_half(points: np.ndarray, faces: np.ndarray, centre: np.ndarray, hidden:
     return HalfMesh(points, half, np.zeros(len(half), int), centre, hidden, eye)
 
 
-def _largest_set(faces: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """The vertices of the largest connected set among the `member` [n] vertices of `faces`."""
+def _connected_sets(faces: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Number [n] of the connected set that each `member` [n] vertex of `faces` is in; -1 for others."""
     edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     edges = edges[member[edges].all(1)]
     graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(len(member),) * 2)
     _, group = connected_components(graph, directed=False)
     used = np.zeros(len(member), bool)
     used[faces] = True
-    size = np.bincount(group[member & used])
-    return member & used & (group == size.argmax())
+    return np.where(member & used, group, -1)
+
+
+def _largest_set(faces: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """The vertices [n] bool of the largest connected set among the `member` vertices of `faces`."""
+    group = _connected_sets(faces, member)
+    return group == np.bincount(group[group >= 0]).argmax()
 
 
 def _clean_field(mesh: HalfMesh, field: np.ndarray, region: np.ndarray, seed: int | None) -> np.ndarray:
-    """The field with near-zero vertices snapped to 0 and only one connected set on the positive side."""
+    """The field with one connected set on its positive side, and 0 at vertices that the cut nearly meets."""
     faces, field = mesh.faces[region], field.copy()
-    member = field > 0
     if seed is not None:
-        edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-        edges = edges[member[edges].all(1)]
-        graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(len(field),) * 2)
-        _, group = connected_components(graph, directed=False)
-        inside = member & (group == group[seed])
+        group = _connected_sets(faces, field > 0)
+        inside = (group == group[seed]) & (group >= 0)
     else:
-        inside = _largest_set(faces, member)
-        rest = _largest_set(faces, ~inside)
-        used = np.zeros(len(field), bool)
-        used[faces] = True
-        inside |= used & ~rest
+        inside = _largest_set(faces, field > 0)
+        inside |= (_connected_sets(faces, ~inside) >= 0) & ~_largest_set(faces, ~inside)
     field = np.where(inside, np.maximum(field, 1e-9), np.minimum(field, -1e-9))
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     a, b = field[edges].T
@@ -104,8 +107,8 @@ def _split_faces(mesh: HalfMesh, field: np.ndarray, middle: dict) -> tuple[np.nd
 def cut(mesh: HalfMesh, field: np.ndarray, label: int, new_label: int, seed: int | None = None) -> HalfMesh:
     """Split the region `label` along the curve field = 0; its positive side becomes `new_label`.
 
-    field [n] one value a vertex. Only the positive set that holds the vertex `seed` is cut off; without a seed
-    the largest positive and the largest other set are kept and small islands join their surroundings.
+    field [n] has one value a vertex. Only the positive set that holds the vertex `seed` is cut off; without a
+    seed the largest positive and the largest other set are kept and small islands join their surroundings.
     """
     region = mesh.labels == label
     field = _clean_field(mesh, field, region, seed)
@@ -123,15 +126,20 @@ def cut(mesh: HalfMesh, field: np.ndarray, label: int, new_label: int, seed: int
     labels = np.where((labels == label) & (field[faces].max(1) > 0), new_label, labels)
     return replace(
         mesh,
-        points=np.r_[mesh.points, mix @ mesh.points], faces=faces, labels=labels,
-        centre=np.r_[mesh.centre, mesh.centre[edges].all(1)], hidden=np.r_[mesh.hidden, mesh.hidden[edges].all(1)],
+        points=np.r_[mesh.points, mix @ mesh.points],
+        faces=faces,
+        labels=labels,
+        centre=np.r_[mesh.centre, mesh.centre[edges].all(1)],
+        hidden=np.r_[mesh.hidden, mesh.hidden[edges].all(1)],
         blend=sparse.vstack([mesh.blend, mix @ mesh.blend]).tocsr(),
-    )  # fmt: skip
+    )
 
 
 class _Collapser:
-    """Half-edge collapses by quadric error (Garland and Heckbert), which keep topology, the plane x = 0 and the
-    borders between labels."""
+    """Half-edge collapses by quadric error (Garland and Heckbert 1997).
+
+    They keep the topology, the plane x = 0 and the borders between labels.
+    """
 
     def __init__(self, mesh: HalfMesh) -> None:
         self.points, self.centre, self.hidden = mesh.points, mesh.centre, mesh.hidden
@@ -200,9 +208,9 @@ class _Collapser:
                 return False
         elif len(common) != 2 or len(self.around[u]) < 3:
             return False
-        if self.centre[v] and not self.centre[u]:
-            if any(self.centre[w] and w not in near_v for w in near_u - {v}):
-                return False
+        reaches_rim = self.centre[v] and not self.centre[u]
+        if reaches_rim and any(self.centre[w] and w not in near_v for w in near_u - {v}):
+            return False
         return all(len(self.around[w]) > (1 if self.centre[w] else 3) for w in common)
 
     def keeps_sides(self, u: int, v: int) -> bool:
@@ -272,8 +280,11 @@ def decimate(mesh: HalfMesh, target: int) -> HalfMesh:
 
 
 def mirrored(mesh: HalfMesh, mirror: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """The whole mesh: blend [n,V] over the original vertices (whose other side is mirror [V]), faces [2F,3]
-    (left ones first, then their mirror images in the same order) and the mirror vertex [n] of every vertex."""
+    """The whole mesh of a half whose original vertices have the mirror vertices `mirror` [V].
+
+    Returns blend [n,V] over the original vertices, faces [2F,3] (left ones first, then their mirror images in
+    the same order) and the mirror vertex [n] of every vertex.
+    """
     order = np.r_[np.flatnonzero(mesh.centre), np.flatnonzero(~mesh.centre)]
     num_centre, num_left = mesh.centre.sum(), (~mesh.centre).sum()
     index = np.empty(len(order), int)

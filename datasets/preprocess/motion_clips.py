@@ -3,10 +3,10 @@
     pip install pybullet
     python -m datasets.preprocess.motion_clips --out_dir data/open
 
-A source frame is 44 numbers: duration, root position, and rotations of root, chest, neck and per side hip, knee,
-ankle, shoulder, elbow (quaternions w,x,y,z; knees and elbows one angle about z), in axes x forward, y up. Its
-skeleton rests with arms and legs straight down; SMPL rests in the T-pose. A segment's rotation in the world is
-carried over, so that the direction of every segment is kept.
+A source frame is 44 numbers: duration, root position, and rotations of root, chest, neck and per side hip,
+knee, ankle, shoulder, elbow (quaternions w,x,y,z; knees and elbows one angle about z), in axes x forward, y
+up. Its skeleton rests with arms and legs straight down; SMPL rests in the T-pose. A segment's rotation in
+the world is carried over, so that the direction of every segment is kept.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datasets.preprocess.open_body import write_npz
 from datasets.preprocess.open_people import FOOT_YAW, MIRROR_X, REST_DIRECTION, rotation_between
+from utils.safe_io import save_npz_atomic
 
 FRAME_LENGTH = 44
 # First column of each side's hip, knee, ankle, shoulder and elbow.
@@ -34,8 +34,8 @@ def find_clips() -> list[Path]:
     spec = importlib.util.find_spec("pybullet_data")
     if spec is None or spec.origin is None:
         raise ImportError(
-            "The motion clips come from the package 'pybullet', which is not installed. The converted clips ship "
-            "in data/open/motions.npz; to convert them again run: pip install pybullet"
+            "The motion clips come from the package 'pybullet', which is not installed. The converted clips "
+            "ship in data/open/motions.npz; to convert them again run: pip install pybullet"
         )
     folder = Path(spec.origin).parent / "data" / "motions"
     return sorted(folder.glob("humanoid3d_*.txt")) + sorted((folder / "walker").glob("*.txt"))
@@ -45,16 +45,16 @@ def read_clip(path: Path) -> np.ndarray:
     """Frames [N,44] of one clip."""
     frames = np.array(json.loads(path.read_text())["Frames"], np.float64)
     if frames.ndim != 2 or frames.shape[1] != FRAME_LENGTH:
-        raise ValueError(f"{path} is expected to hold frames of {FRAME_LENGTH} numbers, got shape {frames.shape}.")
+        raise ValueError(f"{path} must hold frames of {FRAME_LENGTH} numbers; their shape is {frames.shape}.")
     return frames
 
 
 def rest_alignment() -> dict[int, np.ndarray]:
-    """Rotations [3,3] by joint that turn SMPL's rest direction of a segment to the source's (straight down)."""
+    """Rotations [3,3] by joint that turn SMPL's rest direction of a segment to straight down."""
     down, align = np.array([0.0, -1.0, 0.0]), {}
-    for left, right, direction in ((1, 2, 1), (4, 5, 4), (16, 17, 16), (18, 19, 18)):
+    for left, right in ((1, 2), (4, 5), (16, 17)):
         for joint, sign in ((left, np.ones(3)), (right, MIRROR_X)):
-            align[joint] = rotation_between((np.array(REST_DIRECTION[direction]) * sign)[None], down)[0]
+            align[joint] = rotation_between((np.array(REST_DIRECTION[left]) * sign)[None], down)[0]
     # The forearm follows the upper arm first: the elbow keeps its hinge.
     for arm, forearm, sign in ((16, 18, np.ones(3)), (17, 19, MIRROR_X)):
         carried = align[arm] @ (np.array(REST_DIRECTION[18]) * sign)
@@ -94,24 +94,26 @@ def smpl_poses(frames: np.ndarray) -> np.ndarray:
 
 
 def convert(paths: list[Path]) -> dict[str, np.ndarray]:
-    """The arrays of motions.npz: rotvec [N,24,3] float32, clip [N] int16, names [C], fps [C] float32."""
+    """The arrays of motions.npz: rotvec [N,24,3] float32, clip [N] int64, names [C], fps [C] float32."""
     clips = [read_clip(path) for path in paths]
     poses = np.concatenate([smpl_poses(frames) for frames in clips])
     names = [path.stem.removeprefix("humanoid3d_").lstrip("0") for path in paths]
     return {
         "rotvec": (np.round(poses * 2**12) / 2**12).astype(np.float32),
-        "clip": np.repeat(np.arange(len(clips)), [len(frames) for frames in clips]).astype(np.int16),
+        "clip": np.repeat(np.arange(len(clips)), [len(frames) for frames in clips]).astype(np.int64),
         "names": np.array(names),
         "fps": np.array([1 / np.median(frames[:, 0]) for frames in clips], np.float32),
     }
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out_dir", type=Path, default=Path("data/open"), help="where motions.npz goes")
     args = parser.parse_args(argv)
     arrays = convert(find_clips())
-    write_npz(args.out_dir / "motions.npz", arrays)
+    save_npz_atomic(args.out_dir / "motions.npz", **arrays)
     counts = np.bincount(arrays["clip"])
     print(f"wrote {args.out_dir}/motions.npz: {len(arrays['rotvec'])} poses of {len(counts)} clips")
     for name, count, fps in zip(arrays["names"], counts, arrays["fps"], strict=True):

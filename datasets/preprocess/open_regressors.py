@@ -1,6 +1,7 @@
-"""Joint and keypoint regressors of the open body: sparse convex rows over its vertices (used by `open_body.py`).
+"""Joint and keypoint regressors of the open body: sparse convex rows over its vertices.
 
-Row orders follow method.md 2 and 15.2. The right side's rows are the mirror images of the left side's.
+Used by `open_body.py`. Row orders follow method.md 2 and 15.2. The right side's rows are the mirror images
+of the left side's.
 """
 
 from __future__ import annotations
@@ -8,21 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from datasets.preprocess.open_people import FINGERS, JOINT_FLIP, People
+from datasets.preprocess.open_people import People
+from utils.skeleton import SMPL_FLIP, VERTEX_JOINT_NAMES
 
-VERTEX_JOINT_NAMES = (
-    "nose", "right_eye", "left_eye", "right_ear", "left_ear",
-    "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
-    *(f"left_{name.lower()}_tip" for name in FINGERS), *(f"right_{name.lower()}_tip" for name in FINGERS),
-)  # fmt: skip
-EXTRA_NAMES = (
-    "right_hip", "left_hip", "neck_lsp", "head_top_lsp", "pelvis_mpii", "thorax_mpii", "spine_h36m", "jaw_h36m",
-    "head_h36m",
-)  # fmt: skip
-H36M_NAMES = (
-    "pelvis", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "spine", "neck",
-    "jaw", "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
-)  # fmt: skip
 # Weight of the "sums to one" equation against positions in metres.
 _SUM_WEIGHT = 30.0
 _FIT_PEOPLE = 200
@@ -46,11 +35,11 @@ def _nearest(template: np.ndarray, point: np.ndarray, reach: int, step: int) -> 
 
 
 def fit_joints(vertices: np.ndarray, joints: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """J_regressor [24,V] fitted to people (vertices [N,V,3], joints [N,24,3]); left rows are fitted and mirrored."""
+    """J_regressor [24,V] fitted to people (vertices [N,V,3], joints [N,24,3]); rights mirror lefts."""
     template, used = vertices.mean(0), slice(0, _FIT_PEOPLE)
     rows = np.zeros((24, vertices.shape[1]))
     for joint in range(24):
-        other = JOINT_FLIP[joint]
+        other = SMPL_FLIP[joint]
         if other < joint:
             continue
         candidates = _nearest(template, joints[:, joint].mean(0), 1200, 3)
@@ -61,8 +50,14 @@ def fit_joints(vertices: np.ndarray, joints: np.ndarray, mirror: np.ndarray) -> 
     return rows
 
 
-def fit_vertex_joints(people: People, vertices: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """Rows [21,V] of the face, foot and finger points, fitted to the landmarks with vertices close to them."""
+def fit_vertex_joints(
+    people: People, vertices: np.ndarray, mirror: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [21,V] of the face, foot and finger points and the row [V] of the top of the head.
+
+    Fitted to the people's landmarks with the closest vertices; `vertices` [N,V,3] are the people on the new
+    mesh.
+    """
     template, used = vertices.mean(0), slice(0, _FIT_PEOPLE)
     rows = {}
     for name, points in people.landmarks.items():
@@ -76,9 +71,14 @@ def fit_vertex_joints(people: People, vertices: np.ndarray, mirror: np.ndarray) 
     return np.array([rows[name] for name in VERTEX_JOINT_NAMES]), rows["head_top"]
 
 
-def keypoint_rows(joints: np.ndarray, nose: np.ndarray, head_top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """J_regressor_extra [9,V] and the H36M-17 regressor [17,V], as mixtures of joint rows [24,V] and the two
-    surface rows [V]. The mixtures place each point where the data set's markers or annotators put it."""
+def keypoint_rows(
+    joints: np.ndarray, nose: np.ndarray, head_top: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """J_regressor_extra [9,V] and the H36M-17 regressor [17,V].
+
+    They are mixtures of the joints' rows [24,V] and two surface rows [V], which place each point where the
+    markers or annotators of its data set put it.
+    """
     hips, shoulders = (joints[1] + joints[2]) / 2, (joints[16] + joints[17]) / 2
     neck = 0.5 * joints[12] + 0.5 * shoulders
     thorax = 0.25 * joints[12] + 0.75 * shoulders
