@@ -29,7 +29,6 @@ class Network:
     widths: tuple[int, ...] = (48, 96)
     vis_threshold: float = 0.5
     use_bias: bool = True
-    input_mode: str = "iuv"
 
     def __post_init__(self):
         if self.vis_threshold < 0:
@@ -108,8 +107,10 @@ def test_yaml_round_trip(argv, tmp_path):
 
 
 def test_misc_sets_any_key():
-    config = parse_config(Script, words("--misc network.widths [1,2] batch_size 4 DANET.INPUT_MODE seg"))
-    assert (config.network.widths, config.batch_size, config.network.input_mode) == ((1, 2), 4, "seg")
+    config = parse_config(
+        Script, words("--misc network.widths [1,2] batch_size 4 DANET.STN_PART_VIS_SCORE 0.2")
+    )
+    assert (config.network.widths, config.batch_size, config.network.vis_threshold) == ((1, 2), 4, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,7 @@ def test_bad_command_lines_end_with_a_sentence(capsys, argv, said):
         ("- 1\n", "must hold keys and values"),
         ("a: [\n", "not valid YAML"),
         ("a: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+        ("DANET: {INPUT_MODE: seg}\n", "INPUT_MODE is 'seg', but this project has 'iuv' only"),
         ("DANET: {INPUT_MODE: iuv, NO_SUCH_KEY: 1}\n", "unknown keys: DANET.NO_SUCH_KEY"),
     ],
 )
@@ -160,12 +162,12 @@ def test_bad_files_are_refused(tmp_path, text, said):
 def test_2020_tree_goes_through_the_key_map(tmp_path, caplog):
     file = tmp_path / "old.yaml"
     file.write_text(
-        "DANET:\n  INPUT_MODE: seg\n  IUV_REGRESSOR: hrnet\n  STN_PART_VIS_SCORE: 0.4\n  STN_HM_WEIGHTS: -1\n"
+        "DANET:\n  INPUT_MODE: iuv\n  IUV_REGRESSOR: hrnet\n  STN_PART_VIS_SCORE: 0.4\n  STN_HM_WEIGHTS: -1\n"
         "SOLVER:\n  BASE_LR: 0.0001\n  TYPE: Adam\nHR_MODEL:\n  EXTRA: {STAGE2: {NUM_BRANCHES: 2}}\n"
     )
     with caplog.at_level("INFO"):
         config = parse_config(Script, ["--cfg", str(file)])
-    assert (config.network.input_mode, config.network.vis_threshold) == ("seg", 0.4)
+    assert config.network.vis_threshold == 0.4
     for note in (
         "SOLVER.TYPE has no effect",
         "STN_HM_WEIGHTS has no",

@@ -39,9 +39,10 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def group(config_cls: type, preset_by: str | None = None, preset: Callable[[str], Any] | None = None):
-    """A field that holds another config. `preset(value of the setting preset_by)` gives its defaults."""
-    return dataclasses.field(default_factory=config_cls, metadata={"preset_by": preset_by, "preset": preset})
+def group(config_cls: type, preset_by: str | tuple[str, ...] = (), preset: Callable[..., Any] | None = None):
+    """A field that holds another config. `preset(values of the settings preset_by)` gives its defaults."""
+    names = (preset_by,) if isinstance(preset_by, str) else preset_by
+    return dataclasses.field(default_factory=config_cls, metadata={"preset_by": names, "preset": preset})
 
 
 # ------------------------------------------------------------------------------------------------- flattening
@@ -221,11 +222,14 @@ def _build(
 
 
 def _preset(field: Field, known: dict[str, Leaf], values: dict[str, Any]) -> Any:
-    chooser = field.metadata.get("preset_by")
-    if not chooser:
+    names = field.metadata.get("preset_by")
+    if not names:
         return None
-    default = known[chooser].field.default
-    return field.metadata["preset"](values.get(chooser, None if default is MISSING else default))
+    defaults = (known[name].field.default for name in names)
+    try:
+        return field.metadata["preset"](*(values.get(n, d) for n, d in zip(names, defaults, strict=True)))
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def from_dict(config_cls: type[Config], tree: dict[str, Any], source: str = "the settings") -> Config:

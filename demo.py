@@ -1,0 +1,175 @@
+"""Pictures of people to dense body parts and posed bodies: `<stem>_result.png` and `<stem>.npz` for each.
+
+Exit code 0: all well; 1: some files could not be used; 2: nothing could be done, or a setting is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from datasets.boxes import load_boxes
+from datasets.people import BadPicture, People, PersonCrop
+from datasets.transforms import CROP_SIZE
+from models import SMPL, DaNetConfig, build_danet
+from models.danet import PRESETS, preset
+from utils.assets import BODY_CHOICES, resolve_body
+from utils.body import OPEN_DIR
+from utils.checkpoint import load_checkpoint, load_danet
+from utils.config import group, option, parse_config
+from utils.export import person_arrays, save_person
+from utils.geometry import FOCAL_LENGTH, cam_to_translation
+from utils.iuvmap import iuvmap_clean
+from utils.opendr_view import opendr_views
+from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.runtime import choose_device, setup_logging
+from utils.safe_io import atomic_write
+from utils.structures import DaNetOutput, SMPLOutput
+from utils.visualize import result_panel, to_uint8
+
+log = logging.getLogger("demo")
+
+
+def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
+    """The named network, or the one that the checkpoint's keys belong to; the shipped one without either."""
+    if model is None and checkpoint is not None and Path(checkpoint).is_file():
+        keys = load_checkpoint(checkpoint)["model"]
+        model = "danet" if any("iuv_est.stage4" in key for key in keys) else "danet_s"
+    return preset(model or "danet_s")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of the demo."""
+
+    img_dir: str = option("./examples", "a picture or a folder of pictures")
+    out_dir: str = option("./output", "where results are written")
+    checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
+    model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
+    batch_size: int = option(8, "people at a time")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    boxes: str | None = option(None, "JSON file with person boxes; without it a picture is one person's crop")
+    body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
+    data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
+    use_opendr: bool = option(False, "add views by opendr to the panel, if it works here")
+    reference_input: bool = option(False, "feed pixels in 0..1 without normalising, as the 2020 demo did")
+    network: DaNetConfig = group(DaNetConfig, preset_by=("model", "checkpoint"), preset=network_of)
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        if self.checkpoint is None and self.model not in (None, "danet_s"):
+            raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
+
+
+class Demo:
+    """Network, body and renderers of a run, and the writing of what they say about people."""
+
+    def __init__(self, config: DemoConfig):
+        self.out_dir = Path(config.out_dir)
+        self.device = choose_device(config.device)
+        self.normalise = not config.reference_input
+        assets = resolve_body(config.body, config.data_dir)
+        model = build_danet(config.network)
+        weights = load_danet(model, config.checkpoint or OPEN_DIR / "danet_s.safetensors")
+        log.info(assets.log_line(str(weights)))
+        self.model = model.to(self.device).prepare_for_inference()
+        self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(self.device)
+        self.iuv_renderer = IUV_Renderer(atlas=assets.atlas)
+        self.mesh_renderer = MeshRenderer(assets.body.faces)
+        self.facts = {"body_model": assets.body.model_id, "weights": weights.weights_id}
+        self.opendr = None
+        if config.use_opendr:
+            try:
+                self.opendr = opendr_views(assets.body.faces, FOCAL_LENGTH, CROP_SIZE)
+            except ImportError as error:
+                log.warning("%s", error)
+
+    @torch.inference_mode()
+    def run(self, people: Sequence[PersonCrop]) -> int:
+        """Predict a batch of people, write their files and return their number."""
+        if not people:
+            return 0
+        images = [person.image if self.normalise else person.pixels for person in people]
+        output = self.model(torch.stack(images).to(self.device))
+        body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
+        for row, person in enumerate(people):
+            write_png(self.out_dir / f"{person.stem}_result.png", self.panel(person, output, body, row))
+            save_person(
+                self.out_dir / f"{person.stem}.npz",
+                person_arrays(output, body, row),
+                picture=person.path.name,
+                person=person.person,
+                box=person.box,
+                center=person.center,
+                scale=person.scale,
+                image_size=person.image_size,
+                **self.facts,
+            )
+        return len(people)
+
+    def panel(self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int) -> np.ndarray:
+        """The row of pictures, RGBA; views by opendr stand before our own two."""
+        vertices, cam = body.vertices[row].cpu(), output.smpl.params.cam[row].cpu()
+        maps = [
+            iuvmap_clean(m.u, m.v, m.index, m.ann)
+            for m in (output.iuv.iuv[row : row + 1], output.iuv.part_iuv[row : row + 1])
+        ]
+        own = result_panel(
+            person.crop, maps[0][0], maps[1][0], vertices, cam, self.iuv_renderer, self.mesh_renderer
+        )
+        if self.opendr is None:
+            return own
+        views = self.opendr(person.crop / 255.0, vertices.numpy(), cam_to_translation(cam).numpy())
+        views = np.dstack([to_uint8(views), np.full(views.shape[:2], 255, np.uint8)])
+        return np.concatenate([own[:, : -2 * CROP_SIZE], views, own[:, -2 * CROP_SIZE :]], axis=1)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write an RGBA picture whole or not at all."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))
+    with atomic_write(path) as file:
+        file.write(data.tobytes())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    config = parse_config(DemoConfig, argv, __doc__)
+    setup_logging()
+    try:
+        people = People(config.img_dir, load_boxes(config.boxes) if config.boxes else None)
+        demo = Demo(config)
+    except (ValueError, OSError) as error:
+        log.error("%s", error)
+        return 2
+    written, bad = 0, 0
+    batch: list[PersonCrop] = []
+    with logging_redirect_tqdm(), tqdm(people.paths, unit="picture", disable=None) as progress:
+        for path in progress:
+            for found in people.people_of(path):
+                if isinstance(found, BadPicture):
+                    bad += 1
+                    log.error("%s: %s", found.path, found.reason)
+                    continue
+                batch.append(found)
+                if len(batch) == config.batch_size:
+                    written += demo.run(batch)
+                    batch = []
+        written += demo.run(batch)
+    log.info("%d people written to %s; %d files or boxes could not be used.", written, config.out_dir, bad)
+    if not written:
+        log.error("No picture of '%s' could be used.", config.img_dir)
+        return 2
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""The demo from end to end, with a tiny network of random weights on the open body."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import demo
+from models import DaNetConfig, build_danet
+from utils import opendr_view
+from utils.checkpoint import export_safetensors
+from utils.skeleton import JOINT_NAMES
+
+TINY = {
+    "backbone_width": 8,
+    "hrnet_stem": 8,
+    "hrnet_blocks": 1,
+    "hrnet_modules": (1, 1, 1),
+    "body_width": 8,
+    "limb_width": 8,
+    "features": 16,
+    "gcn_hidden": 16,
+}
+FLAGS = ["--model", "danet", "--body", "open", "--device", "cpu"]
+for key, value in TINY.items():
+    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    export_safetensors(path, build_danet(DaNetConfig(**TINY)).state_dict(), {}, half=False)
+    return path
+
+
+def run(weights, source, out, *more):
+    return demo.main(
+        [*FLAGS, "--checkpoint", str(weights), "--img_dir", str(source), "--out_dir", str(out), *more]
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path, root):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.open(root / "examples/astronaut.jpg").resize((300, 260)).save(folder / "b.jpg")
+    Image.open(root / "examples/grace_hopper.jpg").resize((120, 200)).save(folder / "a.webp")
+    return folder
+
+
+def test_a_folder_gives_a_panel_and_plain_data_for_each_picture(weights, pictures, tmp_path):
+    assert run(weights, pictures, tmp_path / "out", "--batch_size", "1") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a.npz",
+        "a_result.png",
+        "b.npz",
+        "b_result.png",
+    ]
+    panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
+    assert panel.shape == (224, 4 * 224 + 336 + 224, 4) and (panel[:, :-224, 3] == 255).all()
+    with np.load(tmp_path / "out/a.npz") as data:
+        shapes = {name: data[name].shape for name in data.files}
+        assert shapes["vertices"] == (6890, 3) and shapes["rotmat"] == (24, 3, 3) and shapes["betas"] == (10,)
+        assert shapes["iuv"] == (3, 56, 56) and shapes["part_iuv"] == (24, 3, 56, 56)
+        assert data["iuv"].dtype == data["part_iuv"].dtype == np.uint8 and data["part_iuv"][:, 0].max() <= 24
+        assert tuple(data["joint_names"]) == JOINT_NAMES and shapes["joints"] == (49, 3)
+        assert str(data["body_model"]) == "danet-open-1" and str(data["picture"]) == "a.webp"
+        assert data["image_size"].tolist() == [120, 200] and data["box"].tolist() == [0, 0, 120, 200]
+        s, tx, ty = data["cam"]
+        assert np.allclose(data["cam_t"], [tx, ty, 2 * 5000 / (224 * s + 1e-9)], rtol=1e-5)
+        assert len(str(data["weights"])) == 12
+
+
+def test_batches_do_not_change_the_result(weights, pictures, tmp_path):
+    run(weights, pictures, tmp_path / "one", "--batch_size", "1")
+    run(weights, pictures, tmp_path / "two", "--batch_size", "2")
+    with np.load(tmp_path / "one/b.npz") as one, np.load(tmp_path / "two/b.npz") as two:
+        assert np.allclose(one["vertices"], two["vertices"], atol=1e-5)
+
+
+def test_reference_input_feeds_other_pixels(weights, pictures, tmp_path):
+    run(weights, pictures / "a.webp", tmp_path / "ours")
+    run(weights, pictures / "a.webp", tmp_path / "theirs", "--reference_input")
+    with np.load(tmp_path / "ours/a.npz") as ours, np.load(tmp_path / "theirs/a.npz") as theirs:
+        assert not np.allclose(ours["rotmat"], theirs["rotmat"])
+
+
+def test_bad_files_are_named_and_the_rest_goes_on(weights, pictures, tmp_path, capsys):
+    (pictures / "cut.jpg").write_bytes((pictures / "b.jpg").read_bytes()[:2000])
+    (pictures / "empty.png").write_bytes(b"")
+    assert run(weights, pictures, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "cut.jpg: damaged or cut off" in said and "empty.png: the file is empty" in said
+    assert (tmp_path / "out/a.npz").is_file() and not (tmp_path / "out/cut.npz").exists()
+    assert "body: danet-open-1" in said and "weights: tiny.safetensors" in said
+
+
+def test_boxes_give_several_people(weights, pictures, tmp_path):
+    (tmp_path / "boxes.json").write_text(
+        json.dumps({"b.jpg": [[10, 10, 100, 200], [150, 20, 90, 180], [9, 9, 0, 0]]})
+    )
+    assert run(weights, pictures, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 1
+    assert {p.name for p in (tmp_path / "out").glob("*.npz")} == {"b_0.npz", "b_1.npz"}
+    with np.load(tmp_path / "out/b_1.npz") as data:
+        assert data["center"].tolist() == [195.0, 110.0] and data["scale"] == pytest.approx(1.2 * 180 / 200)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--boxes", "nowhere.json"], "boxes file 'nowhere.json' cannot be read"),
+        (["--device", "cuda:7"], "twice"),
+        (["--data_dir", "nowhere"], None),
+    ],
+)
+def test_settings_that_cannot_work(weights, pictures, tmp_path, capsys, more, said):
+    try:
+        code = run(weights, pictures, tmp_path / "out", *more)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == (2 if said else 0)
+    assert (said or "") in capsys.readouterr().err
+
+
+def test_nothing_readable_is_exit_code_2(weights, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    assert run(weights, tmp_path / "in", tmp_path / "out") == 2
+    (tmp_path / "in/a.jpg").write_bytes(b"")
+    assert run(weights, tmp_path / "in", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "holds no picture" in said and "No picture of" in said
+
+
+def test_weights_of_another_network_are_refused(weights, pictures, tmp_path, capsys):
+    arguments = [
+        "--model",
+        "danet_s",
+        "--body",
+        "open",
+        "--checkpoint",
+        str(weights),
+        "--img_dir",
+        str(pictures),
+    ]
+    assert demo.main([*arguments, "--out_dir", str(tmp_path / "out")]) == 2
+    assert "does not fit this model" in capsys.readouterr().err
+
+
+def test_hostile_weights_run_nothing(pictures, tmp_path, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Evil()}))
+    given = ["--checkpoint", str(tmp_path / "evil.pt"), "--img_dir", str(pictures)]
+    assert demo.main([*FLAGS, *given]) == 2
+    with pytest.raises(SystemExit) as stop:
+        demo.main(given)
+    assert stop.value.code == 2
+    assert not (tmp_path / "ran").exists() and "evil.pt" in capsys.readouterr().err
+
+
+def test_the_network_is_seen_from_the_weights(weights, tmp_path):
+    export_safetensors(tmp_path / "small.safetensors", build_danet(demo.preset("danet_s")).state_dict(), {})
+    assert demo.network_of(None, str(tmp_path / "small.safetensors")) == demo.preset("danet_s")
+    assert demo.network_of(None, str(weights)) == demo.preset("danet")
+    assert demo.network_of(None, None) == demo.preset("danet_s")
+    assert demo.network_of("danet", str(tmp_path / "small.safetensors")) == demo.preset("danet")
+
+
+def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opendr", None)
+    assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    assert len(lines) == 1 and "the built-in renderer is used" in lines[0]
+    assert Image.open(tmp_path / "out/a_result.png").size == (1456, 224)
+
+
+def test_a_working_opendr_adds_its_views_before_ours(weights, pictures, tmp_path, monkeypatch):
+    modules = {name: types.ModuleType(f"opendr.{name}") for name in ("camera", "lighting", "renderer")}
+
+    class Renderer:
+        def set(self, v, f, bgcolor):
+            self.v, self.f = v, f
+
+        @property
+        def r(self):
+            return np.full((self.frustum["height"], self.frustum["width"], 3), 0.25)
+
+    modules["camera"].ProjectPoints = lambda **given: types.SimpleNamespace(**given)
+    modules["lighting"].LambertianPointLight = lambda **given: given["vc"]
+    modules["renderer"].ColoredRenderer = Renderer
+    monkeypatch.setitem(sys.modules, "opendr", types.ModuleType("opendr"))
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, f"opendr.{name}", module)
+    assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
+    panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
+    assert panel.shape == (224, 1456 + 448, 4)
+    assert (panel[:, -896:-448, :3] == 64).all() and not (panel[:, -448:-224, :3] == 64).all()
+
+
+def test_side_view_is_a_quarter_turn_of_the_body():
+    points = np.array([[1.0, 2.0, 0.0], [0.0, 2.0, 1.0], [-1.0, -2.0, 0.0], [0.0, -2.0, -1.0]], np.float32)
+    turned = opendr_view.turn_sideways(points)
+    assert np.allclose(np.linalg.norm(turned, axis=1), np.linalg.norm(points, axis=1))
+    assert np.allclose(turned[:, 1], points[:, 1])

@@ -1,0 +1,74 @@
+"""What the demo writes about a person: one npz without pickled objects (schema "danet-person-1").
+
+U and V are clipped to 0..1 and stored as 0..255; the README describes every key.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from utils.geometry import cam_to_translation
+from utils.iuvmap import iuv_map2img
+from utils.safe_io import save_npz_atomic
+from utils.skeleton import JOINT_NAMES, PART_CHANNELS, SMPL_JOINT_NAMES
+from utils.structures import DaNetOutput, IUVMaps, SMPLOutput
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+    from torch import Tensor
+
+SCHEMA = "danet-person-1"
+AXES = "camera frame: x right, y down, z forward; the root rotation holds the body's half turn about x"
+UNITS = (
+    "vertices and joints: metres from the body's origin; cam_t: metres, added to them for focal 5000 px on "
+    "the 224 px crop; box, center: pixels of the picture after EXIF rotation, from its upper left corner; "
+    "scale: side of the square crop / 200 px; iuv: part 0..24, then U and V times 255"
+)
+
+
+def part_pictures(maps: IUVMaps) -> Float[Tensor, "24 3 H W"]:
+    """Pictures (part/24, U, V) of a person's part maps [24,7,H,W], with the global numbers of the parts."""
+    pictures = [
+        iuv_map2img(maps.u[j : j + 1], maps.v[j : j + 1], maps.index[j : j + 1], ind_mapping=channels)
+        for j, channels in enumerate(PART_CHANNELS)
+    ]
+    return torch.cat(pictures)
+
+
+def pack_iuv(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"]:
+    """(part/24, U, V) as bytes: the part's number, U and V times 255."""
+    factor = picture.new_tensor([24.0, 255.0, 255.0]).view(3, 1, 1)
+    return (picture.clamp(0, 1) * factor).round().to(torch.uint8).cpu().numpy()
+
+
+def person_arrays(output: DaNetOutput, body: SMPLOutput, row: int) -> dict[str, np.ndarray]:
+    """Person `row` of a batch as named arrays; the annotation head masks the global map."""
+    params, estimate = output.smpl.params, output.iuv
+    maps = estimate.iuv[row : row + 1]
+    numbers = {
+        "cam": params.cam,
+        "cam_t": cam_to_translation(params.cam),
+        "betas": params.betas,
+        "rotmat": params.rotmat,
+        "vertices": body.vertices,
+        "joints": body.joints,
+        "smpl_joints": body.smpl_joints,
+        "part_centers": estimate.crops.centers,
+        "part_scales": estimate.crops.scales,
+    }
+    return {
+        **{name: value[row].detach().float().cpu().numpy() for name, value in numbers.items()},
+        "joint_names": np.array(JOINT_NAMES),
+        "smpl_joint_names": np.array(SMPL_JOINT_NAMES),
+        "iuv": pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann)[0]),
+        "part_iuv": pack_iuv(part_pictures(estimate.part_iuv[row])),
+    }
+
+
+def save_person(path: str | os.PathLike, arrays: dict[str, np.ndarray], **facts: Any) -> None:
+    """Write a person's arrays and the facts about where they come from (numbers and text), all or nothing."""
+    save_npz_atomic(path, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)
