@@ -2,10 +2,11 @@
 
     python -m datasets.synthetic --preview sheet.jpg --count 40
 
-A picture shows the open body, posed by clips and rules (`synthetic_pose`), dressed and lit
-(`synthetic_appearance`), over a background (`synthetic_background`) with other people, things and camera effects
-(`synthetic_scene`). The camera is the network's own (s, tx, ty) at focal length 5000, so that a camera fitted to
-the keypoints (method.md 7) is the camera of the picture. `synthetic_split` holds out material for evaluation.
+A picture shows the open body, posed by clips and rules (`synthetic_pose`), dressed (`synthetic_appearance`)
+and lit (`synthetic_shading`), over a background (`synthetic_background`) with other people and things
+(`synthetic_scene`), as a camera gives it (`synthetic_photo`). The camera is the network's own (s, tx, ty) at
+focal length 5000, so that a camera fitted to the keypoints (method.md 7) is the camera of the picture.
+`synthetic_split` holds out material for evaluation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from datasets.synthetic_appearance import Outfit, draw_outfit, measure_figure, paint_person
+from datasets.synthetic_appearance import Outfit, draw_outfit, leg_share, measure_figure
 from datasets.synthetic_background import draw_background, list_pictures
 from datasets.synthetic_body import (
     CENTRE,
@@ -31,8 +32,18 @@ from datasets.synthetic_body import (
     project,
     to_ndc,
 )
+from datasets.synthetic_photo import photograph
 from datasets.synthetic_pose import draw_betas, draw_pose, draw_view, load_motions
-from datasets.synthetic_scene import add_border, add_held_thing, add_occluder, add_shadow, photograph
+from datasets.synthetic_scene import (
+    add_border,
+    add_held_thing,
+    add_loose_parts,
+    add_occluder,
+    add_ride,
+    add_seat,
+    add_shadow,
+)
+from datasets.synthetic_shading import paint_fragments
 from datasets.synthetic_split import Split
 from utils.rasterizer import rasterize_numpy
 from utils.structures import DensePosePoints, Sample
@@ -66,8 +77,8 @@ class SyntheticRender:
 class SyntheticPeople(Dataset):
     """`size` rendered people an epoch; another epoch (`set_epoch`) gives other people.
 
-    `difficulty` in 0..1 scales occluders, other people and busy backgrounds. `backgrounds` may name a folder of
-    pictures without people. Raises ValueError for values out of range.
+    `difficulty` in 0..1 scales occluders, other people and busy backgrounds. `backgrounds` may name a folder
+    of pictures without people. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class SyntheticPeople(Dataset):
         self.motions = load_motions()
         self.clips = self.split.clips(list(self.motions.names))
         self.figure = measure_figure(self.assets)
+        self.leg_share = leg_share(self.assets, self.figure)
         self.pictures = list_pictures(Path(backgrounds)) if backgrounds else []
 
     def __len__(self) -> int:
@@ -113,10 +125,9 @@ class SyntheticPeople(Dataset):
 
     def to_sample(self, render: SyntheticRender, index: int) -> Sample:
         """Labels of a rendered person in the form of every data set."""
-        image = (np.float32(render.image) / 255 - MEAN) / STD
         joints = render.joints[25:]
         return Sample(
-            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            image=torch.from_numpy(_normalise(render.image)),
             rotvec=torch.from_numpy(render.rotvec),
             betas=torch.from_numpy(render.betas),
             keypoints=torch.from_numpy(_labels_2d(render.joints, render.cam, only_inside=True)),
@@ -137,6 +148,14 @@ class SyntheticPeople(Dataset):
         )
 
 
+def _normalise(image: np.ndarray) -> np.ndarray:
+    """Picture [H,W,3] uint8 -> [3,H,W] float32 as the network sees it."""
+    out = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    out *= (1 / (255 * STD))[:, None, None]
+    out -= (MEAN / STD)[:, None, None]
+    return out
+
+
 def _labels_2d(points: np.ndarray, cam: np.ndarray, only_inside: bool) -> np.ndarray:
     """Points [N,3] in metres -> x, y in [-1,1] of the crop and confidence; outside it 0 if `only_inside`."""
     xy = project(points, cam)[:, :2] / np.float32(CENTRE) - 1
@@ -154,36 +173,32 @@ def _no_dense_points() -> DensePosePoints:
     )
 
 
-# ------------------------------------------------------------------------------------------------- the picture
+# ------------------------------------------------------------------------------------------------ the picture
 
 
 def render_person(rng: np.random.Generator, people: SyntheticPeople) -> SyntheticRender:
     """Draw everything about one picture, back to front."""
-    assets, split, hard = people.assets, people.split, people.difficulty
-    rotvec = draw_view(rng, draw_pose(rng, people.motions, people.clips, assets.joint_template))
+    split, hard = people.split, people.difficulty
+    rotvec = draw_view(rng, draw_pose(rng, people.motions, people.clips, people.assets.joint_template))
     betas = draw_betas(rng)
-    body = pose_body(assets, rotvec, betas)
+    body = pose_body(people.assets, rotvec, betas)
     cam = draw_camera(rng, body)
-    outfit = draw_outfit(rng, split, assets, people.figure)
     picture = draw_background(rng, split, hard * rng.random(), people.pictures)
     if rng.random() < 0.3 * hard:
         for _ in range(int(rng.integers(1, 3))):
-            _paint_bystander(rng, people, picture, cam, body)
-    joints_2d = project(body.smpl_joints, cam)[:, :2]
-    pixels_per_metre = float(cam[0]) * CENTRE
-    if rng.random() < 0.4:
-        add_shadow(rng, picture, joints_2d, pixels_per_metre)
-    held = rng.random() < 0.3 * hard
-    if held and rng.random() < 0.5:
-        add_held_thing(rng, picture, joints_2d, pixels_per_metre)
-    _paint(people, picture, body, cam, outfit)
-    if held:
-        add_held_thing(rng, picture, joints_2d, pixels_per_metre)
-    if rng.random() < 0.28 * hard:
+            _paint_bystander(rng, people, picture, cam)
+    joints, metre = project(body.smpl_joints, cam)[:, :2], float(cam[0]) * CENTRE
+    _paint_surroundings(rng, people, picture, joints, metre)
+    _paint(people, picture, body, cam, draw_outfit(rng, split, people.assets, people.figure))
+    if rng.random() < 0.2 * hard:
+        add_held_thing(rng, picture, joints, metre)
+    if rng.random() < 0.05 * hard:
+        add_ride(rng, picture, joints, metre)
+    if rng.random() < 0.25 * hard:
         for _ in range(int(rng.integers(1, 3))):
             add_occluder(rng, picture, split)
-    if rng.random() < 0.05 * hard:
-        _paint_bystander(rng, people, picture, cam, body)
+    if rng.random() < 0.04 * hard:
+        _paint_bystander(rng, people, picture, cam)
     if rng.random() < 0.12:
         add_border(rng, picture)
     return SyntheticRender(
@@ -198,7 +213,7 @@ def render_person(rng: np.random.Generator, people: SyntheticPeople) -> Syntheti
 
 
 def draw_camera(rng: np.random.Generator, body: PosedBody) -> np.ndarray:
-    """The camera (s, tx, ty) of a crop around the person's box, or in every fifth picture around a part of it."""
+    """Camera (s, tx, ty) of a crop around the person's box, in every fifth picture around a part of it."""
     points, margin = body.vertices[::7], 0.0
     if rng.random() < 0.2:
         joints, margin = PARTIAL_CROPS[rng.integers(len(PARTIAL_CROPS))]
@@ -210,19 +225,36 @@ def draw_camera(rng: np.random.Generator, body: PosedBody) -> np.ndarray:
     return np.float32([scale, -middle[0], -middle[1]])
 
 
-def _paint(people: SyntheticPeople, picture: np.ndarray, body: PosedBody, cam: np.ndarray, outfit: Outfit) -> None:
+def _paint_surroundings(
+    rng: np.random.Generator, people: SyntheticPeople, picture: np.ndarray, joints: np.ndarray, metre: float
+) -> None:
+    """What the person stands or sits on and holds behind itself; `joints` [24,2] pixels."""
+    hard = people.difficulty
+    if rng.random() < 0.4:
+        add_shadow(rng, picture, joints, metre)
+    if rng.random() < 0.6 * hard:
+        add_seat(rng, picture, joints, metre, people.split)
+    if rng.random() < 0.12 * hard:
+        add_ride(rng, picture, joints, metre)
+    if rng.random() < 0.15 * hard:
+        add_held_thing(rng, picture, joints, metre)
+
+
+def _paint(
+    people: SyntheticPeople, picture: np.ndarray, body: PosedBody, cam: np.ndarray, outfit: Outfit
+) -> None:
     """Paint a dressed person over `picture`, in place, with 2x2 samples a pixel."""
     assets = people.assets
-    worn = body.vertices + body.normals * outfit.thickness[:, None]
-    face, bary, _ = rasterize_numpy(to_ndc(project(worn, cam)), assets.faces, 2 * SIZE)
-    paint_person(
-        face, bary, assets.faces, assets.face_part, assets.v_template, body.normals,
-        people.figure, outfit.cut, outfit.tiles, outfit.folds, outfit.light, picture,
-    )  # fmt: skip
+    pixels = project(body.vertices + body.normals * outfit.thickness[:, None], cam)
+    add_loose_parts(picture, outfit, pixels[:, :2], people.leg_share)
+    face, bary, _ = rasterize_numpy(to_ndc(pixels), assets.faces, 2 * SIZE)
+    points = np.concatenate([assets.v_template, body.normals], axis=1)
+    look = (people.figure, outfit.cut, outfit.tiles, outfit.folds, outfit.light)
+    paint_fragments(face, bary, assets.faces, assets.face_part, points, *look, picture)
 
 
 def _paint_bystander(
-    rng: np.random.Generator, people: SyntheticPeople, picture: np.ndarray, cam: np.ndarray, body: PosedBody
+    rng: np.random.Generator, people: SyntheticPeople, picture: np.ndarray, cam: np.ndarray
 ) -> None:
     """Somebody else, further away or beside the person."""
     rotvec = draw_view(rng, draw_pose(rng, people.motions, people.clips, people.assets.joint_template))
@@ -230,12 +262,14 @@ def _paint_bystander(
     scale = np.clip(cam[0] * rng.uniform(0.5, 1.1), 0.3, MAX_SCALE)
     aside = rng.uniform(0.45, 1.0) * (1 if rng.random() < 0.5 else -1)
     place = np.float32([scale, aside / scale, rng.normal(0, 0.12) / scale])
-    place[1:] -= other.smpl_joints[0, :2] - rng.normal(0, 0.02, 2).astype(np.float32)
+    place[1:] -= other.smpl_joints[0, :2]
     _paint(people, picture, other, place, draw_outfit(rng, people.split, people.assets, people.figure))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a contact sheet of synthetic people with their labels drawn.")
+    parser = argparse.ArgumentParser(
+        description="Write a contact sheet of synthetic people with their labels drawn."
+    )
     parser.add_argument("--preview", type=Path, required=True, metavar="OUT.jpg", help="file to write")
     parser.add_argument("--split", default="train", choices=("train", "eval"))
     parser.add_argument("--count", type=int, default=40, help="people on the sheet")

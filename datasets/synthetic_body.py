@@ -54,7 +54,9 @@ def make_assets(body: BodyModel, atlas: Atlas, surface: Regressor, extra: Regres
     for other in (atlas, surface, extra):
         require_same_body(body, other)
     if body.posedirs is not None:
-        raise ValueError(f"The body '{body.model_id}' has pose correctives; synthetic people use the open body.")
+        raise ValueError(
+            f"The body '{body.model_id}' has pose correctives; synthetic people use the open body."
+        )
     template, shapedirs = np.float32(body.v_template), np.float32(body.shapedirs)
     faces = np.ascontiguousarray(atlas.vertex_map[atlas.faces], dtype=np.int32)
     vertex_part = np.zeros(len(template), np.uint8)
@@ -109,7 +111,9 @@ def pose_body(assets: PeopleAssets, rotvec: np.ndarray, betas: np.ndarray) -> Po
     betas = np.float32(betas)
     rest_joints = assets.joint_template + (assets.joint_shapedirs * betas).sum(2)
     transforms, smpl_joints = _kinematics(rotmat, np.float64(rest_joints), assets.parents)
-    vertices = _skin(assets.v_template, assets.shapedirs, betas, assets.skin_joint, assets.skin_weight, transforms)
+    vertices = _skin(
+        assets.v_template, assets.shapedirs, betas, assets.skin_joint, assets.skin_weight, transforms
+    )
     landmarks = _gather(assets.landmark_rows, assets.landmark_vertex, assets.landmark_weight, vertices)
     candidates = np.concatenate([smpl_joints, landmarks])
     joints = candidates[np.array(JOINT49_FROM_54)]
@@ -198,8 +202,16 @@ def vertex_normals(vertices, faces):
     normals = np.zeros_like(vertices)
     for k in range(faces.shape[0]):
         a, b, c = faces[k, 0], faces[k, 1], faces[k, 2]
-        e0, e1, e2 = (vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2])
-        g0, g1, g2 = (vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2])
+        e0, e1, e2 = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        g0, g1, g2 = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
         x, y, z = e1 * g2 - e2 * g1, e2 * g0 - e0 * g2, e0 * g1 - e1 * g0
         for i in (a, b, c):
             normals[i, 0] += x

@@ -22,14 +22,17 @@ UPPER_BODY = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 ARMS = (13, 14, 16, 17, 18, 19, 20, 21, 22, 23)
 TURN = Rotation.from_euler("x", 180, degrees=True)
 
-# Boxes of the axis-angle components (degrees) for the left limbs and the trunk; the right side mirrors y and z.
+# Boxes of the axis-angle components (degrees), left limbs and trunk; the right side mirrors y and z.
 _LEFT_LIMITS = {
-    1: ((-125, 40), (-50, 50), (-35, 70)), 4: ((-3, 150), (-15, 15), (-12, 12)), 7: ((-50, 45), (-25, 25), (-25, 25)),
-    10: ((-30, 30), (-10, 10), (-10, 10)), 13: ((-15, 15), (-25, 20), (-15, 30)), 16: ((-130, 130), (-150, 150), (-150, 150)),
-    18: ((-90, 90), (-150, 3), (-45, 45)), 20: ((-60, 60), (-40, 40), (-80, 80)), 22: ((-20, 20), (-20, 20), (-20, 20)),
+    1: ((-125, 40), (-50, 50), (-35, 70)), 4: ((-3, 150), (-15, 15), (-12, 12)),
+    7: ((-50, 45), (-25, 25), (-25, 25)), 10: ((-30, 30), (-10, 10), (-10, 10)),
+    13: ((-15, 15), (-25, 20), (-15, 30)), 16: ((-130, 130), (-150, 150), (-150, 150)),
+    18: ((-90, 90), (-150, 3), (-45, 45)), 20: ((-60, 60), (-40, 40), (-80, 80)),
+    22: ((-20, 20), (-20, 20), (-20, 20)),
 }  # fmt: skip
 _TRUNK_LIMITS = {
-    3: ((-20, 50), (-30, 30), (-25, 25)), 6: ((-20, 45), (-30, 30), (-25, 25)), 9: ((-20, 40), (-30, 30), (-25, 25)),
+    3: ((-20, 50), (-30, 30), (-25, 25)), 6: ((-20, 45), (-30, 30), (-25, 25)),
+    9: ((-20, 40), (-30, 30), (-25, 25)),
     12: ((-45, 50), (-60, 60), (-35, 35)), 15: ((-45, 45), (-60, 60), (-35, 35)),
 }  # fmt: skip
 
@@ -76,6 +79,14 @@ class MotionClips:
     start: np.ndarray  # [clips + 1]
     names: tuple[str, ...]
 
+    def upright_frame(self, rng: np.random.Generator, clips: list[int]) -> np.ndarray:
+        """A random pose of `clips` whose trunk stands, if a few tries find one."""
+        for _ in range(5):
+            pose = self.frame(rng, clips)
+            if Rotation.from_rotvec(pose[0]).as_matrix()[1, 1] > 0.75:
+                break
+        return pose
+
     def frame(self, rng: np.random.Generator, clips: list[int]) -> np.ndarray:
         """A random pose [24,3] of one of `clips`, between two frames, mirrored half of the time."""
         clip = clips[rng.integers(len(clips))]
@@ -116,10 +127,13 @@ def turn(axes: str, *degrees: float) -> np.ndarray:
     return Rotation.from_euler(axes, degrees if len(degrees) > 1 else degrees[0], degrees=True).as_rotvec()
 
 
-def reach(target: np.ndarray, pole: np.ndarray, upper: float, fore: float, side: int) -> tuple[np.ndarray, float]:
+def reach(
+    target: np.ndarray, pole: np.ndarray, upper: float, fore: float, side: int
+) -> tuple[np.ndarray, float]:
     """Two-bone arm: shoulder rotation [3,3] and elbow angle (radians) that bring the wrist to `target`.
 
-    `target` is seen from the shoulder in the chest's frame, `pole` is where the elbow points, `side` +1 left, -1 right.
+    `target` is seen from the shoulder in the chest's frame; `pole` is where the elbow points; `side` is +1 for
+    the left arm, -1 for the right.
     """
     distance = float(np.clip(np.linalg.norm(target), abs(upper - fore) + 0.3 * fore, 0.995 * (upper + fore)))
     along = target / (np.linalg.norm(target) + 1e-9)
@@ -131,7 +145,9 @@ def reach(target: np.ndarray, pole: np.ndarray, upper: float, fore: float, side:
     cos_elbow = (distance**2 - upper**2 - fore**2) / (2 * upper * fore)
     front = along * sin_shoulder - across * cos_shoulder
     x_axis = side * bone
-    return np.stack([x_axis, np.cross(front, x_axis), front], axis=1), math.acos(float(np.clip(cos_elbow, -1, 1)))
+    return np.stack([x_axis, np.cross(front, x_axis), front], axis=1), math.acos(
+        float(np.clip(cos_elbow, -1, 1))
+    )
 
 
 def _hits_trunk(point: np.ndarray) -> bool:
@@ -172,16 +188,33 @@ def place_arms(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray) -
 def place_legs(rng: np.random.Generator, pose: np.ndarray) -> None:
     """Standing, striding, athletic, sitting, squatting or kneeling legs, and the lean that goes with them."""
     kind = rng.random()
-    lean, apart, flex, knee, spread = rng.normal(2, 4), rng.normal(3, 5), rng.normal(2, 5), abs(rng.normal(0, 7)), 5.0
+    lean, apart, flex, knee, spread = (
+        rng.normal(2, 4),
+        rng.normal(3, 5),
+        rng.normal(2, 5),
+        abs(rng.normal(0, 7)),
+        5.0,
+    )
     if kind < 0.2:  # stride
         flex, knee, spread = rng.normal(8, 8), abs(rng.normal(20, 15)), 22.0
     elif kind < 0.38:  # athletic: skiing, boarding, waiting for the ball
         flex, apart, lean = rng.uniform(15, 75), rng.normal(12, 8), rng.normal(15, 12)
         knee, spread = flex * rng.uniform(0.8, 1.4), 10.0
     elif kind < 0.53:  # sitting
-        flex, knee, apart, spread, lean = rng.normal(84, 9), rng.normal(80, 22), rng.normal(8, 9), 6.0, rng.normal(-2, 9)
+        flex, knee, apart, spread, lean = (
+            rng.normal(84, 9),
+            rng.normal(80, 22),
+            rng.normal(8, 9),
+            6.0,
+            rng.normal(-2, 9),
+        )
     elif kind < 0.58:  # squatting
-        flex, knee, apart, lean = rng.uniform(75, 115), rng.uniform(90, 140), rng.normal(12, 9), rng.normal(22, 10)
+        flex, knee, apart, lean = (
+            rng.uniform(75, 115),
+            rng.uniform(90, 140),
+            rng.normal(12, 9),
+            rng.normal(22, 10),
+        )
     elif kind < 0.62:  # kneeling
         flex, knee, lean = rng.normal(10, 20), rng.uniform(80, 130), rng.normal(5, 8)
     for hip, side in ((1, 1), (2, -1)):
@@ -201,26 +234,25 @@ def place_trunk(rng: np.random.Generator, pose: np.ndarray) -> None:
     pose[12], pose[15] = look * 0.45, look * 0.55
 
 
-def draw_pose(rng: np.random.Generator, clips: MotionClips, chosen: list[int], joints: np.ndarray) -> np.ndarray:
+def draw_pose(
+    rng: np.random.Generator, clips: MotionClips, chosen: list[int], joints: np.ndarray
+) -> np.ndarray:
     """A pose [24,3] within the limits, upright about the y axis, without a view."""
     kind = rng.random()
-    pose = clips.frame(rng, chosen)
+    # Tumbling is rare in photographs.
+    draw = clips.frame if rng.random() < 0.12 else clips.upright_frame
+    pose = draw(rng, chosen)
     if kind < 0.2:
-        other = clips.frame(rng, chosen)
         joints_from_other = list(UPPER_BODY if rng.random() < 0.6 else ARMS)
         share = np.zeros(24)
         share[joints_from_other] = 1.0 if rng.random() < 0.6 else rng.random()
-        pose = blend(pose, other, share)
+        pose = blend(pose, draw(rng, chosen), share)
     elif kind < 0.7:
         place_legs(rng, pose)
         place_trunk(rng, pose)
         place_arms(rng, pose, joints)
     elif kind < 0.85:
         place_arms(rng, pose, joints)
-    if kind >= 0.2 and rng.random() < 0.5:  # tumbling is rare in photographs
-        root = Rotation.from_rotvec(pose[0]).as_matrix()
-        if root[1, 1] < 0.8:
-            pose[0] = turn("zx", rng.normal(0, 5), rng.normal(4, 8))
     loose = 1.8 if rng.random() < 0.2 else 1.0
     pose = pose + rng.normal(0, 1, (24, 3)) * (NOISE * loose)[:, None]
     return within_limits(pose)

@@ -1,6 +1,6 @@
-"""What stands before the person and what the camera does: occluders, things in hands, blur, noise, compression.
+"""Things around the person: occluders, things in hands, seats, vehicles, skirts and long hair, shadows.
 
-Everything works on one picture [224,224,3] float32 in 0..1.
+Everything draws on one picture [224,224,3] float32 in 0..1, in place; places are pixels of the crop.
 """
 
 from __future__ import annotations
@@ -8,14 +8,21 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from datasets.synthetic_appearance import Outfit
+from datasets.synthetic_places import paint_color
+from datasets.synthetic_shading import BOTTOM, HAIR, TEXELS
 from datasets.synthetic_split import Split
 from datasets.synthetic_texture import SURFACE_PATTERNS, TILE, draw_color, make_tile
 
 SIZE = 224
+_AA = cv2.LINE_AA
 
 
-def _color(rng: np.random.Generator) -> tuple[float, ...]:
-    return tuple(float(v) for v in draw_color(rng))
+def _blend(picture: np.ndarray, mask: np.ndarray, surface: np.ndarray) -> None:
+    x, y, w, h = cv2.boundingRect(mask)
+    window = (slice(y, y + h), slice(x, x + w))
+    alpha = (mask[window].astype(np.float32) / 255)[..., None]
+    picture[window] += alpha * (surface[window] - picture[window])
 
 
 def _surface(rng: np.random.Generator, split: Split) -> np.ndarray:
@@ -34,116 +41,144 @@ def add_occluder(rng: np.random.Generator, picture: np.ndarray, split: Split) ->
     kind = rng.random()
     x, y = (int(v) for v in rng.integers(0, SIZE, 2))
     w, h = (int(v) for v in rng.uniform(12, 60, 2))
-    if kind < 0.25:  # table, counter, fence: the lower edge of the picture
-        top = int(rng.uniform(125, 215))
-        tilt = int(rng.normal(0, 12))
+    if kind < 0.3:  # table, counter, fence: the lower edge of the picture
+        top, tilt = int(rng.uniform(125, 215)), int(rng.normal(0, 12))
         cv2.fillPoly(mask, [np.array([[0, top + tilt], [SIZE, top - tilt], [SIZE, SIZE], [0, SIZE]])], 255)
-    elif kind < 0.4:  # pole, rail
-        far = (x + int(rng.normal(0, 20)), SIZE) if rng.random() < 0.7 else (SIZE, y + int(rng.normal(0, 20)))
-        near = (x, 0) if far[1] == SIZE else (0, y)
-        cv2.line(mask, near, far, 255, int(rng.integers(3, 16)), cv2.LINE_AA)
+    elif kind < 0.45:  # pole, rail
+        shift, width = int(rng.normal(0, 20)), int(rng.integers(3, 16))
+        ends = ((x, 0), (x + shift, SIZE)) if rng.random() < 0.7 else ((0, y), (SIZE, y + shift))
+        cv2.line(mask, *ends, 255, width, _AA)
     elif kind < 0.7:
         cv2.rectangle(mask, (x - w // 2, y - h // 2), (x + w // 2, y + h // 2), 255, -1)
     elif kind < 0.85:
-        cv2.ellipse(mask, (x, y), (w // 2, h // 2), float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA)
+        cv2.ellipse(mask, (x, y), (w // 2, h // 2), float(rng.uniform(0, 180)), 0, 360, 255, -1, _AA)
     else:
         corners = np.array([x, y]) + rng.normal(0, 0.5, (int(rng.integers(3, 8)), 2)) * (w, h)
-        cv2.fillPoly(mask, [corners.astype(np.int32)], 255, cv2.LINE_AA)
-    alpha = (mask.astype(np.float32) / 255)[..., None]
-    picture += alpha * (_surface(rng, split) - picture)
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 255, _AA)
+    _blend(picture, mask, _surface(rng, split))
 
 
-def add_held_thing(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, pixels_per_metre: float) -> None:
-    """Something in a hand or at the feet: a racket, bat, ball, phone, bag, skis, a board. `joints` [24,2] pixels."""
-    hand = joints[22 + int(rng.integers(2))]
-    elbow = joints[18 + int(rng.integers(2))]
-    m = pixels_per_metre
-    out = (hand - elbow) / (np.linalg.norm(hand - elbow) + 1e-6)
-    a = rng.normal(0, 0.7)
-    out = np.array([out[0] * np.cos(a) - out[1] * np.sin(a), out[0] * np.sin(a) + out[1] * np.cos(a)])
-    end = hand + out * m * rng.uniform(0.4, 0.8)
-    point = lambda p: (int(np.clip(p[0], -999, 999)), int(np.clip(p[1], -999, 999)))  # noqa: E731
-    kind = rng.integers(7)
+def _point(place: np.ndarray) -> tuple[int, int]:
+    return int(np.clip(place[0], -999, 999)), int(np.clip(place[1], -999, 999))
+
+
+def add_held_thing(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+    """A racket, bat, pole, ball, phone or bag in a hand; `joints` [24,2] pixels, `metre` pixels long."""
+    side = int(rng.integers(2))
+    hand = joints[22 + side]
+    out = hand - joints[18 + side]
+    a = np.arctan2(out[1], out[0]) + rng.normal(0, 0.7)
+    out = np.array([np.cos(a), np.sin(a)])
+    end, color = hand + out * metre * rng.uniform(0.4, 0.8), paint_color(rng)
+    kind = rng.integers(5)
     if kind == 0:  # racket
-        cv2.line(picture, point(hand), point(end), _color(rng), max(1, int(0.02 * m)), cv2.LINE_AA)
-        angle = float(np.degrees(np.arctan2(out[1], out[0])))
-        axes = (max(2, int(0.16 * m)), max(2, int(0.16 * m * rng.uniform(0.3, 0.8))))
-        cv2.ellipse(picture, point(end + out * 0.1 * m), axes, angle, 0, 360, _color(rng), max(1, int(0.015 * m)), cv2.LINE_AA)
-    elif kind == 1:  # bat, stick, umbrella
-        cv2.line(picture, point(hand - out * 0.1 * m), point(end), _color(rng), max(1, int(rng.uniform(0.015, 0.06) * m)), cv2.LINE_AA)
+        axes = tuple(max(2, int(0.16 * metre * share)) for share in (1, rng.uniform(0.3, 0.8)))
+        cv2.line(picture, _point(hand), _point(end), color, max(1, int(0.02 * metre)), _AA)
+        at, angle, width = _point(end + out * 0.1 * metre), float(np.degrees(a)), max(1, int(0.015 * metre))
+        cv2.ellipse(picture, at, axes, angle, 0, 360, paint_color(rng), width, _AA)
+    elif kind == 1:  # bat, pole, umbrella
+        width = max(1, int(rng.uniform(0.01, 0.06) * metre))
+        cv2.line(picture, _point(hand - out * 0.1 * metre), _point(end), color, width, _AA)
     elif kind == 2:  # ball, plate, balloon
-        cv2.circle(picture, point(hand + out * 0.1 * m), max(2, int(rng.uniform(0.04, 0.14) * m)), _color(rng), -1, cv2.LINE_AA)
+        radius = max(2, int(rng.uniform(0.04, 0.14) * metre))
+        cv2.circle(picture, _point(hand + out * 0.1 * metre), radius, color, -1, _AA)
     elif kind == 3:  # phone, book, cup
-        size = rng.uniform(0.06, 0.25, 2) * m
-        cv2.fillPoly(picture, [cv2.boxPoints((point(hand), tuple(size.tolist()), float(rng.uniform(0, 180)))).astype(np.int32)], _color(rng), cv2.LINE_AA)
-    elif kind == 4:  # bag
-        size, at = rng.uniform(0.15, 0.4, 2) * m, hand + [0, 0.2 * m]
-        cv2.rectangle(picture, point(at - size / 2), point(at + size / 2), _color(rng), -1)
-        cv2.line(picture, point(hand), point(at - [0, size[1] / 2]), _color(rng), max(1, int(0.02 * m)), cv2.LINE_AA)
-    else:  # skis, board, step
-        feet = joints[[10, 11]] + [0, 0.05 * m]
-        along = np.array([1.0, rng.normal(0, 0.25)]) * m * rng.uniform(0.3, 0.8)
-        places = feet if kind == 5 else feet.mean(0, keepdims=True)
-        color, width = _color(rng), max(1, int(rng.uniform(0.03, 0.09) * m))
-        for at in places:
-            cv2.line(picture, point(at - along), point(at + along), color, width, cv2.LINE_AA)
+        size = tuple((rng.uniform(0.06, 0.25, 2) * metre).tolist())
+        corners = cv2.boxPoints((_point(hand), size, float(rng.uniform(0, 180))))
+        cv2.fillPoly(picture, [corners.astype(np.int32)], color, _AA)
+    else:  # bag
+        size, at = rng.uniform(0.15, 0.4, 2) * metre, hand + [0, 0.2 * metre]
+        cv2.rectangle(picture, _point(at - size / 2), _point(at + size / 2), color, -1)
+        cv2.line(picture, _point(hand), _point(at - [0, size[1] / 2]), color, max(1, int(0.02 * metre)), _AA)
 
 
-def add_shadow(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, pixels_per_metre: float) -> None:
+def add_ride(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+    """Something under the feet or the seat: skis, a board, a bicycle; `joints` [24,2] pixels."""
+    feet = joints[[10, 11]] + [0, 0.05 * metre]
+    along = np.array([1.0, rng.normal(0, 0.25)]) * metre * rng.uniform(0.3, 0.8)
+    color, width = paint_color(rng), max(1, int(rng.uniform(0.03, 0.09) * metre))
+    kind = rng.integers(3)
+    if kind < 2:
+        for at in feet if kind == 0 else feet.mean(0, keepdims=True):
+            cv2.line(picture, _point(at - along), _point(at + along), color, width, _AA)
+        return
+    seat, radius = joints[0], rng.uniform(0.25, 0.36) * metre
+    hubs = [feet.mean(0) + side * along * 1.2 - [0, 0.5 * radius] for side in (-1, 1)]
+    for hub in hubs:
+        cv2.circle(picture, _point(hub), int(radius), (0.08, 0.08, 0.08), width, _AA)
+        cv2.line(picture, _point(hub), _point(seat + [0, 0.1 * metre]), color, width, _AA)
+    cv2.line(picture, _point(hubs[0]), _point(hubs[1]), color, width, _AA)
+
+
+def add_seat(
+    rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float, split: Split
+) -> None:
+    """A chair, box or sofa under somebody who sits; nothing when the thighs hang. `joints` [24,2] pixels."""
+    hips, knees, feet = joints[[1, 2]], joints[[4, 5]], joints[[7, 8]]
+    if (knees - hips)[:, 1].mean() > 0.22 * metre:
+        return
+    across = np.concatenate([hips[:, 0], (hips + 0.6 * (knees - hips))[:, 0]])
+    left, right = across.min() - rng.uniform(0.1, 0.4) * metre, across.max() + rng.uniform(0.05, 0.4) * metre
+    top, bottom = hips[:, 1].mean() + 0.08 * metre, max(feet[:, 1].mean(), hips[:, 1].mean() + 0.2 * metre)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.rectangle(mask, _point(np.array([left, top])), _point(np.array([right, bottom])), 255, -1)
+    if rng.random() < 0.6:
+        back = np.array([left, top - rng.uniform(0.2, 0.7) * metre])
+        cv2.rectangle(mask, _point(back), _point(np.array([right, top])), 255, -1)
+    _blend(picture, mask, _surface(rng, split))
+
+
+def add_shadow(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """A soft dark spot under the feet; `joints` [24,2] pixels."""
     feet = joints[[7, 8, 10, 11]]
     small = np.zeros((56, 56), np.float32)
     center = tuple(int(v) for v in np.clip(feet.mean(0) / 4 + rng.normal(0, 1, 2), -99, 150))
-    width = int(np.clip(np.ptp(feet[:, 0]) / 8 + rng.uniform(0.1, 0.3) * pixels_per_metre / 4, 1, 60))
+    width = int(np.clip(np.ptp(feet[:, 0]) / 8 + rng.uniform(0.1, 0.3) * metre / 4, 1, 60))
     cv2.ellipse(small, center, (width, max(1, width // 4)), float(rng.normal(0, 8)), 0, 360, 1.0, -1)
     shade = cv2.resize(cv2.GaussianBlur(small, (0, 0), rng.uniform(0.8, 2.5)), (SIZE, SIZE))
     picture *= 1 - np.float32(rng.uniform(0.2, 0.7)) * shade[..., None]
 
 
+def add_loose_parts(picture: np.ndarray, outfit: Outfit, pixels: np.ndarray, leg_share: np.ndarray) -> None:
+    """Cloth between the legs of a skirt and hair behind the neck, before the person is painted over them.
+
+    `pixels` [V,2] are the projected vertices, `leg_share` [V] the share of the leg's length above each.
+    """
+    if outfit.skirt:
+        covered = (outfit.wear == BOTTOM) & (leg_share > 0.05)
+        _fill_hull(picture, outfit, pixels[covered], BOTTOM)
+    if outfit.cut.hair_drop > -0.1:
+        hair = pixels[outfit.wear == HAIR]
+        if len(hair):
+            size = np.ptp(hair, axis=0)
+            drop = np.array([0, (0.35 + 2 * max(0.0, outfit.cut.hair_drop)) * size.max()])
+            fall = hair.mean(0) + (hair - hair.mean(0)) * [0.85, 0.5] + drop
+            _fill_hull(picture, outfit, np.concatenate([hair, fall]), HAIR)
+
+
+def _fill_hull(picture: np.ndarray, outfit: Outfit, points: np.ndarray, garment: int) -> None:
+    """The convex hull of points [N,2], textured with a garment's tile."""
+    if len(points) < 3:
+        return
+    hull = cv2.convexHull(points.astype(np.float32))[:, 0]
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.fillConvexPoly(mask, np.clip(hull, -500, 700).astype(np.int32), 255, _AA)
+    light = outfit.light
+    energy = light.ambient * (1 - 0.15 * light.sky) + 0.3 * light.key + 0.2 * light.fill
+    folds = 1 + np.float32(outfit.cut.fold) * outfit.folds[:1, :, None]
+    tile = np.clip(outfit.tiles[garment] * folds * np.float32(energy), 0, 1)
+    count = -(-SIZE // TEXELS)
+    _blend(picture, mask, np.tile(tile, (count, count, 1))[:SIZE, :SIZE])
+
+
 def add_border(rng: np.random.Generator, picture: np.ndarray) -> None:
     """The photograph ends within the crop: one colour beyond its edge, as cropping beyond a picture gives."""
-    color = np.float32(0) if rng.random() < 0.7 else np.float32(rng.random())
+    color = np.float32(0) if rng.random() < 0.7 else draw_color(rng)
     width = int(rng.uniform(4, 50))
     for side in range(4):
         if rng.random() < 0.4:
-            rows = (slice(0, width), slice(SIZE - width, SIZE), slice(None), slice(None))[side]
-            cols = (slice(None), slice(None), slice(0, width), slice(SIZE - width, SIZE))[side]
-            picture[rows, cols] = color
-
-
-def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """The picture [224,224,3] uint8 as a camera gives it: tone, colour cast, gray, blur, noise, compression."""
-    if rng.random() < 0.5:
-        picture = (picture - 0.5) * np.float32(rng.uniform(0.65, 1.3)) + np.float32(0.5 + rng.normal(0, 0.06))
-    if rng.random() < 0.3:
-        picture = picture * (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
-    if rng.random() < 0.08:
-        gray = picture.mean(2, keepdims=True)
-        picture = np.repeat(gray, 3, 2) * (np.float32([1.05, 1.0, 0.88]) if rng.random() < 0.3 else np.float32(1))
-    kind = rng.random()
-    if kind < 0.2:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.6))
-    elif kind < 0.42:
-        size = int(rng.uniform(70, 200))
-        picture = cv2.resize(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), (SIZE, SIZE))
-    elif kind < 0.48:
-        picture = cv2.filter2D(picture, -1, _motion_kernel(rng))
-    if rng.random() < 0.4:
-        noise = rng.standard_normal((SIZE, SIZE, 3 if rng.random() < 0.6 else 1), np.float32)
-        picture = picture + noise * np.float32(rng.uniform(0.005, 0.045))
-    out = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-    if rng.random() < 0.3:
-        lut = (255 * (np.arange(256) / 255) ** rng.uniform(0.65, 1.5) + 0.5).astype(np.uint8)
-        out = lut[out]
-    if rng.random() < 0.5:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(25, 92))]
-        out = cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR)
-    return out
-
-
-def _motion_kernel(rng: np.random.Generator) -> np.ndarray:
-    kernel = np.zeros((9, 9), np.float32)
-    a, length = rng.uniform(0, np.pi), rng.uniform(1, 4)
-    ends = [(round(4 + sign * length * np.cos(a)), round(4 + sign * length * np.sin(a))) for sign in (-1, 1)]
-    cv2.line(kernel, *ends, 1.0, 1)
-    return kernel / kernel.sum()
+            flipped = picture[::-1, ::-1] if side % 2 else picture
+            if side < 2:
+                flipped[:width] = color
+            else:
+                flipped[:, :width] = color

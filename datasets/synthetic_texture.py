@@ -1,7 +1,7 @@
 """Small textures by number: noise, stripes, checks, plaids, dots, flowers, prints, bricks, planks.
 
-A texture is a tile [64,64,3] float32 in 0..1 that repeats without seams worth seeing; garments, walls, floors and
-occluders all wear them.
+A texture is a tile [64,64,3] float32 in 0..1 that repeats without seams worth seeing; garments, walls, floors
+and occluders all wear them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ _AXIS = np.arange(TILE, dtype=np.float32) / TILE
 def draw_color(rng: np.random.Generator) -> np.ndarray:
     """A colour [3] as clothes and rooms have it: often gray, dark or blue, sometimes bright."""
     kind = rng.random()
-    if kind < 0.35:
-        color = np.full(3, rng.random() ** 1.3) + rng.normal(0, 0.03, 3)
+    if kind < 0.1:
+        color = np.full(3, rng.uniform(0.8, 1.0))
+    elif kind < 0.35:
+        color = np.full(3, rng.random()) + rng.normal(0, 0.03, 3)
     elif kind < 0.5:
-        color = np.array([0.15, 0.2, 0.38]) * rng.uniform(0.3, 2.2) + rng.normal(0, 0.03, 3)
+        color = np.array([0.16, 0.21, 0.36]) * rng.uniform(0.3, 2.4) + rng.normal(0, 0.03, 3)
     elif kind < 0.65:
         color = np.array([0.55, 0.42, 0.3]) * rng.uniform(0.4, 1.6) + rng.normal(0, 0.04, 3)
     else:
         color = 0.55 * rng.random(3) + 0.45 * rng.random()
-        color = color.mean() + (color - color.mean()) * rng.uniform(0.5, 1.8)
+        color = color.mean() + (color - color.mean()) * rng.uniform(0.4, 1.5)
     return np.clip(color, 0.02, 1).astype(np.float32)
 
 
@@ -98,12 +100,26 @@ def _print(rng: np.random.Generator) -> np.ndarray:
         if rng.random() < 0.5:
             cv2.circle(mask, (x, y), int(rng.integers(3, 14)), 1.0, -1 if rng.random() < 0.6 else 2)
         else:
-            cv2.line(mask, (x, y), tuple(int(v) for v in rng.integers(0, TILE, 2)), 1.0, int(rng.integers(1, 7)))
+            cv2.line(
+                mask, (x, y), tuple(int(v) for v in rng.integers(0, TILE, 2)), 1.0, int(rng.integers(1, 7))
+            )
     return mask
 
 
 GARMENT_PATTERNS = (_stripes, _stripes, _checks, _plaid, _plaid, _dots, _camouflage, _marble, _print)
-SURFACE_PATTERNS = (_stripes, _checks, _plaid, _dots, _camouflage, _marble, _bricks, _bricks, _planks, _planks, _print)
+SURFACE_PATTERNS = (
+    _stripes,
+    _checks,
+    _plaid,
+    _dots,
+    _camouflage,
+    _marble,
+    _bricks,
+    _bricks,
+    _planks,
+    _planks,
+    _print,
+)
 
 
 def make_tile(seed: int, patterns=GARMENT_PATTERNS, plain: float = 0.4) -> np.ndarray:
@@ -115,14 +131,17 @@ def make_tile(seed: int, patterns=GARMENT_PATTERNS, plain: float = 0.4) -> np.nd
         mask = patterns[rng.integers(len(patterns))](rng)[..., None]
         other = draw_color(rng) if rng.random() < 0.7 else tile[0, 0] * np.float32(rng.uniform(0.5, 1.5))
         tile = tile + mask * (other - tile)
-    tile *= 1 + np.float32(rng.uniform(0.01, 0.07)) * octave_noise(rng, TILE, 8, 64)[..., None]
+    weave = smooth_noise(rng, 8, TILE) + 0.7 * rng.standard_normal((TILE, TILE), np.float32)
+    tile *= 1 + np.float32(rng.uniform(0.01, 0.07)) * weave[..., None]
     return np.clip(tile, 0, 1)
 
 
 def make_streaks(seed: int, color: np.ndarray) -> np.ndarray:
     """Hair: a tile of `color` [3] with streaks along its rows' normal."""
     rng = np.random.default_rng((12, seed))
-    streaks = cv2.resize(rng.standard_normal((6, 48), np.float32), (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    streaks = cv2.resize(
+        rng.standard_normal((6, 48), np.float32), (TILE, TILE), interpolation=cv2.INTER_LINEAR
+    )
     return np.clip(color * (1 + 0.22 * streaks[..., None]), 0, 1).astype(np.float32)
 
 
