@@ -7,7 +7,7 @@ gives a zero that is still connected to the prediction. B in a divisor is always
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,11 @@ class LossWeights:
 def connected_zero(*predictions: Tensor) -> Tensor:
     """Zero that depends on the predictions, for an empty selection."""
     return sum(p.sum() * 0 for p in predictions)
+
+
+def kept(record: Any, keep: Bool[Tensor, "B"]) -> Any:
+    """The samples to keep; the record itself where that is all of them, which saves copying every map."""
+    return record if keep.all() else record[keep]
 
 
 def masked_mean_square(pred: Tensor, target: Tensor, valid: Bool[Tensor, "B"]) -> Tensor:
@@ -103,19 +108,19 @@ class IUVCriterion:
         if not keep.any():
             zero = connected_zero(pred.u, pred.v, pred.index, pred.ann)
             return dict.fromkeys(("loss_U", "loss_V", "loss_IndexUV", "loss_segAnn"), zero)
-        batch, target = len(keep), targets.iuv[keep]
+        batch, target, pred = len(keep), kept(targets.iuv, keep), kept(pred, keep)
         part = target.index.argmax(dim=1, keepdim=True)
 
         def coordinate(pred_map: Tensor, target_map: Tensor) -> Tensor:
             # Targets are one-hot in the part, so the labelled channel is all there is to compare.
-            at_part = F.smooth_l1_loss(pred_map[keep].gather(1, part), target_map.gather(1, part), reduction="sum")
+            at_part = F.smooth_l1_loss(pred_map.gather(1, part), target_map.gather(1, part), reduction="sum")
             return w.uv_weight / batch * at_part
 
         return {
             "loss_U": coordinate(pred.u, target.u),
             "loss_V": coordinate(pred.v, target.v),
-            "loss_IndexUV": w.index_weight * F.cross_entropy(pred.index[keep], part[:, 0]),
-            "loss_segAnn": w.ann_weight * F.cross_entropy(pred.ann[keep], target.ann.argmax(dim=1)),
+            "loss_IndexUV": w.index_weight * F.cross_entropy(pred.index, part[:, 0]),
+            "loss_segAnn": w.ann_weight * F.cross_entropy(pred.ann, target.ann.argmax(dim=1)),
         }
 
     def _points(self, pred: IUVMaps, targets: Targets) -> Losses:
@@ -123,7 +128,7 @@ class IUVCriterion:
         w, keep = self.weights, targets.has_dense
         if not keep.any():
             return dict.fromkeys(names, connected_zero(pred.u, pred.v, pred.index, pred.ann))
-        dense, pred = targets.dense[keep], pred[keep]
+        dense, pred = kept(targets.dense, keep), kept(pred, keep)
         grid = (dense.xy - MAP_SIZE / 2) * 2 / MAP_SIZE
         part = dense.part.long()
 
@@ -150,13 +155,14 @@ class IUVCriterion:
             )
         batch, parts = pred.index.shape[:2]
         with torch.no_grad():
-            target = part_targets(targets.iuv[keep], output.iuv.crops[keep])
-            labelled = target.index > 0
-        pred = pred[keep]
+            target = part_targets(kept(targets.iuv, keep), kept(output.iuv.crops, keep))
+            labelled = (target.index > 0).to(target.u.dtype)
+        pred = kept(pred, keep)
 
         def coordinate(pred_map: Tensor, target_map: Tensor) -> Tensor:
-            error = F.smooth_l1_loss(pred_map, target_map, reduction="none")
-            return w.uv_weight / (batch * parts) * (error * labelled).sum()
+            # Where no part is labelled the warped target is zero too, so masking the prediction is enough.
+            error = F.smooth_l1_loss(pred_map * labelled, target_map, reduction="sum")
+            return w.uv_weight / (batch * parts) * error
 
         index = F.cross_entropy(pred.index.flatten(0, 1), target.index.argmax(dim=2).flatten(0, 1))
         return {
