@@ -71,7 +71,7 @@ def make_assets(body: BodyModel, atlas: Atlas, surface: Regressor, extra: Regres
     return PeopleAssets(
         v_template=template,
         shapedirs=np.ascontiguousarray(shapedirs),
-        joint_template=np.float32(regressor @ template),
+        joint_template=np.float32(np.einsum("jv,vc->jc", regressor, template)),
         joint_shapedirs=np.float32(np.einsum("jv,vck->jck", regressor, shapedirs)),
         skin_joint=np.ascontiguousarray(skin_joint, np.int32),
         skin_weight=np.float32(skin_weight / skin_weight.sum(1, keepdims=True)),
@@ -83,7 +83,7 @@ def make_assets(body: BodyModel, atlas: Atlas, surface: Regressor, extra: Regres
         landmark_rows=np.searchsorted(rows, np.arange(len(matrix) + 1)).astype(np.int64),
         landmark_vertex=vertex.astype(np.int64),
         landmark_weight=np.float32(matrix[rows, vertex]),
-        landmark_template=np.float32(matrix @ template),
+        landmark_template=np.float32(np.einsum("nv,vc->nc", matrix, template)),
     )
 
 

@@ -132,8 +132,8 @@ def reach(
 ) -> tuple[np.ndarray, float]:
     """Two-bone arm: shoulder rotation [3,3] and elbow angle (radians) that bring the wrist to `target`.
 
-    `target` is seen from the shoulder in the chest's frame; `pole` is where the elbow points; `side` is +1 for
-    the left arm, -1 for the right.
+    `target` is seen from the shoulder in the chest's frame; `pole` is where the elbow points; `side` is +1
+    for the left arm, -1 for the right.
     """
     distance = float(np.clip(np.linalg.norm(target), abs(upper - fore) + 0.3 * fore, 0.995 * (upper + fore)))
     along = target / (np.linalg.norm(target) + 1e-9)
