@@ -185,7 +185,7 @@ def render_person(rng: np.random.Generator, people: SyntheticPeople) -> Syntheti
     cam = draw_camera(rng, body)
     picture = draw_background(rng, split, hard * rng.random(), people.pictures)
     if rng.random() < 0.3 * hard:
-        for _ in range(int(rng.integers(1, 3))):
+        for _ in range(2 if rng.random() < 0.3 else 1):
             _paint_bystander(rng, people, picture, cam)
     joints, metre = project(body.smpl_joints, cam)[:, :2], float(cam[0]) * CENTRE
     _paint_surroundings(rng, people, picture, joints, metre)

@@ -124,10 +124,20 @@ def draw_outfit(rng: np.random.Generator, split: Split, assets: PeopleAssets, fi
         tiles=_draw_tiles(rng, split, cut),
         folds=octave_noise(rng, TILE, 4, 12),
         wear=wear,
-        thickness=_draw_thickness(rng, wear, assets.v_template),
+        thickness=_draw_thickness(rng, wear, assets.v_template, _hang(assets.v_template, figure, cut)),
         light=draw_light(rng),
         skirt=skirt,
     )
+
+
+def _hang(template: np.ndarray, figure: Figure, cut: Cut) -> np.ndarray:
+    """How loose [V] cloth may hang, 0..1: most at the ends of sleeves, legs and the hem."""
+    side, down = np.abs(template[:, 0]), figure.hip_y - template[:, 1]
+    along = (side - figure.shoulder_x) / (figure.wrist_x - figure.shoulder_x) / max(cut.sleeve, 0.1)
+    below = down / (figure.hip_y - figure.ankle_y) / cut.leg
+    hem = 1 + (down + cut.hem) / (figure.shoulder_y - figure.hip_y)
+    trunk = np.where(down > -cut.hem, below, hem)
+    return np.clip(np.where(side > figure.shoulder_x, along, trunk), 0, 1).astype(np.float32)
 
 
 def _draw_tiles(rng: np.random.Generator, split: Split, cut: Cut) -> np.ndarray:
@@ -157,15 +167,21 @@ def _draw_tiles(rng: np.random.Generator, split: Split, cut: Cut) -> np.ndarray:
     return tiles
 
 
-def _draw_thickness(rng: np.random.Generator, wear: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Cloth stays within a centimetre of the body, hair and hats within two."""
+def _draw_thickness(
+    rng: np.random.Generator, wear: np.ndarray, template: np.ndarray, hang: np.ndarray
+) -> np.ndarray:
+    """Cloth stays within a centimetre of the body, hair, hats and the ends of loose garments within two."""
     depth = np.zeros(NUM_GARMENTS, np.float32)
     depth[[TOP, INNER, LOGO]] = min(abs(rng.normal(0.002, 0.003)), 0.008)
     depth[BOTTOM] = min(abs(rng.normal(0.002, 0.004)), 0.008)
     depth[SHOES], depth[SOCKS] = rng.uniform(0.002, 0.008), 0.001
     depth[HAIR], depth[HAT] = rng.uniform(0.003, 0.016), rng.uniform(0.005, 0.016)
+    cloth = depth[wear]
+    if rng.random() < 0.3:
+        loose = np.isin(wear, (TOP, BOTTOM, INNER)) * hang * np.float32(rng.uniform(0, 0.016))
+        cloth = cloth + loose
     wave = np.sin((template * np.float32(rng.normal(0, 18, 3))).sum(1) + np.float32(rng.uniform(0, 6)))
-    return depth[wear] * (1 + np.float32(0.25) * wave)
+    return cloth * (1 + np.float32(0.25) * wave)
 
 
 def draw_light(rng: np.random.Generator) -> Light:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -50,9 +51,19 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
+@functools.lru_cache(maxsize=64)
+def _read_picture(path: Path) -> np.ndarray | None:
+    """A picture of at most 800 pixels a side, kept for the next time."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None or max(picture.shape[:2]) <= 800:
+        return picture
+    share = 800 / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+
+
 def crop_picture(path: Path, rng: np.random.Generator) -> np.ndarray | None:
     """A random square [224,224,3] of a picture; None when the file cannot be read."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = _read_picture(path)
     if picture is None or min(picture.shape[:2]) < 32:
         return None
     height, width = picture.shape[:2]

@@ -23,7 +23,9 @@ def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         channels = 3 if rng.random() < 0.6 else 1
         noise = rng.standard_normal((SIZE, SIZE, channels), np.float32)
         picture = picture + noise * np.float32(rng.uniform(0.005, 0.04))
-    out = (np.clip(picture, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    out = picture * np.float32(255)
+    out += np.float32(0.5)
+    out = np.clip(out, 0, 255, out=out).astype(np.uint8)
     if rng.random() < 0.3:
         out = (255 * (np.arange(256) / 255) ** rng.uniform(0.65, 1.4) + 0.5).astype(np.uint8)[out]
     if rng.random() < 0.5:

@@ -44,7 +44,7 @@ def gradient(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) ->
     a = rng.uniform(0, 2 * np.pi)
     c, s = np.float32(np.cos(a) / SIZE), np.float32(np.sin(a) / SIZE)
     t = np.clip(c * (_COLS - SIZE / 2) + (s * (_ROWS - SIZE / 2) + np.float32(0.5)), 0, 1)
-    return np.float32(first) + t[..., None] * np.float32(second - first)
+    return cv2.merge([t * (b - a) + a for a, b in zip(np.float32(first), np.float32(second), strict=True)])
 
 
 def _look_up(tile: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -92,7 +92,8 @@ def _grain(rng: np.random.Generator, color: np.ndarray, strength: float) -> np.n
     for cells, weight in ((22, 0.4), (50, 0.5), (100, 0.7)):
         fine += np.float32(weight) * smooth_noise(rng, cells, SIZE)
     fine += 0.6 * rng.standard_normal((SIZE, SIZE), np.float32)
-    return np.float32(color) * (1 + np.float32(strength) * fine[..., None])
+    fine = 1 + np.float32(strength) * fine
+    return cv2.merge([fine * c for c in np.float32(color)])
 
 
 def _leaves(rng: np.random.Generator) -> np.ndarray:

@@ -130,10 +130,10 @@ def make_tile(seed: int, patterns=GARMENT_PATTERNS, plain: float = 0.4) -> np.nd
     if rng.random() >= plain:
         mask = patterns[rng.integers(len(patterns))](rng)[..., None]
         other = draw_color(rng) if rng.random() < 0.7 else tile[0, 0] * np.float32(rng.uniform(0.5, 1.5))
-        tile = tile + mask * (other - tile)
-    weave = smooth_noise(rng, 8, TILE) + 0.7 * rng.standard_normal((TILE, TILE), np.float32)
+        tile += mask * (other - tile)
+    weave = smooth_noise(rng, 8, TILE) + np.float32(0.7) * rng.standard_normal((TILE, TILE), np.float32)
     tile *= 1 + np.float32(rng.uniform(0.01, 0.07)) * weave[..., None]
-    return np.clip(tile, 0, 1)
+    return np.clip(tile, 0, 1, out=tile)
 
 
 def make_streaks(seed: int, color: np.ndarray) -> np.ndarray:
