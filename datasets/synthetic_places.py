@@ -8,6 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from datasets.synthetic_split import NUM_TEXTURE_SEEDS
 from datasets.synthetic_texture import (
     SURFACE_PATTERNS,
     TILE,
@@ -54,7 +55,8 @@ def _look_up(tile: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _surface_tile(rng: np.random.Generator) -> np.ndarray:
-    return make_tile(int(rng.integers(1 << 30)), SURFACE_PATTERNS, 0.3)
+    """A tile of its own: seeds beyond those of the splits' textures."""
+    return make_tile(NUM_TEXTURE_SEEDS + int(rng.integers(1 << 30)), SURFACE_PATTERNS, 0.3)
 
 
 def tiled(rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What the synthetic people hold out for evaluation: whole motion clips, backgrounds and texture seeds.
 
-The training split never draws from the held-out lists, the evaluation split draws from nothing else. Textures
-and backgrounds come from numbered seeds, so that a seed names one picture for good.
+Textures and backgrounds come from numbered seeds, so that a seed names one picture for good. Training never
+draws a held-out clip, seed or family of backgrounds; evaluation draws held-out clips and seeds only.
 """
 
 from __future__ import annotations
@@ -51,8 +51,14 @@ class Split:
         return chosen
 
     def backgrounds(self, families: tuple[str, ...]) -> tuple[str, ...]:
-        """Families of procedural backgrounds that this split may use."""
-        return tuple(name for name in families if (name in HELD_OUT_BACKGROUNDS) == self.held_out)
+        """Families of procedural backgrounds to draw from, evenly.
+
+        Evaluation shows its own families in about half of the pictures, the others by held-out seeds.
+        """
+        shared = tuple(name for name in families if name not in HELD_OUT_BACKGROUNDS)
+        if not self.held_out:
+            return shared
+        return shared + HELD_OUT_BACKGROUNDS * round(len(shared) / len(HELD_OUT_BACKGROUNDS))
 
     def pictures(self, count: int) -> list[int]:
         """Positions of a user's `count` background pictures (sorted by name) that this split may use."""
