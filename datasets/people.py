@@ -106,6 +106,8 @@ class People:
         except ValueError as error:
             return BadPicture(path, f"box {person}: {error}")
         stem = self.stems[path] if alone else f"{self.stems[path]}_{person}"
+        while not alone and stem in self.stems.values():
+            stem += "_"  # another picture has that name
         return PersonCrop(stem, person, path, crop, box, center, scale, (width, height))
 
 

@@ -68,6 +68,8 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise PictureError("not enough memory to read it") from None
     except FileNotFoundError:
         raise PictureError("the file is not there") from None
+    except PermissionError:
+        raise PictureError("the file may not be read (permission denied)") from None
     except Exception as error:  # decoders raise many types on damaged data; all mean the same to the user
         raise PictureError(f"damaged or cut off ({str(error) or type(error).__name__})") from error
 

@@ -169,6 +169,13 @@ def test_same_stems_get_different_names(tmp_path):
     assert [p.stem for p in People(tmp_path)] == ["a_jpg", "a_png", "b"]
 
 
+def test_people_and_pictures_never_share_a_name(tmp_path):
+    save(tmp_path / "a.png"), save(tmp_path / "a_1.png")
+    (tmp_path / "b.json").write_text(json.dumps({"a.png": BOXES, "a_1.png": BOXES[:1]}))
+    found = People(tmp_path, load_boxes(tmp_path / "b.json"))
+    assert [p.stem for p in found] == ["a_0", "a_1_", "a_1"]
+
+
 def test_earlier_results_are_no_input(tmp_path):
     save(tmp_path / "a.png"), save(tmp_path / "a_result.png"), save(tmp_path / ".hidden.png")
     assert [p.name for p in list_pictures(tmp_path)] == ["a.png"]

@@ -1,0 +1,53 @@
+"""Start-up: device, seed, logging, run folder."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from utils.runtime import choose_device, make_run_folder, seed_everything, setup_logging
+
+
+def test_device():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="not known; give auto, cpu, cuda"):
+        choose_device("gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_absent_cuda_is_a_sentence():
+    with pytest.raises(ValueError, match="No CUDA device is there for --device cuda"):
+        choose_device("cuda")
+
+
+def test_seed_covers_all_sources():
+    def draw():
+        seed_everything(7)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    assert draw() == draw()
+
+
+def test_run_folder(tmp_path):
+    folder = make_run_folder(tmp_path, "first", "Nov21")
+    assert folder == tmp_path / "first/log_Nov21"
+    assert {p.name for p in folder.iterdir()} == {"checkpoints", "tb_summary"}
+    assert make_run_folder(tmp_path, "first").parent == tmp_path / "first"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b"])
+def test_bad_run_names(tmp_path, name):
+    with pytest.raises(ValueError, match="cannot name a run folder"):
+        make_run_folder(tmp_path, name)
+
+
+def test_log_goes_to_the_file_too(tmp_path):
+    setup_logging(tmp_path / "run.log")
+    logging.getLogger("x").info("a line")
+    setup_logging()
+    assert "INFO a line" in (tmp_path / "run.log").read_text()
