@@ -1,10 +1,16 @@
 """Pictures of bodies: IUV maps (paper section 3.1; method.md section 5) and shaded meshes.
 
 Both are shadings of the same fragments (`utils.rasterizer`). The camera frame is x right, y down, z forward.
+The package opendr, which the 2020 demo drew with, can stand in for our own shading where it is installed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import logging
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     Array = np.ndarray | Tensor
+
+log = logging.getLogger(__name__)
 
 LIGHT_BLUE = (0.68, 0.78, 0.9)
 # Towards the lights, camera frame: a key light above and left of the camera, a fill light at the camera.
@@ -54,8 +62,8 @@ class IUV_Renderer:
         self.backend = backend
         self.atlas = default_atlas() if atlas is None else atlas
         self._faces = torch.from_numpy(self.atlas.vertex_map.astype(np.int32)[self.atlas.faces])
-        background = np.zeros((1, 3), np.float32)  # face -1 picks the last row
-        self._colors = torch.from_numpy(np.concatenate([face_colors(self.atlas), background]))
+        colors = np.concatenate([np.zeros((1, 3), np.float32), face_colors(self.atlas)])  # background first
+        self._colors = torch.from_numpy(colors.T.copy())
 
     def verts2uvimg(
         self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]
@@ -63,7 +71,8 @@ class IUV_Renderer:
         """IUV pictures of bodies (metres, camera axes) under weak cameras (s, tx, ty)."""
         face = self.fragments(vertices, cam).face
         colors = self._colors.to(device=vertices.device, dtype=vertices.dtype)
-        return colors[face.long()].permute(0, 3, 1, 2).contiguous()
+        picture = colors.index_select(1, (face + 1).view(-1))
+        return picture.view(3, *face.shape).transpose(0, 1).contiguous()
 
     def fragments(self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]) -> Fragments:
         """Visible faces of the atlas, per pixel. Raises ValueError for shapes that do not fit."""
@@ -79,9 +88,11 @@ class IUV_Renderer:
         # The order of operations is that of the 2020 system: a last-bit difference can move a pixel.
         size, center = self.orig_size, self.orig_size / 2
         x, y, z = (vertices + cam_to_translation(cam, self.focal_length, size)[:, None]).unbind(-1)
-        column = self.focal_length * (x / (z + 1e-9)) + center
-        row = size - (self.focal_length * (y / (z + 1e-9)) + center)
-        return torch.stack([2 * (column - center) / size, 2 * (row - center) / size, z], dim=-1)
+        z_safe = z + 1e-9
+        column = (x / z_safe).mul_(self.focal_length).add_(center)
+        row = (y / z_safe).mul_(self.focal_length).add_(center).neg_().add_(size)  # flipped: y up
+        column, row = (t.sub_(center).mul_(2).div_(size) for t in (column, row))
+        return torch.stack([column, row, z], dim=-1)
 
 
 class MeshRenderer:
@@ -171,6 +182,77 @@ class MeshRenderer:
             np.clip(normal @ (d / np.linalg.norm(d)), 0, None) for d in map(np.array, (KEY_LIGHT, FILL_LIGHT))
         )
         return np.clip((AMBIENT + KEY * key + FILL * fill)[:, None] * self.color, 0, 1).astype(np.float32)
+
+
+class OpendrMeshRenderer(MeshRenderer):
+    """The same pictures drawn by the package opendr, without anti-aliasing; see `build_mesh_renderer`."""
+
+    def render(
+        self,
+        vertices: Float[Array, "V 3"],
+        cam_t: Float[Array, "3"],
+        focal: float,
+        width: int,
+        height: int,
+        center: tuple[float, float] | None = None,
+    ) -> Float[np.ndarray, "H W 4"]:
+        """As `MeshRenderer.render`; alpha is 0 or 1."""
+        points = (_array(vertices) + _array(cam_t)).astype(np.float64)
+        if points[:, 2].max() <= 0:
+            return np.zeros((height, width, 4), np.float32)
+        coloured_renderer, project_points = _import_opendr()
+        # opendr's pixel i has its centre at i.
+        middle = np.array((width / 2, height / 2) if center is None else center, np.float64) - 0.5
+        camera = project_points(rt=np.zeros(3), t=np.zeros(3), f=np.full(2, focal), c=middle, k=np.zeros(5))
+        near, far = max(points[:, 2].min() - 0.1, 0.1), points[:, 2].max() + 0.1
+        drawing = coloured_renderer(
+            camera=camera, frustum={"near": near, "far": far, "width": width, "height": height}
+        )
+        colors = self._shade(vertex_normals(points, self.faces)).astype(np.float64)
+        drawing.set(v=points, f=self.faces.astype(np.uint32), vc=colors, bgcolor=np.zeros(3))
+        alpha = np.asarray(drawing.visibility_image).reshape(height, width, 1) != np.uint32(0xFFFFFFFF)
+        return np.concatenate([np.clip(drawing.r, 0, 1) * alpha, alpha], axis=2).astype(np.float32)
+
+
+def build_mesh_renderer(faces: Int[Array, "F 3"], use_opendr: bool = False) -> MeshRenderer:
+    """Our own renderer, or opendr's when asked for; without a working opendr one log line says so."""
+    if not use_opendr:
+        return MeshRenderer(faces)
+    problem = opendr_problem()
+    if problem is None:
+        return OpendrMeshRenderer(faces)
+    log.warning("%s; the built-in renderer is used instead.", problem)
+    return MeshRenderer(faces)
+
+
+def opendr_problem() -> str | None:
+    """Why opendr cannot draw here, as a sentence without its full stop; None when it can."""
+    corners, face = np.array([[-1.0, -1, 0], [1, -1, 0], [0, 1, 0]]), np.array([[0, 2, 1], [0, 1, 2]])
+    try:
+        picture = OpendrMeshRenderer(face).render(corners, np.array([0, 0, 5.0]), 20.0, 16, 16)
+    except Exception as error:  # a compiled package of 2019 fails in many ways, and none may end a run
+        return f"opendr does not work here ({type(error).__name__}: {error})"
+    return None if picture[..., 3].any() else "opendr does not work here (it draws nothing)"
+
+
+def _import_opendr():
+    """opendr's renderer and camera; names of 2019 that have left Python and NumPy are put back for it."""
+    if not hasattr(inspect, "getargspec"):
+        inspect.getargspec = inspect.getfullargspec
+    for name, kind in {"bool": bool, "int": int, "float": float, "complex": complex, "object": object,
+                       "unicode": str, "str": str}.items():  # fmt: skip
+        if name not in vars(np):
+            setattr(np, name, kind)
+    package = importlib.util.find_spec("opendr")
+    if package is None:
+        raise ModuleNotFoundError("the package opendr is not installed")
+    contexts = str(Path(package.submodule_search_locations[0]) / "contexts")
+    if contexts not in sys.path:  # it imports its own parts as top-level modules
+        sys.path.append(contexts)
+    from opendr.camera import ProjectPoints
+    from opendr.renderer import ColoredRenderer
+
+    return ColoredRenderer, ProjectPoints
 
 
 def vertex_normals(

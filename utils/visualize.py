@@ -98,8 +98,7 @@ def resize_linear(images: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, 
 
 def part_palette() -> UInt8[np.ndarray, "25 3"]:
     """A colour for each DensePose part; black background, neighbours in number far apart in hue."""
-    golden = (5**0.5 - 1) / 2
-    hsv = [((part * golden) % 1, (0.85, 0.55)[part % 2], (1.0, 0.8)[part // 2 % 2]) for part in range(1, 25)]
+    hsv = [(part * 11 % 24 / 24, (0.9, 0.5)[part % 2], (1.0, 0.8)[part // 2 % 2]) for part in range(24)]
     colors = [(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb(*color) for color in hsv)]
     return to_uint8(np.array(colors))
 
