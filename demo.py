@@ -19,7 +19,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
 from datasets.people import BadPicture, People, PersonCrop
-from datasets.transforms import CROP_SIZE
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import PRESETS, preset
 from utils.assets import BODY_CHOICES, resolve_body
@@ -29,8 +28,7 @@ from utils.config import group, option, parse_config
 from utils.export import person_arrays, save_person
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
 from utils.iuvmap import iuvmap_clean
-from utils.opendr_view import opendr_views
-from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.renderer import IUV_Renderer, MeshRenderer, OpendrMeshRenderer, build_mesh_renderer
 from utils.runtime import choose_device, setup_logging
 from utils.safe_io import atomic_write
 from utils.structures import DaNetOutput, SMPLOutput
@@ -76,6 +74,7 @@ class Demo:
 
     def __init__(self, config: DemoConfig):
         self.out_dir = Path(config.out_dir)
+        self.out_dir.mkdir(parents=True, exist_ok=True)
         self.device = choose_device(config.device)
         self.normalise = not config.reference_input
         assets = resolve_body(config.body, config.data_dir)
@@ -87,12 +86,7 @@ class Demo:
         self.iuv_renderer = IUV_Renderer(atlas=assets.atlas)
         self.mesh_renderer = MeshRenderer(assets.body.faces)
         self.facts = {"body_model": assets.body.model_id, "weights": weights.weights_id}
-        self.opendr = None
-        if config.use_opendr:
-            try:
-                self.opendr = opendr_views(assets.body.faces, FOCAL_LENGTH, CROP_SIZE)
-            except ImportError as error:
-                log.warning("%s", error)
+        self.other_renderer = build_mesh_renderer(assets.body.faces, config.use_opendr)
 
     @torch.inference_mode()
     def run(self, people: Sequence[PersonCrop]) -> int:
@@ -127,11 +121,13 @@ class Demo:
         own = result_panel(
             person.crop, maps[0][0], maps[1][0], vertices, cam, self.iuv_renderer, self.mesh_renderer
         )
-        if self.opendr is None:
+        if not isinstance(self.other_renderer, OpendrMeshRenderer):
             return own
-        views = self.opendr(person.crop / 255.0, vertices.numpy(), cam_to_translation(cam).numpy())
-        views = np.dstack([to_uint8(views), np.full(views.shape[:2], 255, np.uint8)])
-        return np.concatenate([own[:, : -2 * CROP_SIZE], views, own[:, -2 * CROP_SIZE :]], axis=1)
+        cam_t, size = cam_to_translation(cam), person.crop.shape[0]
+        front = self.other_renderer.overlay(person.crop, vertices, cam_t, FOCAL_LENGTH)
+        front = np.dstack([front, np.full((size, size), 255, np.uint8)])
+        side = to_uint8(self.other_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, size))
+        return np.concatenate([own[:, : -2 * size], front, side, own[:, -2 * size :]], axis=1)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from PIL import Image
 
 import demo
 from models import DaNetConfig, build_danet
-from utils import opendr_view
 from utils.checkpoint import export_safetensors
+from utils.renderer import OpendrMeshRenderer
 from utils.skeleton import JOINT_NAMES
 
 TINY = {
@@ -117,7 +116,9 @@ def test_boxes_give_several_people(weights, pictures, tmp_path):
     ("more", "said"),
     [
         (["--boxes", "nowhere.json"], "boxes file 'nowhere.json' cannot be read"),
-        (["--device", "cuda:7"], "twice"),
+        (["--device", "cuda:7"], "'device' is given twice"),
+        (["--batch_size", "0"], "batch_size must be at least 1"),
+        (["--boxes", __file__], "is not valid JSON"),
         (["--data_dir", "nowhere"], None),
     ],
 )
@@ -177,38 +178,20 @@ def test_the_network_is_seen_from_the_weights(weights, tmp_path):
 
 
 def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "opendr", None)
+    monkeypatch.setitem(sys.modules, "opendr", None)  # as if it were not installed
     assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    assert len(lines) == 1 and "the built-in renderer is used" in lines[0]
+    assert len(lines) == 1 and "the built-in renderer is used instead" in lines[0]
     assert Image.open(tmp_path / "out/a_result.png").size == (1456, 224)
 
 
 def test_a_working_opendr_adds_its_views_before_ours(weights, pictures, tmp_path, monkeypatch):
-    modules = {name: types.ModuleType(f"opendr.{name}") for name in ("camera", "lighting", "renderer")}
+    class Fake(OpendrMeshRenderer):
+        def render(self, vertices, cam_t, focal, width, height, center=None):
+            return np.full((height, width, 4), (0.25, 0.25, 0.25, 1.0), np.float32)
 
-    class Renderer:
-        def set(self, v, f, bgcolor):
-            self.v, self.f = v, f
-
-        @property
-        def r(self):
-            return np.full((self.frustum["height"], self.frustum["width"], 3), 0.25)
-
-    modules["camera"].ProjectPoints = lambda **given: types.SimpleNamespace(**given)
-    modules["lighting"].LambertianPointLight = lambda **given: given["vc"]
-    modules["renderer"].ColoredRenderer = Renderer
-    monkeypatch.setitem(sys.modules, "opendr", types.ModuleType("opendr"))
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, f"opendr.{name}", module)
+    monkeypatch.setattr(demo, "build_mesh_renderer", lambda faces, use_opendr: Fake(faces))
     assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
     panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
     assert panel.shape == (224, 1456 + 448, 4)
     assert (panel[:, -896:-448, :3] == 64).all() and not (panel[:, -448:-224, :3] == 64).all()
-
-
-def test_side_view_is_a_quarter_turn_of_the_body():
-    points = np.array([[1.0, 2.0, 0.0], [0.0, 2.0, 1.0], [-1.0, -2.0, 0.0], [0.0, -2.0, -1.0]], np.float32)
-    turned = opendr_view.turn_sideways(points)
-    assert np.allclose(np.linalg.norm(turned, axis=1), np.linalg.norm(points, axis=1))
-    assert np.allclose(turned[:, 1], points[:, 1])
