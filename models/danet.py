@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from models.fold import fold_batch_norm
+from models.fold import can_pack, fold_batch_norm, pack_convolutions
 from models.hrnet import HRNet
 from models.iuv_estimator import IUVEstimator
 from models.movenet import MoveNetBackbone
@@ -16,6 +16,7 @@ from models.part_crop import part_drop
 from models.smpl_regressor import AggregatedRefinement, SMPLRegressor
 from utils.assets import load_learned_ratio, load_mean_params
 from utils.config import option
+from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuvmap_clean
 from utils.structures import DaNetOutput
 
@@ -98,12 +99,17 @@ class DaNet(nn.Module):
     def prepare_for_inference(self) -> DaNet:
         """Turn this model into its fast form, in place, and return it.
 
-        Batch norm is folded into convolutions, memory becomes channels-last, gradients are switched off. Outputs
-        agree within 1e-4; the state dict is no longer the file format's, so load weights before.
+        Batch norm is folded into convolutions, memory becomes channels-last, kernels are laid out for the CPU,
+        gradients are switched off. Outputs agree within 1e-4. The state dict is no longer the file format's, so
+        load weights and choose the device before.
         """
         self.eval().requires_grad_(False)
         fold_batch_norm(self)
-        return self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)
+        device = next(self.parameters()).device
+        if can_pack(device):
+            pack_convolutions(self, torch.zeros(1, 3, CROP_SIZE, CROP_SIZE, device=device))
+        return self
 
 
 def build_danet(cfg: DaNetConfig = PRESETS["danet"]) -> DaNet:

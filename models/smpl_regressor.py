@@ -35,7 +35,7 @@ def grouped_linear(features: int, outputs: int) -> nn.Sequential:
 
 
 def apply_grouped(layer: nn.Module, x: Float[Tensor, "B 24 D"]) -> Float[Tensor, "B 24 O"]:
-    return layer(x.flatten(1)[:, :, None, None]).view(-1, NUM_PARTS, layer[1].out_channels // NUM_PARTS)
+    return layer(x.flatten(1)[:, :, None, None]).view(len(x), NUM_PARTS, -1)
 
 
 class AggregatedRefinement(nn.Module):
