@@ -1,4 +1,4 @@
-"""What all tests share: few threads, a fixed seed, the checkout's root and the folder of golden numbers."""
+"""What all tests share: one thread, a fixed seed, the checkout's root and the folder of golden numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import random
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)  # small tests gain nothing by more, and on a busy machine waiting threads cost much
 cv2.setNumThreads(1)
 
 
