@@ -118,7 +118,11 @@ def check_step(stage, golden, build_targets, model):
         losses |= SMPLCriterion(build_targets.smpl)(output, targets)
     total = sum(losses.values())
 
-    wanted = {k.rsplit("/", 1)[1].removeprefix("loss_"): float(golden[k]) for k in golden if k.startswith(f"{stage}/loss/")}
+    wanted = {
+        k.rsplit("/", 1)[1].removeprefix("loss_"): float(golden[k])
+        for k in golden
+        if k.startswith(f"{stage}/loss/")
+    }
     assert set(losses) == set(wanted) - {"tatal"}
     for name, value in losses.items():
         assert value.item() == pytest.approx(wanted[name], rel=1e-4, abs=1e-7), name
@@ -128,8 +132,12 @@ def check_step(stage, golden, build_targets, model):
     total.backward()
     for key in (k for k in golden if k.startswith(f"{stage}/gradnorm/")):
         module = key.rsplit("/", 1)[1]
-        gradients = [p.grad for n, p in model.named_parameters() if n.startswith(module) and p.grad is not None]
-        assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(float(golden[key]), rel=2e-2), module
+        gradients = [
+            p.grad for n, p in model.named_parameters() if n.startswith(module) and p.grad is not None
+        ]
+        assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(
+            float(golden[key]), rel=2e-2
+        ), module
     estimator = model.img2iuv.iuv_est
     gradient = golden[f"{stage}/conv1_grad"]
     noise = 2e-2 * np.abs(gradient).max()

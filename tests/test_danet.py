@@ -1,0 +1,172 @@
+"""The network against the 2020 system's numbers, its file format, its fast form and its refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import standin
+import torch
+from fill import fill_state_dict
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import DaNetConfig, build_danet
+from models.danet import PRESETS, preset
+from utils.iuvmap import iuv_map2img, iuvmap_clean
+from utils.skeleton import PART_CHANNELS
+from utils.structures import SMPLParams
+
+TINY = DaNetConfig(
+    backbone_width=8, hrnet_stem=8, hrnet_blocks=1, hrnet_modules=(1, 1, 1), body_width=4, limb_width=4,
+    features=8, gcn_hidden=8,
+)  # fmt: skip
+
+
+def close(ours, numbers, atol):
+    np.testing.assert_allclose(ours, numbers, atol=atol, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def filled():
+    """The default network with weights that follow from their names, as the goldens were made."""
+    model = build_danet()
+    fill_state_dict(model)
+    mean, net = standin.mean_params(), model.iuv2smpl.smpl_para_Outs
+    net.mean_pose.copy_(torch.from_numpy(mean["pose"])[None])
+    net.mean_cam_shape.copy_(torch.from_numpy(np.concatenate([mean["cam"], mean["shape"]]))[None])
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def numbers(request):
+    with np.load(request.path.parent / "golden" / "infer.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def output(filled):
+    with torch.inference_mode():
+        return filled(torch.from_numpy(standin.image_batch(2)))
+
+
+def check_output(output, numbers):
+    estimate = output.iuv
+    close(estimate.iuv.u[..., ::4, ::4], numbers["raw_predict_u_s4"], 1e-4)
+    close(estimate.heatmaps[..., ::4, ::4], numbers["raw_predict_hm_s4"], 1e-4)
+    close(estimate.centers, numbers["stn_centers"], 1e-4)
+    close(estimate.crops.theta.transpose(0, 1), numbers["thetas"], 1e-4)
+    assert np.array_equal(estimate.iuv.index.argmax(1), numbers["global_index_argmax"])
+    assert np.array_equal(estimate.iuv.ann.argmax(1), numbers["global_ann_argmax"])
+    assert np.array_equal(estimate.part_iuv.index.argmax(2), numbers["part_index_argmax"])
+    close(output.smpl.params.to_vector(), numbers["para"], 1e-4)
+
+
+def test_golden(output, numbers):
+    check_output(output, numbers)
+    assert output.smpl.aux_rotmat == () and output.smpl.aux_joints == ()
+
+
+def test_golden_pictures(output, numbers):
+    estimate = output.iuv
+    clean = iuvmap_clean(*estimate.iuv)
+    close(iuv_map2img(*clean), numbers["global_iuv_img"], 1e-4)
+    part = [maps[:1, 7] for maps in list(estimate.part_iuv)[:3]]
+    close(iuv_map2img(*part, ind_mapping=PART_CHANNELS[7]), numbers["part_iuv_img_b0_p7"], 1e-4)
+
+
+def test_golden_regressor_stages(filled, output, numbers):
+    net = filled.iuv2smpl.smpl_para_Outs
+    part = iuvmap_clean(*list(output.iuv.part_iuv)[:3])
+    with torch.inference_mode():
+        rotation = net.limb_reslayer(net.limb_net(part.stack().flatten(0, 1)))
+        close(rotation, numbers["rot_feat"], 1e-4)
+        position = net.r2p_gcn(rotation, net.r2p_A)
+        close(position, numbers["pos_feat_init"], 1e-4)
+        refined = position + net.refine_gcn(position, net.refinement_graph())
+        close(refined, numbers["pos_feat_refined"], 1e-4)
+        close(net.p2r_gcn(refined, net.p2r_A), numbers["rot_feat_refined"], 1e-4)
+
+
+def test_fast_form_gives_the_same(filled, numbers):
+    """In a copy: the fast form is no file format any more."""
+    fast = build_danet()
+    fast.load_state_dict(filled.state_dict())
+    fast.prepare_for_inference()
+    with torch.inference_mode():
+        check_output(fast(torch.from_numpy(standin.image_batch(2))), numbers)
+
+
+@pytest.mark.parametrize("cfg", [TINY, preset("danet_s")], ids=["tiny", "danet_s"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fast_form_of_small_networks(cfg, batch):
+    """Every batch norm is folded, other sizes than the packed one work, no sample sees its neighbours."""
+    model, fast, image = build_danet(cfg).train(), build_danet(cfg), torch.randn(batch, 3, 224, 224)
+    with torch.no_grad():
+        for _ in range(2):
+            model(torch.randn(4, 3, 64, 64))  # statistics that are not 0 and 1
+    fast.load_state_dict(model.eval().state_dict())
+    fast.prepare_for_inference()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fast.modules())
+    with torch.inference_mode():
+        slow, quick, alone = model(image), fast(image), model(image[:1])
+    for ours, theirs in zip(quick.iuv.iuv, slow.iuv.iuv, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone.iuv.centers, slow.iuv.centers[:1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_training_output(name):
+    """Auxiliary predictions in training; a gradient for every parameter that can have one; valid rotations."""
+    cfg = replace(preset(name), hrnet_blocks=1, hrnet_modules=(1, 1, 1), backbone_width=8, body_width=4, limb_width=4)
+    model = build_danet(cfg).train()
+    output = model(torch.randn(2, 3, 64, 64))
+    assert len(output.smpl.aux_rotmat) == 1 and len(output.smpl.aux_joints) == 2
+    rotmat = output.smpl.params.rotmat
+    torch.testing.assert_close(rotmat @ rotmat.mT, torch.eye(3).expand_as(rotmat), atol=1e-4, rtol=0)
+    total = []
+    output.map(lambda t: (total.append(t.float().square().sum()), t)[1] if t.requires_grad else t)
+    sum(total).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    assert model(torch.randn(2, 3, 64, 64), iuv_only=True).smpl is None
+
+
+def test_compact_preset_fits_its_budget():
+    model = build_danet(preset("danet_s")).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 224, 224))
+    assert counter.get_total_flops() / 2 <= 1.6e9
+
+
+def test_same_input_same_output():
+    model, image = build_danet(TINY).eval(), torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        first, second = model(image), model(image)
+    assert torch.equal(first.smpl.params.to_vector(), second.smpl.params.to_vector())
+
+
+@pytest.mark.parametrize("shape", [(3, 224, 224), (1, 1, 224, 224), (1, 3, 224, 192), (1, 3, 100, 100)])
+def test_wrong_pictures_are_refused(shape):
+    with pytest.raises(ValueError, match="square pictures"):
+        build_danet(TINY)(torch.zeros(shape))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="danet_s"):
+        preset("danet_xl")
+    with pytest.raises(ValueError, match="vis_threshold"):
+        DaNetConfig(vis_threshold=2)
+
+
+def test_vector_round_trip():
+    para = torch.randn(2, 229)
+    assert torch.equal(SMPLParams.from_vector(para).to_vector(), para)
+    with pytest.raises(ValueError, match="229"):
+        SMPLParams.from_vector(para[:, 1:])
+
+
+def test_learned_ratio_is_the_released_one(root):
+    shipped = json.loads((root / "data" / "open" / "learned_ratio.json").read_text())
+    close(build_danet(TINY).img2iuv.learned_ratio, np.float32(shipped["ratio"]), 0)

@@ -1,0 +1,65 @@
+"""Cleaning maps and turning them into pictures and back, against the 2020 goldens and as properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from utils.iuvmap import iuv_img2map, iuv_map2img, iuvmap_clean
+
+
+@pytest.fixture(scope="module")
+def maps(request):
+    with np.load(request.path.parent / "golden" / "maps.npz") as file:
+        return {key.replace("__", "/"): torch.from_numpy(file[key]) for key in file.files}
+
+
+def test_clean_golden(maps):
+    raw = [maps[f"iuvmap_clean/in_{k}"] for k in "uvia"]
+    for ours, key in zip(iuvmap_clean(*raw), "uvia", strict=True):
+        torch.testing.assert_close(ours, maps[f"iuvmap_clean/out_{key}"], atol=0, rtol=0)
+
+
+def test_map2img_goldens(maps):
+    u, v, index, ann = iuvmap_clean(*(maps[f"iuvmap_clean/in_{k}"] for k in "uvia"))
+    assert torch.equal(iuv_map2img(u, v, index), maps["iuv_map2img/out_noann"])
+    assert torch.equal(iuv_map2img(u, v, index, ann), maps["iuv_map2img/out_ann"])
+    part = [maps[f"iuv_map2img_part/in_{k}"] for k in "uvi"]
+    mapping = tuple(maps["iuv_map2img_part/ind_mapping"][1:].tolist())
+    assert torch.equal(iuv_map2img(*part, ind_mapping=mapping), maps["iuv_map2img_part/out"])
+
+
+def test_img2map_golden(maps):
+    for ours, key in zip(iuv_img2map(maps["iuv_img2map/in_img"]), "uvia", strict=True):
+        torch.testing.assert_close(ours, maps[f"iuv_img2map/out_{key}"], atol=0, rtol=0)
+
+
+def test_round_trip():
+    part = torch.randint(0, 25, (2, 1, 9, 9))
+    image = torch.cat([part / 24, torch.rand(2, 2, 9, 9) * (part > 0)], dim=1)
+    maps = iuv_img2map(image)
+    assert torch.equal(maps.index.argmax(1), part[:, 0])
+    torch.testing.assert_close(iuv_map2img(*maps), image)
+
+
+def test_part_maps_are_cleaned_on_their_own_channels():
+    raw = torch.randn(2, 24, 7, 5, 5)
+    clean = iuvmap_clean(raw, raw, raw)
+    assert torch.equal(clean.index.sum(dim=2), torch.ones(2, 24, 5, 5))
+    one = iuvmap_clean(raw[:, 3], raw[:, 3], raw[:, 3])
+    assert torch.equal(clean.u[:, 3], one.u)
+
+
+def test_gradient_reaches_the_winner_only():
+    u, index = torch.randn(1, 25, 3, 3, requires_grad=True), torch.randn(1, 25, 3, 3, requires_grad=True)
+    clean = iuvmap_clean(u, u, index)
+    (clean.u.sum() + clean.index.sum()).backward()
+    assert index.grad is None or not index.grad.any()
+    assert torch.equal(u.grad, clean.index.detach())
+
+
+def test_ties_go_to_the_first_channel():
+    """A dropped part leaves equal scores: background comes first."""
+    zero = torch.zeros(1, 25, 2, 2)
+    assert iuvmap_clean(zero, zero, zero).index[:, 0].all()

@@ -1,0 +1,90 @@
+"""Joint-centred crops against the 2020 goldens (visible joints too) and as properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models import part_crop as pc
+from utils.skeleton import PART_CHANNELS, PART_VISIBILITY
+from utils.structures import IUVMaps, PartCrops
+
+
+@pytest.fixture(scope="module")
+def maps(request):
+    with np.load(request.path.parent / "golden" / "maps.npz") as file:
+        return {key.replace("__", "/"): torch.from_numpy(file[key]) for key in file.files}
+
+
+def test_soft_argmax_golden(maps):
+    centers = pc.soft_argmax(maps["softmax_integral/in_hm"].float())
+    pixels = (centers + 1) * 28
+    torch.testing.assert_close(pixels, maps["softmax_integral/out"], atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["affine_para", "affine_para_nohidden"])
+def test_crops_golden(maps, case):
+    centers = maps["affine_para/centers"]
+    hidden = maps["affine_para/hidden"].bool().T
+    if case.endswith("nohidden"):
+        hidden = torch.zeros_like(hidden)
+    crops = pc.part_crops(centers, hidden, maps["affine_para/ratio"], maps["affine_para/offset"])
+    torch.testing.assert_close(crops.scales.T, maps[f"{case}/scales"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(crops.theta.transpose(0, 1), maps[f"{case}/thetas"], atol=1e-5, rtol=0)
+
+
+def test_part_targets_golden(maps):
+    """The golden holds the channels before warping: an identity crop leaves them alone."""
+    iuv = IUVMaps(*(maps[f"part_iuv_simp/{k}"] for k in "uvi"))
+    whole = PartCrops(torch.zeros(2, 24, 2), torch.ones(2, 24))
+    stacked = pc.part_targets(iuv, whole).stack()
+    torch.testing.assert_close(stacked, maps["part_iuv_simp/out"], atol=1e-5, rtol=0)
+
+
+def test_identity_crop_returns_the_features():
+    features = torch.randn(2, 5, 56, 56)
+    crops = PartCrops(torch.zeros(2, 24, 2), torch.ones(2, 24))
+    sampled = pc.sample_crops(features, crops).view(2, 24, 5, 56, 56)
+    torch.testing.assert_close(sampled, features[:, None].expand_as(sampled), atol=1e-4, rtol=0)
+
+
+def test_one_call_equals_part_by_part():
+    features = torch.randn(2, 5, 16, 16)
+    crops = PartCrops(torch.rand(2, 24, 2) * 2 - 1, torch.rand(2, 24) + 0.1)
+    sampled = pc.sample_crops(features, crops).view(2, 24, 5, 16, 16)
+    for part in (0, 7, 23):
+        grid = torch.nn.functional.affine_grid(crops.theta[:, part], [2, 5, 16, 16], align_corners=True)
+        alone = torch.nn.functional.grid_sample(features, grid, align_corners=True)
+        torch.testing.assert_close(sampled[:, part], alone, atol=1e-5, rtol=0)
+
+
+def test_hidden_where_no_own_part_wins():
+    index = torch.zeros(1, 25, 56, 56)
+    index[:, PART_VISIBILITY[15][0]] = 1  # only a head half, everywhere
+    hidden = pc.hidden_joints(torch.zeros(1, 24, 2), index, 0.5)
+    visible = [joint for joint in range(24) if PART_VISIBILITY[15][0] in PART_VISIBILITY[joint]]
+    assert (~hidden[0]).nonzero().flatten().tolist() == visible
+    assert not pc.hidden_joints(torch.zeros(1, 24, 2), index, 0.0).any()
+
+
+def test_jitter_stays_in_its_range():
+    centers = torch.rand(200, 24, 2)
+    hidden = torch.zeros(200, 24, dtype=torch.bool)
+    ratio, offset = torch.ones(24), torch.zeros(24)
+    plain = pc.part_crops(centers, hidden, ratio, offset).scales
+    factor = pc.part_crops(centers, hidden, ratio, offset, jitter=0.2).scales / plain
+    assert factor.min() >= 0.81 and factor.max() <= 1.21 and factor.std() > 0.05
+
+
+def test_part_drop_hits_global_and_part_maps_alike():
+    whole = IUVMaps(*(torch.ones(64, 25, 2, 2) for _ in range(3)))
+    parts = IUVMaps(*(torch.ones(64, 24, 7, 2, 2) for _ in range(3)))
+    dropped, local = pc.part_drop(whole, parts, 0.3)
+    keep = dropped.index[:, :, 0, 0]
+    assert keep[:, 0].all() and 0.25 < 1 - keep[:, 1:].mean() < 0.35
+    for joint, channels in enumerate(PART_CHANNELS):
+        assert torch.equal(local.u[:, joint, 1:, 0, 0], keep[:, list(channels)])
+    assert local.v[:, :, 0].all()
+    same, _ = pc.part_drop(whole, parts, 0.0)
+    assert torch.equal(same.u, whole.u)
