@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 import torch
@@ -71,6 +72,7 @@ class TrainConfig:
     num_epochs: int = option(4)
     batch_size: int = option(16)
     pretr_step: int = option(5000, "steps of stage one, which trains the IUV estimator alone")
+    rendered_steps: int = option(0, "steps after stage one that train the regressor alone, on rendered maps")
     base_lr: float = option(1e-4, "learning rate")
     lr_schedule: str = option("step", "learning rate over time", choices=("step", "cosine"))
     lr_steps: tuple[int, ...] = option((30000, 60000), "steps at which the rate falls")
@@ -96,6 +98,17 @@ class TrainConfig:
             raise ConfigError("--resume and --pretrained_checkpoint contradict each other: give one of them.")
         if self.synthetic_size < self.batch_size:
             raise ConfigError(f"--synthetic_size {self.synthetic_size} is less than one batch of {self.batch_size}.")
+        per_epoch = self.synthetic_size // self.batch_size
+        if self.rendered_steps and (self.pretr_step % per_epoch or self.rendered_steps % per_epoch):
+            raise ConfigError(f"With --rendered_steps the stages must be whole epochs of {per_epoch} steps.")
+
+
+class Stage(Enum):
+    """IUV: the estimator alone. RENDERED: the regressor alone, on rendered maps. JOINT: everything."""
+
+    IUV = auto()
+    RENDERED = auto()
+    JOINT = auto()
 
 
 @dataclass
@@ -108,6 +121,12 @@ class Run:
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     step: int = 0
+
+    def stage(self, step: int) -> Stage:
+        """What a step trains."""
+        if step < self.cfg.pretr_step:
+            return Stage.IUV
+        return Stage.RENDERED if step < self.cfg.pretr_step + self.cfg.rendered_steps else Stage.JOINT
 
     @property
     def steps_per_epoch(self) -> int:
@@ -222,6 +241,7 @@ def training_batches(run: Run) -> Iterator[Batch]:
     for epoch in range(run.step // run.steps_per_epoch, cfg.num_epochs):
         people.set_epoch(epoch)
         people.difficulty = min(1.0, (epoch + 1) / (cfg.easy_epochs + 1))
+        people.labels_only = run.stage(run.step) is Stage.RENDERED
         skip = run.step - epoch * run.steps_per_epoch
         sampler.start_at(epoch, skip * cfg.batch_size)
         yield from make_loader(people, cfg, sampler)
@@ -246,7 +266,7 @@ def train_step(
     run: Run, batch: Batch, build_targets: TargetBuilder, criteria: tuple[IUVCriterion, SMPLCriterion]
 ) -> tuple[dict[str, Tensor], tuple]:
     """One step of the stage the run is in: named losses, and (output, targets) for pictures."""
-    cfg, stage_one = run.cfg, run.step < run.cfg.pretr_step
+    cfg, stage = run.cfg, run.stage(run.step)
     factor = learning_rate_factor(
         run.step, cfg.lr_schedule, run.total_steps, cfg.lr_steps, cfg.lr_gamma, cfg.warmup_steps
     )
@@ -257,13 +277,16 @@ def train_step(
 
     run.model.train()
     targets = build_targets(batch)
-    image = batch.image.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=cfg.amp):
-        output = run.model(image, iuv_only=stage_one)
+    with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=cfg.amp):
+        if stage is Stage.RENDERED:
+            output = run.model.forward_rendered(targets.iuv, targets.centers[..., :2])
+        else:
+            image = batch.image.contiguous(memory_format=torch.channels_last)
+            output = run.model(image, iuv_only=stage is Stage.IUV)
     output = output.map(lambda t: t.float())
     iuv_criterion, smpl_criterion = criteria
-    losses = iuv_criterion(output, targets)
-    if not stage_one:
+    losses = {} if stage is Stage.RENDERED else iuv_criterion(output, targets)
+    if stage is not Stage.IUV:
         losses |= smpl_criterion(output, targets)
     total = sum(losses.values())
     if not torch.isfinite(total):
@@ -312,7 +335,7 @@ def train(cfg: TrainConfig) -> Run:
             if (run.step - 1) % cfg.summary_steps == 0:
                 log_scalars(writer, "loss_", losses, run.step)
                 progress.set_postfix({k.removeprefix("loss_"): f"{float(v):.3g}" for k, v in losses.items()})
-            if (run.step - 1) % cfg.vis_interval == 0:
+            if (run.step - 1) % cfg.vis_interval == 0 and output.iuv:
                 for name, picture in training_pictures(denormalize(batch.image), output, targets).items():
                     writer.add_image(name, picture, run.step)
             if cfg.test_steps and run.step % cfg.test_steps == 0:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.part_crop import hidden_joints, part_crops, sample_crops, soft_argmax
 from models.resnet import Bottleneck
 from utils.iuvmap import one_hot_max
-from utils.structures import IUVEstimate, IUVMaps
+from utils.structures import IUVEstimate, IUVMaps, PartCrops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -84,12 +84,15 @@ class IUVEstimator(nn.Module):
         iuv = heads.global_maps(features)
         heatmaps = heads.predict_hm(features)
         centers = soft_argmax(heatmaps)
-        crop_centers = centers.detach()
-        if self.training and self.center_jitter:
-            crop_centers = crop_centers + self.center_jitter * (torch.rand_like(crop_centers) - 0.5)
-        hidden = hidden_joints(crop_centers, one_hot_max(iuv.index), self.vis_threshold)
-        crops = part_crops(
-            crop_centers, hidden, self.learned_ratio, self.learned_offset, self.scale_jitter if self.training else 0.0
-        )
+        crops = self.place_crops(centers, one_hot_max(iuv.index))
         part_iuv = heads.part_maps(sample_crops(features, crops))
         return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops)
+
+    def place_crops(self, centers: Float[Tensor, "B 24 2"], index: Float[Tensor, "B 25 H W"]) -> PartCrops:
+        """Crops around joint centres; which joints are hidden is read from the one-hot `index`. Jitters in training."""
+        centers = centers.detach()
+        if self.training and self.center_jitter:
+            centers = centers + self.center_jitter * (torch.rand_like(centers) - 0.5)
+        hidden = hidden_joints(centers, index, self.vis_threshold)
+        jitter = self.scale_jitter if self.training else 0.0
+        return part_crops(centers, hidden, self.learned_ratio, self.learned_offset, jitter)

@@ -197,9 +197,9 @@ class SMPLEstimate(Record):
 
 @dataclass(frozen=True)
 class DaNetOutput(Record):
-    """What the network says about a batch; `smpl` is None in stage one."""
+    """What the network says about a batch; `smpl` is None in stage one, `iuv` when rendered maps went in."""
 
-    iuv: IUVEstimate
+    iuv: IUVEstimate | None
     smpl: SMPLEstimate | None
 
 
