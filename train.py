@@ -1,7 +1,7 @@
 """Two-stage training: first the IUV estimator, then everything (paper section 3.5; method.md 7).
 
-    python train.py --name danet --batch_size 16 --vis_interval 1000 --pretr_step 5000
-    python train.py --name danet_s --cfg data/open/danet_s_train.yaml
+python train.py --name danet --batch_size 16 --vis_interval 1000 --pretr_step 5000
+python train.py --name danet_s --cfg data/open/danet_s_train.yaml
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class TrainConfig:
         if self.resume and self.pretrained_checkpoint:
             raise ConfigError("--resume and --pretrained_checkpoint contradict each other: give one of them.")
         if self.synthetic_size < self.batch_size:
-            raise ConfigError(f"--synthetic_size {self.synthetic_size} is less than one batch of {self.batch_size}.")
+            raise ConfigError(
+                f"--synthetic_size {self.synthetic_size} is less than one batch of {self.batch_size}."
+            )
         per_epoch = self.synthetic_size // self.batch_size
         if self.rendered_steps and (self.pretr_step % per_epoch or self.rendered_steps % per_epoch):
             raise ConfigError(f"With --rendered_steps the stages must be whole epochs of {per_epoch} steps.")
@@ -247,7 +249,9 @@ def training_batches(run: Run) -> Iterator[Batch]:
         yield from make_loader(people, cfg, sampler)
 
 
-def make_loader(people: SyntheticPeople, cfg: TrainConfig, sampler: ResumableSampler | None = None) -> DataLoader:
+def make_loader(
+    people: SyntheticPeople, cfg: TrainConfig, sampler: ResumableSampler | None = None
+) -> DataLoader:
     return DataLoader(
         people,
         cfg.batch_size,
@@ -256,6 +260,7 @@ def make_loader(people: SyntheticPeople, cfg: TrainConfig, sampler: ResumableSam
         collate_fn=collate_samples,
         drop_last=sampler is not None,
         worker_init_fn=lambda _: torch.set_num_threads(1),
+        generator=torch.Generator(),  # otherwise every start of an epoch would draw from the training's numbers
     )
 
 
@@ -291,7 +296,9 @@ def train_step(
     total = sum(losses.values())
     if not torch.isfinite(total):
         named = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
-        raise FloatingPointError(f"The loss is not finite at step {run.step} ({named}); samples: {batch.name}.")
+        raise FloatingPointError(
+            f"The loss is not finite at step {run.step} ({named}); samples: {batch.name}."
+        )
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()
     run.optimizer.step()

@@ -1,7 +1,7 @@
 """Speed and memory of the network in its fast form, as ratios to torchvision's resnet50 in the same run.
 
-    python benchmarks/bench_network.py            # 2 threads, float32, batch 1 and 8
-    python benchmarks/bench_network.py --memory   # peak resident memory of a fresh process at batch 8
+python benchmarks/bench_network.py            # 2 threads, float32, batch 1 and 8
+python benchmarks/bench_network.py --memory   # peak resident memory of a fresh process at batch 8
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def compare(names: list[str], rounds: int) -> None:
         for batch, target in TARGETS.items():
             ours, theirs = ratio(model, reference, batch, rounds)
             goal = f"  (at most {target})" if name == "danet" else ""
-            print(f"{name} batch {batch}: {ours:.3f} s, resnet50 {theirs:.3f} s, ratio {ours / theirs:.2f}{goal}")
+            print(
+                f"{name} batch {batch}: {ours:.3f} s, resnet50 {theirs:.3f} s, ratio {ours / theirs:.2f}{goal}"
+            )
 
 
 @torch.inference_mode()
@@ -69,7 +71,9 @@ def main() -> None:
     parser.add_argument("--model", choices=tuple(PRESETS), nargs="+", default=list(PRESETS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--memory", action="store_true", help="measure memory in fresh processes instead of speed")
+    parser.add_argument(
+        "--memory", action="store_true", help="measure memory in fresh processes instead of speed"
+    )
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

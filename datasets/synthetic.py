@@ -184,7 +184,9 @@ def render_person(rng: np.random.Generator, people: SyntheticPeople) -> Syntheti
     body = pose_body(people.assets, rotvec, betas)
     cam = draw_camera(rng, body)
     return SyntheticRender(
-        image=np.zeros((SIZE, SIZE, 3), np.uint8) if people.labels_only else _draw_picture(rng, people, body, cam),
+        image=np.zeros((SIZE, SIZE, 3), np.uint8)
+        if people.labels_only
+        else _draw_picture(rng, people, body, cam),
         cam=cam,
         rotvec=rotvec.reshape(72).astype(np.float32),
         betas=betas,

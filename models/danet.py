@@ -91,9 +91,7 @@ class DaNet(nn.Module):
             return DaNetOutput(estimate, None)
         return DaNetOutput(estimate, self._regress(estimate.iuv, estimate.part_iuv))
 
-    def forward_rendered(
-        self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]
-    ) -> DaNetOutput:
+    def forward_rendered(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> DaNetOutput:
         """The body from rendered maps [B,25,H,W] and true joint centres instead of a picture.
 
         It lets the regressor learn without the estimator, several times faster.
@@ -125,7 +123,7 @@ class DaNet(nn.Module):
 
 
 def build_danet(cfg: DaNetConfig = PRESETS["danet"]) -> DaNet:
-    """A network of the given sizes with fresh weights; mean pose, shape, camera and crop ratios are the shipped ones."""
+    """A network of the given sizes with fresh weights and the shipped mean pose, shape, camera and crop ratios."""
     if cfg.backbone == "movenet":
         backbone = MoveNetBackbone(cfg.backbone_width)
     else:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
+def conv_bn(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True
+) -> nn.Sequential:
     layers = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -73,7 +75,11 @@ class HRNet(nn.Module):
     """
 
     def __init__(
-        self, width: int = 48, stem: int = 64, num_blocks: int = 4, num_modules: tuple[int, int, int] = (1, 4, 3)
+        self,
+        width: int = 48,
+        stem: int = 64,
+        num_blocks: int = 4,
+        num_modules: tuple[int, int, int] = (1, 4, 3),
     ):
         super().__init__()
         self.out_channels = width
@@ -86,10 +92,12 @@ class HRNet(nn.Module):
         self.layer1 = nn.Sequential(Bottleneck(stem, stem), *(Bottleneck(wide, stem) for _ in range(3)))
         widths = tuple(width * 2**i for i in range(4))
         # A new branch starts from the coarsest one before it.
-        self.transition1 = nn.ModuleDict({
-            "0": conv_bn(wide, widths[0], 3),
-            "1": nn.Sequential(conv_bn(wide, widths[1], 3, stride=2)),
-        })
+        self.transition1 = nn.ModuleDict(
+            {
+                "0": conv_bn(wide, widths[0], 3),
+                "1": nn.Sequential(conv_bn(wide, widths[1], 3, stride=2)),
+            }
+        )
         self.transition2 = nn.ModuleDict({"2": nn.Sequential(conv_bn(widths[1], widths[2], 3, stride=2))})
         self.transition3 = nn.ModuleDict({"3": nn.Sequential(conv_bn(widths[2], widths[3], 3, stride=2))})
         for stage, count in zip((2, 3, 4), num_modules, strict=True):

@@ -71,7 +71,9 @@ def centers_loss(centers: Float[Tensor, "B P 2"], target: Float[Tensor, "B P 3"]
     return (error * target[..., 2]).sum() / len(centers)
 
 
-def heatmap_loss(heatmaps: Float[Tensor, "B P H W"], target: Float[Tensor, "B P 3"], sigma: float = 1.5) -> Tensor:
+def heatmap_loss(
+    heatmaps: Float[Tensor, "B P H W"], target: Float[Tensor, "B P 3"], sigma: float = 1.5
+) -> Tensor:
     """Cross entropy between the heat-maps' softmax and a Gaussian at each labelled centre inside the picture.
 
     Not in the 2020 system: the soft-argmax alone does not find joints from fresh weights.
@@ -185,7 +187,9 @@ class SMPLCriterion:
         vertices, joints, _ = self.smpl(params.rotmat, params.betas)
         losses: Losses = {}
         for i, rotmat in enumerate(estimate.aux_rotmat):
-            losses[f"joint_rotation{i}"] = w.rotation_weight * masked_mean_square(rotmat, targets.rotmat, valid)
+            losses[f"joint_rotation{i}"] = w.rotation_weight * masked_mean_square(
+                rotmat, targets.rotmat, valid
+            )
         for i, position in enumerate(estimate.aux_joints):
             distance = (position[valid] - targets.smpl_joints[valid]).abs().sum() if valid.any() else None
             losses[f"joint_position{i}"] = (
@@ -195,7 +199,9 @@ class SMPLCriterion:
         losses["keypoints_3d"] = w.keypoints_3d_weight * self._keypoints_3d(joints, targets)
         losses["smpl_pose"] = w.rotation_weight * masked_mean_square(params.rotmat, targets.rotmat, valid)
         losses["smpl_betas"] = w.betas_weight * masked_mean_square(params.betas, targets.betas, valid)
-        verts = F.l1_loss(vertices[valid], targets.vertices[valid]) if valid.any() else connected_zero(vertices)
+        verts = (
+            F.l1_loss(vertices[valid], targets.vertices[valid]) if valid.any() else connected_zero(vertices)
+        )
         losses["smpl_verts"] = w.verts_weight * verts
         losses["cam"] = (torch.exp(-10 * params.cam[:, 0]) ** 2).mean()  # keeps the scale positive
         return losses

@@ -38,7 +38,9 @@ def hidden_joints(
     """True where none of a joint's own parts wins around its centre; all False for threshold 0."""
     if threshold == 0:
         return torch.zeros(centers.shape[:2], dtype=torch.bool, device=centers.device)
-    presence = torch.stack([index[:, list(parts)].amax(dim=1) for parts in PART_VISIBILITY], dim=1)  # [B,P,H,W]
+    presence = torch.stack(
+        [index[:, list(parts)].amax(dim=1) for parts in PART_VISIBILITY], dim=1
+    )  # [B,P,H,W]
     score = F.grid_sample(
         presence.flatten(0, 1)[:, None], centers.reshape(-1, 1, 1, 2), mode="bilinear", align_corners=True
     )
@@ -99,7 +101,9 @@ def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
     background = (index.sum(dim=2, keepdim=True) < 0.5).to(index.dtype)
     stacked = torch.cat([none, u, none, v, background, index], dim=2)  # [B, P, 21, H, W]
     grid = F.affine_grid(
-        crops.theta.detach().flatten(0, 1), [batch * crops.scales.shape[1], 1, height, width], align_corners=True
+        crops.theta.detach().flatten(0, 1),
+        [batch * crops.scales.shape[1], 1, height, width],
+        align_corners=True,
     )
     warped = F.grid_sample(stacked.flatten(0, 1), grid, mode="bilinear", align_corners=True)
     u, v, index = warped.view(stacked.shape).split(7, dim=2)

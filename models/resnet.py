@@ -22,7 +22,8 @@ def projection(in_channels: int, out_channels: int, stride: int, groups: int = 1
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, groups=groups, bias=False), nn.BatchNorm2d(out_channels)
+        nn.Conv2d(in_channels, out_channels, 1, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
     )
 
 
@@ -69,7 +70,9 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)).add_(shortcut))
 
 
-def basic_layer(in_channels: int, channels: int, num_blocks: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def basic_layer(
+    in_channels: int, channels: int, num_blocks: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """A row of basic blocks; the first one changes the size."""
     blocks = [BasicBlock(in_channels, channels, stride, groups)]
     blocks += [BasicBlock(channels, channels, 1, groups) for _ in range(num_blocks - 1)]
@@ -119,7 +122,9 @@ class GroupedLayer4(nn.Module):
     def __init__(self, in_channels: int, channels: int, num_parts: int = 24):
         super().__init__()
         self.num_parts = num_parts
-        self.layer4 = basic_layer(num_parts * in_channels, num_parts * channels, 2, stride=2, groups=num_parts)
+        self.layer4 = basic_layer(
+            num_parts * in_channels, num_parts * channels, 2, stride=2, groups=num_parts
+        )
 
     def forward(self, x: Float[Tensor, "BP C H W"]) -> Float[Tensor, "B P D"]:
         joint_major = x.reshape(-1, self.num_parts * x.shape[1], *x.shape[2:])  # [B, P*C, H, W]

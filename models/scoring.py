@@ -46,7 +46,9 @@ def score_batch(model: DaNet, targets: Targets, batch: Batch, smpl: SMPL) -> dic
     distance = (output.iuv.centers - targets.centers[..., :2]).norm(dim=-1) * CROP_SIZE / 2
     scores["center_error_px"] = (distance * inside).sum(dim=1) / inside.sum(dim=1)
     scores |= body_scores(smpl, output.smpl.params, targets)
-    projected = project_to_crop(smpl(output.smpl.params.rotmat, output.smpl.params.betas).joints, output.smpl.params.cam)
+    projected = project_to_crop(
+        smpl(output.smpl.params.rotmat, output.smpl.params.betas).joints, output.smpl.params.cam
+    )
     offset = (projected - targets.keypoints[..., :2]).norm(dim=-1)[:, NUM_OPENPOSE:] * CROP_SIZE / 2
     scores["reprojection_px"] = offset.mean(dim=1)
     return scores
@@ -55,7 +57,9 @@ def score_batch(model: DaNet, targets: Targets, batch: Batch, smpl: SMPL) -> dic
 def score(model: DaNet, batches: Iterable[Batch], build_targets: TargetBuilder) -> dict[str, float]:
     """Mean scores over labelled batches; the model is left in evaluation mode."""
     model.eval()
-    return mean_scores(score_batch(model, build_targets(batch), batch, build_targets.smpl) for batch in batches)
+    return mean_scores(
+        score_batch(model, build_targets(batch), batch, build_targets.smpl) for batch in batches
+    )
 
 
 def score_fixed_pose(

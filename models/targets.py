@@ -40,7 +40,9 @@ class TargetBuilder:
         """
         rotmat = batch_rodrigues(batch.rotvec.view(-1, 3)).view(-1, 24, 3, 3)
         body = self.smpl(rotmat, batch.betas)
-        pixels = torch.cat([(batch.keypoints[..., :2] + 1) * (CROP_SIZE / 2), batch.keypoints[..., 2:]], dim=-1)
+        pixels = torch.cat(
+            [(batch.keypoints[..., :2] + 1) * (CROP_SIZE / 2), batch.keypoints[..., 2:]], dim=-1
+        )
         cam = translation_to_cam(estimate_translation(body.joints, pixels))
 
         names = (batch.dataset,) * len(batch) if isinstance(batch.dataset, str) else batch.dataset

@@ -119,7 +119,9 @@ def test_fast_form_of_small_networks(cfg, batch):
 @pytest.mark.parametrize("name", PRESETS)
 def test_training_output(name):
     """Auxiliary predictions in training; a gradient for every parameter that can have one; valid rotations."""
-    cfg = replace(preset(name), hrnet_blocks=1, hrnet_modules=(1, 1, 1), backbone_width=8, body_width=4, limb_width=4)
+    cfg = replace(
+        preset(name), hrnet_blocks=1, hrnet_modules=(1, 1, 1), backbone_width=8, body_width=4, limb_width=4
+    )
     model = build_danet(cfg).train()
     output = model(torch.randn(2, 3, 64, 64))
     assert len(output.smpl.aux_rotmat) == 1 and len(output.smpl.aux_joints) == 2

@@ -20,13 +20,16 @@ def test_goldens(numbers):
     torch.testing.assert_close(
         geo.batch_rodrigues(numbers["batch_rodrigues/aa"]), numbers["batch_rodrigues/out"], atol=1e-6, rtol=0
     )
-    torch.testing.assert_close(geo.rot6d_to_rotmat(numbers["rot6d/x"]), numbers["rot6d/out"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        geo.rot6d_to_rotmat(numbers["rot6d/x"]), numbers["rot6d/out"], atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(
         geo.rotmat_to_rotvec(numbers["rotmat_to_aa/R"]), numbers["rotmat_to_aa/out"], atol=1e-5, rtol=0
     )
     torch.testing.assert_close(
         geo.perspective_projection(
-            *(numbers[f"perspective_projection/{k}"] for k in "pRt"), camera_center=torch.tensor([[112.0, 112.0], [0.0, 0.0]])
+            *(numbers[f"perspective_projection/{k}"] for k in "pRt"),
+            camera_center=torch.tensor([[112.0, 112.0], [0.0, 0.0]]),
         ),
         numbers["perspective_projection/out"], atol=2e-4, rtol=0,
     )  # fmt: skip

@@ -68,7 +68,9 @@ def batch(build_targets) -> Sample:
 def all_losses(model, batch, build_targets, weights=None):
     targets = build_targets(batch)
     output = model.train()(batch.image)
-    losses = IUVCriterion(weights)(output, targets) | SMPLCriterion(build_targets.smpl, weights)(output, targets)
+    losses = IUVCriterion(weights)(output, targets) | SMPLCriterion(build_targets.smpl, weights)(
+        output, targets
+    )
     model.zero_grad(set_to_none=True)
     sum(losses.values()).backward()
     return losses
@@ -119,7 +121,9 @@ def test_unlabelled_samples_do_not_count(model, batch, build_targets):
     targets = build_targets(batch)
     output = model.eval()(batch.image)
     before = IUVCriterion()(output, targets)
-    maps = output.iuv.iuv.map(lambda t: t + torch.tensor([0.0, 0, 1])[:, None, None, None] * torch.randn_like(t))
+    maps = output.iuv.iuv.map(
+        lambda t: t + torch.tensor([0.0, 0, 1])[:, None, None, None] * torch.randn_like(t)
+    )
     after = IUVCriterion()(replace(output, iuv=replace(output.iuv, iuv=maps)), targets)
     for name in ("loss_U", "loss_V", "loss_IndexUV", "loss_segAnn"):
         torch.testing.assert_close(before[name], after[name])

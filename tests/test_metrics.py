@@ -28,7 +28,9 @@ def test_pa_mpjpe_ignores_similarities_but_not_mirrors():
 
 def test_known_offset_is_the_mpjpe():
     joints = torch.randn(3, 24, 3)
-    torch.testing.assert_close(mpjpe(joints + torch.tensor([0.03, 0.0, 0.04]), joints), torch.full((3,), 0.05))
+    torch.testing.assert_close(
+        mpjpe(joints + torch.tensor([0.03, 0.0, 0.04]), joints), torch.full((3,), 0.05)
+    )
 
 
 def test_iuv_scores_by_hand():

@@ -17,8 +17,8 @@ from models.targets import TargetBuilder
 from utils.body import read_smpl_file
 from utils.densepose_uv import load_uv_processed
 from utils.renderer import IUV_Renderer
-from utils.structures import DensePosePoints, Regressor, Sample
 from utils.skeleton import EXTRA_JOINT_NAMES
+from utils.structures import DensePosePoints, Regressor, Sample
 
 GOLDEN = Path(__file__).parent / "golden" / "train_mixed.npz"
 NAMES = {"pretrain": "stage one", "full": "stage two"}

@@ -140,7 +140,9 @@ def estimate_translation(
     rows_x = torch.stack([focal, zero, -pixels[..., 0]], dim=-1)
     rows_y = torch.stack([zero, focal, -pixels[..., 1]], dim=-1)
     matrix = torch.cat([rows_x, rows_y], dim=1)  # [B, 48, 3]
-    rhs = (pixels * points[..., 2:] - focal_length * points[..., :2]).transpose(1, 2).flatten(1)  # x rows, y rows
+    rhs = (
+        (pixels * points[..., 2:] - focal_length * points[..., :2]).transpose(1, 2).flatten(1)
+    )  # x rows, y rows
     weight = confidence.repeat(1, 2)[..., None]
     normal = matrix.transpose(1, 2) @ (weight * matrix)
     normal_rhs = matrix.transpose(1, 2) @ (weight * rhs[..., None])

@@ -36,7 +36,9 @@ def draw_centers(image: Float[Tensor, "3 H W"], centers: Float[Tensor, "P 2"]) -
     return torch.from_numpy(canvas).permute(2, 0, 1)
 
 
-def blend(images: Float[Tensor, "B 3 224 224"], iuv: Float[Tensor, "B 3 56 56"]) -> Float[Tensor, "B 3 224 224"]:
+def blend(
+    images: Float[Tensor, "B 3 224 224"], iuv: Float[Tensor, "B 3 56 56"]
+) -> Float[Tensor, "B 3 224 224"]:
     """IUV pictures over the input, nearest-neighbour enlarged."""
     large = F.interpolate(iuv, size=images.shape[-2:], mode="nearest")
     return torch.where((large > 0).any(dim=1, keepdim=True), 0.3 * images + 0.7 * large, images)

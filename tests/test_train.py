@@ -1,0 +1,151 @@
+"""The training script on a tiny network: both stages and the one between, files, resuming, refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import train as script
+from utils.checkpoint import load_checkpoint, load_danet
+from utils.optim import WeightAverage, learning_rate_factor
+
+TINY = (
+    "--model danet --backbone_width 8 --hrnet_stem 8 --hrnet_blocks 1 --hrnet_modules 1 1 1 --body_width 4 "
+    "--limb_width 4 --features 8 --gcn_hidden 8 --body open --device cpu --num_workers 0 --batch_size 2 "
+    "--vis_interval 2 --summary_steps 1"
+).split()
+UNLESS_GIVEN = {"--synthetic_size": "4", "--test_steps": "0"}
+
+
+def run(tmp_path, *more: str) -> int:
+    defaults = [word for pair in UNLESS_GIVEN.items() if pair[0] not in more for word in pair]
+    return script.main([*TINY, *defaults, "--name", "t", "--log_dir", str(tmp_path), *more])
+
+
+def folder(tmp_path):
+    (found,) = (tmp_path / "t").glob("log_*")
+    return found
+
+
+def weights(tmp_path, step):
+    return load_checkpoint(folder(tmp_path) / "checkpoints" / f"{step:08d}.pt")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two steps of each stage with pictures and scores."""
+    path = tmp_path_factory.mktemp("run")
+    stages = "--pretr_step 2 --rendered_steps 2 --num_epochs 3 --ema_decay 0.9 --test_steps 6 --test_size 2".split()
+    assert run(path, *stages) == 0
+    return path
+
+
+def test_run_folder(finished):
+    files = {p.name for p in folder(finished).iterdir()}
+    assert {"config.yaml", "train.log", "checkpoints", "tb_summary", "danet.safetensors"} <= files
+    assert any((folder(finished) / "tb_summary").iterdir())
+    assert "part_accuracy" in (folder(finished) / "train.log").read_text()
+
+
+def test_scalars_and_pictures(finished):
+    events = b"".join(p.read_bytes() for p in (folder(finished) / "tb_summary").iterdir())
+    for name in (
+        "loss_total",
+        "loss_U",
+        "loss_keypoints_2d",
+        "test_pa_mpjpe",
+        "pred_uv",
+        "gt_uv",
+        "stn_centers_pred",
+    ):
+        assert name.encode() in events, name
+
+
+def test_checkpoint_content(finished):
+    saved = weights(finished, 6)
+    assert saved["total_step_count"] == 6 and saved["epoch"] == 3 and saved["batch_size"] == 2
+    assert saved["config"]["pretr_step"] == 2
+    assert saved["average"]["updates"] == 6
+
+
+def test_exported_weights_load(finished):
+    """The file that demo.py reads: the moving average, in float16."""
+    cfg = script.parse_config(script.TrainConfig, [*TINY, "--name", "t"])
+    model = script.build_danet(cfg.net)
+    report = load_danet(model, folder(finished) / "danet.safetensors")
+    assert report.meta["body"] == "danet-open-1" and report.meta["step"] == "6"
+    average = weights(finished, 6)["average"]["state"]
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, average[key], atol=1e-3, rtol=1e-3)
+
+
+def test_stages_train_what_they_should(tmp_path):
+    """The regressor stands still in stage one, the estimator in the rendered stage."""
+    assert (
+        run(
+            tmp_path,
+            *"--pretr_step 2 --rendered_steps 2 --num_epochs 3 --checkpoint_steps 1 --keep 9".split(),
+        )
+        == 0
+    )
+    one, two, four, six = (weights(tmp_path, step)["model"] for step in (1, 2, 4, 6))
+
+    def moved(before, after, part):
+        pick = [k for k in before if k.startswith(part) and k.endswith("weight")]
+        return any(not torch.equal(before[k], after[k]) for k in pick)
+
+    assert moved(one, two, "img2iuv") and not moved(one, two, "iuv2smpl")
+    assert moved(two, four, "iuv2smpl") and not moved(two, four, "img2iuv")
+    assert moved(four, six, "iuv2smpl") and moved(four, six, "img2iuv")
+
+
+@pytest.mark.parametrize(
+    "first", ["--num_epochs 1", "--num_epochs 3 --time_to_run 0"], ids=["epoch end", "mid epoch"]
+)
+def test_resumed_run_equals_an_unbroken_one(tmp_path, first):
+    common = "--pretr_step 3 --num_epochs 3 --ema_decay 0.9".split()
+    assert run(tmp_path / "whole", *common) == 0
+    assert run(tmp_path / "broken", *[*common[:2], *common[4:]], *first.split()) == 0
+    assert run(tmp_path / "broken", *common, "--resume") == 0
+    whole, broken = weights(tmp_path / "whole", 6), weights(tmp_path / "broken", 6)
+    for part in ("model", "average"):
+        a, b = (saved[part]["state"] if part == "average" else saved[part] for saved in (whole, broken))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_refusals(tmp_path, capsys):
+    assert run(tmp_path, "--resume") == 1  # nothing to resume
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--synthetic_size", "1")
+    assert "less than one batch" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--pretr_step", "1", "--rendered_steps", "2")
+    assert "whole epochs" in capsys.readouterr().err
+
+
+def test_non_finite_loss_stops_the_run(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(script.IUVCriterion, "__call__", lambda *_: {"loss_U": torch.tensor(float("nan"))})
+    assert run(tmp_path, "--num_epochs", "1") == 1
+    said = capfd.readouterr().err
+    assert "loss_U nan" in said and "train_0_0_" in said
+
+
+def test_learning_rates():
+    def factor(step, schedule="step", **kw):
+        return learning_rate_factor(step, schedule, 100, (30, 60), 0.1, **kw)
+
+    assert [factor(s) for s in (0, 29, 30, 59, 60)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert factor(0, "cosine") == 1 and factor(100, "cosine") == pytest.approx(0.01)
+    assert factor(0, warmup_steps=10) == pytest.approx(0.1) and factor(9, warmup_steps=10) == 1
+    with pytest.raises(ValueError, match="linear"):
+        factor(0, "linear")
+
+
+def test_weight_average_forgets_the_start():
+    model = torch.nn.Linear(2, 2)
+    average = WeightAverage(model, 0.99)
+    with torch.no_grad():
+        model.weight.fill_(5.0)
+    for _ in range(200):
+        average.update(model)
+    torch.testing.assert_close(average.state["weight"], model.weight.detach(), atol=0.05, rtol=0)
