@@ -152,4 +152,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import scipy.io
@@ -11,9 +12,16 @@ import standin
 import torch
 from scipy.spatial import ConvexHull
 
+from examples import render_iuv
 from utils.body import body_tensors, load_open_body, skin
 from utils.densepose_uv import default_atlas, face_colors, load_open_atlas, load_uv_processed
-from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation, perspective_projection
+from utils.geometry import (
+    FOCAL_LENGTH,
+    batch_rodrigues,
+    cam_to_translation,
+    perspective_projection,
+    rotmat_to_rotvec,
+)
 from utils.renderer import (
     LIGHT_BLUE,
     TILE,
@@ -281,3 +289,24 @@ def test_without_a_working_opendr_the_builtin_renderer_is_used(open_body, caplog
         renderer = build_mesh_renderer(open_body[0].faces, use_opendr=True)
     assert type(renderer) is MeshRenderer
     assert len(caplog.records) == 1 and "built-in" in caplog.records[0].getMessage()
+
+
+def test_example_renders_clips_and_files_alike(tmp_path, root, capsys):
+    """World axes of the clips and camera axes of a fit are the same pictures."""
+    assert render_iuv.main(["--frames", "361", "--body", "open", "--out_dir", str(tmp_path / "world")]) == 0
+    clip = np.load(root / "data" / "open" / "motions.npz")["rotvec"][361]
+    upright = batch_rodrigues(torch.from_numpy(clip[:1]))[0]
+    turned = rotmat_to_rotvec(torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ upright)
+    pose = np.concatenate([turned.numpy()[None], clip[1:]]).reshape(1, 72)
+    np.savez(tmp_path / "fit.npz", pose=pose)
+    args = ["--poses", str(tmp_path / "fit.npz"), "--axes", "camera", "--body", "open"]
+    assert render_iuv.main([*args, "--out_dir", str(tmp_path / "camera")]) == 0
+    for kind in ("iuv", "parts", "front", "side"):
+        first, second = (
+            cv2.imread(str(tmp_path / n)) for n in (f"world/00361_{kind}.png", f"camera/00000_{kind}.png")
+        )
+        assert first.shape == (224, 224, 3) and np.ptp(first) > 100
+        assert (first != second).any(axis=2).mean() < 0.01, kind
+    assert (tmp_path / "world" / "sheet.png").is_file() and "danet-open-1" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--frames"):
+        render_iuv.main(["--frames", "99999"])
