@@ -1,0 +1,80 @@
+"""Scores of a weights file on held-out synthetic people, beside the mean pose.
+
+    python benchmarks/score_weights.py                  # the shipped weights, 500 people
+
+The mean pose is the rotation mean of the training poses, given the true root orientation and the mean shape: what a
+regressor must beat to have understood anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets.synthetic import SyntheticPeople
+from models import SMPL, build_danet
+from models.danet import PRESETS, preset
+from models.scoring import mean_rotations, score, score_fixed_pose
+from models.targets import TargetBuilder
+from utils.assets import resolve_body
+from utils.body import OPEN_DIR
+from utils.checkpoint import load_danet
+from utils.geometry import batch_rodrigues
+from utils.renderer import IUV_Renderer
+from utils.structures import Batch, collate_samples
+
+TRAINING_POSES = 2000
+MILLIMETRES = ("mpjpe", "pa_mpjpe", "pve")
+
+
+def batches(people: SyntheticPeople, workers: int) -> Iterator[Batch]:
+    loader = DataLoader(people, 16, num_workers=workers, collate_fn=collate_samples)
+    yield from tqdm(loader, unit="batch", leave=False)
+
+
+def mean_training_pose(workers: int) -> torch.Tensor:
+    people = SyntheticPeople(TRAINING_POSES, split="train")
+    people.labels_only = True
+    rotvec = torch.cat([batch.rotvec for batch in batches(people, workers)])
+    return mean_rotations(batch_rodrigues(rotvec.reshape(-1, 3)).view(-1, 24, 3, 3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, default=OPEN_DIR / "danet_s.safetensors")
+    parser.add_argument("--model", choices=tuple(PRESETS), default="danet_s")
+    parser.add_argument("--count", type=int, default=500, help="held-out people")
+    parser.add_argument("--seed", type=int, default=0, help="of the held-out people")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the scores here too")
+    args = parser.parse_args()
+
+    assets = resolve_body("open")
+    build_targets = TargetBuilder(SMPL(assets.body, assets.extra), IUV_Renderer(atlas=assets.atlas))
+    model = build_danet(preset(args.model))
+    print(load_danet(model, args.checkpoint))
+    people = SyntheticPeople(args.count, split="eval", seed=args.seed)
+    scores = {"network": score(model.prepare_for_inference(), batches(people, args.workers), build_targets)}
+    people.labels_only = True
+    pose = mean_training_pose(args.workers)
+    scores["mean pose"] = score_fixed_pose(pose, batches(people, args.workers), build_targets)
+    for name, value in scores["network"].items():
+        scale, unit = (1000, " mm") if name in MILLIMETRES else (1, "")
+        beside = scores["mean pose"].get(name)
+        note = f"   mean pose {beside * scale:.1f}{unit}" if beside is not None else ""
+        print(f"{name:16} {value * scale:8.3f}{unit}{note}")
+    if args.json:
+        args.json.write_text(json.dumps(scores, indent=1))
+
+
+if __name__ == "__main__":
+    main()
