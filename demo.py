@@ -26,7 +26,7 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import load_checkpoint, load_danet
 from utils.config import group, option, parse_config
 from utils.export import person_arrays, save_person
-from utils.geometry import FOCAL_LENGTH, cam_to_translation
+from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
 from utils.iuvmap import iuvmap_clean
 from utils.renderer import IUV_Renderer, MeshRenderer, OpendrMeshRenderer, build_mesh_renderer
 from utils.runtime import choose_device, setup_logging
@@ -83,7 +83,7 @@ class Demo:
         log.info(assets.log_line(str(weights)))
         self.model = model.to(self.device).prepare_for_inference()
         self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(self.device)
-        self.iuv_renderer = IUV_Renderer(atlas=assets.atlas)
+        self.iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
         self.mesh_renderer = MeshRenderer(assets.body.faces)
         self.facts = {"body_model": assets.body.model_id, "weights": weights.weights_id}
         self.other_renderer = build_mesh_renderer(assets.body.faces, config.use_opendr)

@@ -227,6 +227,7 @@ def export_safetensors(
 
     with atomic_path(path) as temporary:
         save_file({key: packed(value) for key, value in state.items()}, temporary, metadata=dict(meta))
+        temporary.chmod(0o644)  # the library makes files that only their owner can read
 
 
 # ---------------------------------------------------------------------------------------- a run's checkpoints
