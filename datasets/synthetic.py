@@ -12,7 +12,6 @@ focal length 5000, so that a camera fitted to the keypoints (method.md 7) is the
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -27,6 +26,7 @@ from datasets.synthetic_body import (
     SIZE,
     PeopleAssets,
     PosedBody,
+    SyntheticRender,
     load_assets,
     pose_body,
     project,
@@ -34,6 +34,7 @@ from datasets.synthetic_body import (
 )
 from datasets.synthetic_photo import photograph
 from datasets.synthetic_pose import draw_betas, draw_pose, draw_view, load_motions
+from datasets.synthetic_preview import write_sheet
 from datasets.synthetic_scene import (
     add_border,
     add_held_thing,
@@ -59,19 +60,6 @@ PARTIAL_CROPS = (
     ((15, 16, 17, 0, 1, 2, 4, 5), 0.14),
     ((9, 16, 17, 0, 1, 2, 4, 5, 7, 8), 0.12),
 )
-
-
-@dataclass(frozen=True)
-class SyntheticRender:
-    """A picture and what is true of it; metres in the camera's frame before its translation."""
-
-    image: np.ndarray  # [224,224,3] uint8 RGB
-    cam: np.ndarray  # [3] float32: s, tx, ty
-    rotvec: np.ndarray  # [72] float32, the root is the camera-frame orientation
-    betas: np.ndarray  # [10] float32
-    vertices: np.ndarray  # [V,3] float32, the bare body
-    joints: np.ndarray  # [49,3] float32
-    smpl_joints: np.ndarray  # [24,3] float32
 
 
 class SyntheticPeople(Dataset):
@@ -287,12 +275,10 @@ def main() -> None:
     parser.add_argument("--difficulty", type=float, default=1.0)
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without people")
     args = parser.parse_args()
-    from datasets.synthetic_preview import write_sheet
-
     people = SyntheticPeople(
         args.count, split=args.split, seed=args.seed, difficulty=args.difficulty, backgrounds=args.backgrounds
     )
-    write_sheet(people, args.preview)
+    write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview)
     print(f"{args.count} people of the {args.split} split: {args.preview}")
 
 

@@ -96,6 +96,19 @@ def load_assets() -> PeopleAssets:
 
 
 @dataclass(frozen=True)
+class SyntheticRender:
+    """A picture and what is true of it; metres in the camera's frame before its translation."""
+
+    image: np.ndarray  # [224,224,3] uint8 RGB
+    cam: np.ndarray  # [3] float32: s, tx, ty
+    rotvec: np.ndarray  # [72] float32, the root is the camera-frame orientation
+    betas: np.ndarray  # [10] float32
+    vertices: np.ndarray  # [V,3] float32, the bare body
+    joints: np.ndarray  # [49,3] float32
+    smpl_joints: np.ndarray  # [24,3] float32
+
+
+@dataclass(frozen=True)
 class PosedBody:
     """A body in the camera's frame before the camera's translation, metres."""
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from datasets.synthetic_body import SIZE, PeopleAssets, project, to_ndc
+from datasets.synthetic_body import SIZE, PeopleAssets, SyntheticRender, project, to_ndc
 from utils.rasterizer import rasterize_numpy
 from utils.safe_io import atomic_write
-
-if TYPE_CHECKING:
-    from datasets.synthetic import SyntheticPeople, SyntheticRender
+from utils.visualize import colorize_parts
 
 COLUMNS = 8
-# One colour for each part, background black.
-PART_COLORS = (np.random.default_rng(4).random((25, 3)) * 200 + 55).astype(np.uint8)
-PART_COLORS[0] = 0
 
 
 def part_map(render: SyntheticRender, assets: PeopleAssets, size: int = SIZE) -> np.ndarray:
@@ -30,7 +25,9 @@ def part_map(render: SyntheticRender, assets: PeopleAssets, size: int = SIZE) ->
 def draw_labels(render: SyntheticRender, assets: PeopleAssets) -> np.ndarray:
     """The picture half covered by its coloured part map, with the 24 SMPL joints (left red) as dots."""
     parts = part_map(render, assets)
-    out = np.where(parts[..., None] > 0, render.image // 3 + PART_COLORS[parts] // 3 * 2, render.image // 2)
+    out = np.where(
+        parts[..., None] > 0, render.image // 3 + colorize_parts(parts) // 3 * 2, render.image // 2
+    )
     out = np.ascontiguousarray(out, np.uint8)
     for joint, (x, y) in enumerate(project(render.smpl_joints, render.cam)[:, :2]):
         left = joint in (1, 4, 7, 10, 13, 16, 18, 20, 22)
@@ -38,12 +35,12 @@ def draw_labels(render: SyntheticRender, assets: PeopleAssets) -> np.ndarray:
     return out
 
 
-def write_sheet(people: SyntheticPeople, path: Path) -> None:
-    """Write pictures and labels of all of `people` to one JPEG or PNG."""
+def write_sheet(renders: Sequence[SyntheticRender], assets: PeopleAssets, path: Path) -> None:
+    """Write pictures and labels of people to one JPEG or PNG."""
     rows = []
-    for start in range(0, len(people), COLUMNS):
-        renders = [people.render(i) for i in range(start, min(start + COLUMNS, len(people)))]
-        for cells in ([r.image for r in renders], [draw_labels(r, people.assets) for r in renders]):
+    for start in range(0, len(renders), COLUMNS):
+        row = renders[start : start + COLUMNS]
+        for cells in ([r.image for r in row], [draw_labels(r, assets) for r in row]):
             blank = [np.zeros((SIZE, SIZE, 3), np.uint8)] * (COLUMNS - len(cells))
             rows.append(np.concatenate(cells + blank, axis=1))
     sheet = np.concatenate(rows)[..., ::-1]

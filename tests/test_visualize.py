@@ -107,10 +107,11 @@ def test_part_pictures_stand_in_rows_of_six_with_global_part_numbers(scene):
         assert shown.any()
 
 
-def test_resize_keeps_a_ramp_and_repeats_edges():
+def test_resize_keeps_a_ramp_and_mirrors_borders():
     ramp = torch.arange(4.0).expand(1, 1, 4, 4)
     row = resize_linear(ramp, 16)[0, 0, 5]
-    torch.testing.assert_close(row, ((torch.arange(16) + 0.5) / 4 - 0.5).clamp(0, 3))
+    at = (torch.arange(16) + 0.5) / 4 - 0.5
+    torch.testing.assert_close(row, 3 - (3 - at.abs()).abs())  # a ramp is its own mirror beyond 0 and 3
     assert resize_linear(ramp, 4) is ramp
 
 

@@ -87,10 +87,17 @@ def paste_positive(picture: Float[np.ndarray, "H W 3"], layer: Float[np.ndarray,
 
 
 def resize_linear(images: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
-    """Bilinear, half-pixel centres, edges repeated; nothing is done to pictures of that size."""
-    if images.shape[-2:] == (size, size):
+    """Bilinear with half-pixel centres and mirrored borders, as `skimage.transform.resize` of order 1 does it.
+
+    Square pictures; those of that size already are returned as they are.
+    """
+    if images.shape[-1] == size:
         return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+    scale = size / images.shape[-1]
+    mirrored = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    grown = F.interpolate(mirrored, scale_factor=scale, mode="bilinear", align_corners=False)
+    border = round(scale)
+    return grown[..., border : border + size, border : border + size]
 
 
 # ------------------------------------------------------------------------------------- parts, points, grids
