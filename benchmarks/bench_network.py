@@ -11,6 +11,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import nn
 
 from models import build_danet
 from models.danet import PRESETS, preset
+from utils.checkpoint import load_danet, save_checkpoint
 
 TARGETS = {1: 4.8, 8: 5.6}  # for the default network; the 2020 code took 6.1 and 7.4
 MEMORY_TARGET_GIB = 1.5
@@ -58,12 +60,21 @@ def compare(names: list[str], rounds: int) -> None:
 
 
 @torch.inference_mode()
-def peak_memory(name: str) -> None:
-    """Run one batch of 8 in this process and print its peak resident memory."""
-    model = build_danet(preset(name)).prepare_for_inference()
-    model(torch.randn(8, 3, 224, 224))
+def peak_memory(name: str, checkpoint: Path) -> None:
+    """Load weights, run one batch of 8 in this process and print its peak resident memory."""
+    model = build_danet(preset(name))
+    load_danet(model, checkpoint)
+    model.prepare_for_inference()(torch.randn(8, 3, 224, 224))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{name} batch 8: peak resident memory {peak:.2f} GiB  (at most {MEMORY_TARGET_GIB})")
+
+
+def memory_of_fresh_process(name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "weights.pt"
+        save_checkpoint(checkpoint, {"model": build_danet(preset(name)).state_dict()})
+        command = [sys.executable, __file__, "--memory", "--model", name, "--checkpoint", str(checkpoint)]
+        subprocess.run(command, check=True)
 
 
 def main() -> None:
@@ -74,14 +85,14 @@ def main() -> None:
     parser.add_argument(
         "--memory", action="store_true", help="measure memory in fresh processes instead of speed"
     )
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.here:
-        peak_memory(args.model[0])
+    if args.checkpoint:
+        peak_memory(args.model[0], args.checkpoint)
     elif args.memory:
         for name in args.model:
-            subprocess.run([sys.executable, __file__, "--memory", "--here", "--model", name], check=True)
+            memory_of_fresh_process(name)
     else:
         compare(args.model, args.rounds)
 

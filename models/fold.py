@@ -64,12 +64,16 @@ def can_pack(device: torch.device) -> bool:
 def pack_convolutions(network: nn.Module, example: Tensor) -> None:
     """Replace the plain convolutions of a CPU network by packed ones, in place; `example` is a typical input."""
     shapes: dict[nn.Module, torch.Size] = {}
-    plain = [m for m in network.modules() if type(m) is nn.Conv2d]
-    hooks = [m.register_forward_pre_hook(lambda m, args: shapes.update({m: args[0].shape})) for m in plain]
+    hooks = [
+        module.register_forward_pre_hook(lambda m, args: shapes.update({m: args[0].shape}))
+        for module in network.modules()
+        if type(module) is nn.Conv2d
+    ]
     network(example)
     for hook in hooks:
         hook.remove()
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if child in shapes:
-                setattr(parent, name, PackedConv2d(child, shapes[child]))
+    # Hold no convolution but the one in hand, so that its kernel is freed as soon as the packed form exists.
+    for parent in [module for module in network.modules() if module not in shapes]:
+        for name in [name for name, child in parent.named_children() if child in shapes]:
+            convolution = getattr(parent, name)
+            setattr(parent, name, PackedConv2d(convolution, shapes.pop(convolution)))

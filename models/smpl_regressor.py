@@ -27,6 +27,8 @@ from utils.structures import IUVMaps, SMPLEstimate, SMPLParams
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+LIMB_PORTION = 2 * NUM_PARTS  # part maps
+
 
 def grouped_linear(features: int, outputs: int) -> nn.Sequential:
     """One linear layer a joint, as a grouped 1x1 convolution; index 1 is its key name."""
@@ -80,9 +82,15 @@ class AggregatedRefinement(nn.Module):
         pose = pose_6d.flatten(1) + self.mean_pose
         return rot6d_to_rotmat(pose).view(-1, NUM_PARTS, 3, 3)
 
+    def limb_features(self, maps: Float[Tensor, "N 21 H W"]) -> Float[Tensor, "N D 4 4"]:
+        """Part maps of all samples; outside training in portions that fit the processor's cache."""
+        if self.training:
+            return self.limb_net(maps)
+        return torch.cat([self.limb_net(portion) for portion in maps.split(LIMB_PORTION)])
+
     def forward(self, iuv: IUVMaps, part_iuv: IUVMaps) -> SMPLEstimate:
         cam_shape = self.body_net(iuv.stack()) + self.mean_cam_shape
-        limbs = self.limb_net(part_iuv.stack().flatten(0, 1))  # [B*P, 4 width, 4, 4]
+        limbs = self.limb_features(part_iuv.stack().flatten(0, 1))  # [B*P, 4 width, 4, 4]
         rotation = self.limb_reslayer(limbs)  # [B, 24, D]
         position = self.r2p_gcn(rotation, self.r2p_A)
         refined_position = position + self.refine_gcn(position, self.refinement_graph())
