@@ -305,7 +305,8 @@ def train_step(
     run.step += 1
     if run.average:
         run.average.update(run.model)
-    return losses | {"loss_total": total.detach()}, (output, targets)
+    named = losses | {"loss_total": total}
+    return {name: value.detach() for name, value in named.items()}, (output, targets)
 
 
 def evaluate(run: Run, build_targets: TargetBuilder, device: torch.device) -> dict[str, float]:
