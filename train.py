@@ -44,7 +44,13 @@ from utils.checkpoint import (
 from utils.config import ConfigError, group, option, parse_config, to_dict, to_yaml
 from utils.optim import WeightAverage, learning_rate_factor
 from utils.renderer import IUV_Renderer
-from utils.runtime import choose_device, make_run_folder, seed_everything, setup_logging
+from utils.runtime import (
+    choose_device,
+    keep_freed_memory,
+    make_run_folder,
+    seed_everything,
+    setup_logging,
+)
 from utils.safe_io import atomic_write
 from utils.structures import Batch, collate_samples
 from utils.train_pictures import training_pictures
@@ -324,6 +330,7 @@ def log_scalars(writer: SummaryWriter, prefix: str, values: dict[str, float | Te
 
 def train(cfg: TrainConfig) -> Run:
     start = time.monotonic()
+    keep_freed_memory()
     seed_everything(cfg.seed)
     device = choose_device(cfg.device)
     assets = resolve_body(cfg.body, cfg.data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import random
 import re
@@ -41,6 +42,18 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
     if log_file is not None:
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     logging.basicConfig(level=level, format=LOG_FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next training step; elsewhere this does nothing.
+
+    By default it returns large blocks to the kernel at once, and getting them back, page by page, costs a training
+    step on the CPU up to a third of its time.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3  # from malloc.h
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(m_mmap_threshold, 1 << 30)
+        mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def make_run_folder(log_dir: str | Path, name: str, timestamp: str = "") -> Path:
