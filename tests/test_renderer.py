@@ -262,6 +262,16 @@ def test_side_view_is_the_body_turned_by_a_right_angle(open_body):
     np.testing.assert_allclose(back, vertices.numpy(), atol=1e-5)
 
 
+def test_side_view_shows_the_whole_body(open_body):
+    """A camera so near that the front view is cut: from the side nothing is."""
+    body, vertices = open_body
+    near = cam_to_translation(torch.tensor([2.5, 0.0, 0.25]))
+    renderer = MeshRenderer(body.faces)
+    assert renderer.render(vertices, near, FOCAL_LENGTH, 224, 224)[[0, -1], :, 3].any()
+    side = renderer.side_view(vertices, near, FOCAL_LENGTH, 224)[..., 3]
+    assert side.any() and not side[[0, -1]].any() and not side[:, [0, -1]].any()
+
+
 def test_a_sphere_is_shaded_by_its_normals():
     number = np.arange(2000) + 0.5
     polar, around = np.arccos(1 - number / 1000), np.pi * (1 + 5**0.5) * number  # a Fibonacci lattice

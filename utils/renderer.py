@@ -131,10 +131,13 @@ class MeshRenderer:
         cam_t: Float[Array, "3"],
         focal: float,
         size: int,
-        center: tuple[float, float] | None = None,
     ) -> Float[np.ndarray, "S S 4"]:
-        """The body turned by 90 degrees about the vertical through its centre: RGBA as of `render`."""
-        return self.render(turn_sideways(_array(vertices)), cam_t, focal, size, size, center)
+        """The body turned by 90 degrees about the vertical through its centre: RGBA as of `render`.
+
+        The camera steps back where the turned body would leave the picture.
+        """
+        turned = turn_sideways(_array(vertices))
+        return self.render(turned, step_back(turned, _array(cam_t), focal, size), focal, size, size)
 
     def render(
         self,
@@ -271,6 +274,15 @@ def turn_sideways(vertices: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"
     center = vertices.mean(axis=0)
     x, y, z = (vertices - center).T
     return np.column_stack([-z, y, x]) + center
+
+
+def step_back(
+    vertices: Float[np.ndarray, "V 3"], cam_t: Float[np.ndarray, "3"], focal: float, size: int
+) -> Float[np.ndarray, "3"]:
+    """`cam_t`, moved away from the camera until the body fits into a square picture with a margin of 5 %."""
+    points = vertices + cam_t
+    reach = np.abs(focal * points[:, :2] / points[:, 2:]).max() / (0.95 * size / 2)
+    return cam_t * np.array([1, 1, max(1.0, reach)])
 
 
 def _tiles(pixels: np.ndarray, width: int, height: int) -> list[tuple[int, int, int]]:
