@@ -42,6 +42,7 @@ class DaNetConfig:
     center_jitter: float = option(0.1, "noise on part-crop centres in training; 0 switches it off")
     scale_jitter: float = option(0.2, "noise on part-crop sizes in training; 0 switches it off")
     partdrop_rate: float = option(0.3, "chance that PartDrop hides a part in training; 0 switches it off")
+    detach_maps: bool = option(False, "keep the body's losses from changing the maps in training")
 
     def __post_init__(self):
         if self.backbone == "hrnet" and self.backbone_width % 4:
@@ -69,11 +70,18 @@ def preset(name: str) -> DaNetConfig:
 class DaNet(nn.Module):
     """IUV estimator and SMPL regressor under the 2020 key names; labels never go in, losses never come out."""
 
-    def __init__(self, img2iuv: IUVEstimator, iuv2smpl: SMPLRegressor, partdrop_rate: float = 0.3):
+    def __init__(
+        self,
+        img2iuv: IUVEstimator,
+        iuv2smpl: SMPLRegressor,
+        partdrop_rate: float = 0.3,
+        detach_maps: bool = False,
+    ):
         super().__init__()
         self.img2iuv = img2iuv
         self.iuv2smpl = iuv2smpl
         self.partdrop_rate = partdrop_rate
+        self.detach_maps = detach_maps
 
     def forward(self, image: Float[Tensor, "B 3 224 224"], *, iuv_only: bool = False) -> DaNetOutput:
         """Raw maps and, unless `iuv_only`, the body.
@@ -100,6 +108,8 @@ class DaNet(nn.Module):
         return DaNetOutput(None, self._regress(iuv, part_targets(iuv, crops)))
 
     def _regress(self, iuv: IUVMaps, part_iuv: IUVMaps) -> SMPLEstimate:
+        if self.detach_maps:
+            iuv, part_iuv = iuv.detach(), part_iuv.detach()
         if self.training and self.partdrop_rate:
             iuv, part_iuv = part_drop(iuv, part_iuv, self.partdrop_rate)
         clean = iuvmap_clean(iuv.u, iuv.v, iuv.index)
@@ -139,7 +149,7 @@ def build_danet(cfg: DaNetConfig = PRESETS["danet"]) -> DaNet:
         cfg.features,
         cfg.gcn_hidden,
     )
-    return DaNet(estimator, SMPLRegressor(regressor), cfg.partdrop_rate)
+    return DaNet(estimator, SMPLRegressor(regressor), cfg.partdrop_rate, cfg.detach_maps)
 
 
 def without_randomness(cfg: DaNetConfig) -> DaNetConfig:

@@ -135,6 +135,16 @@ def test_training_output(name):
     assert model(torch.randn(2, 3, 64, 64), iuv_only=True).smpl is None
 
 
+def test_body_losses_reach_the_maps_unless_detached():
+    """By default through U and V of the winning parts, as published."""
+    for detach in (False, True):
+        model = build_danet(replace(TINY, detach_maps=detach)).train()
+        model(torch.randn(2, 3, 64, 64)).smpl.params.rotmat.square().sum().backward()
+        heads = model.img2iuv.iuv_est.final_pred
+        assert (heads.predict_partial_iuv.weight.grad is None) == detach
+        assert heads.predict_hm[1].weight.grad is None
+
+
 def test_compact_preset_fits_its_budget():
     model = build_danet(preset("danet_s")).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
