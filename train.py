@@ -6,23 +6,21 @@ python train.py --name danet_s --cfg data/open/danet_s_train.yaml
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 
 import torch
 from tensorboardX import SummaryWriter
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 from tqdm import tqdm
 
-from datasets.sampler import ResumableSampler
+from datasets.loading import epoch_batches, load_batches
 from datasets.synthetic import SyntheticPeople
 from datasets.transforms import denormalize
 from models import SMPL, DaNetConfig, build_danet
@@ -31,10 +29,17 @@ from models.losses import IUVCriterion, LossWeights, SMPLCriterion
 from models.movenet import load_movenet_trunk
 from models.scoring import score
 from models.targets import TargetBuilder
+from models.training import (
+    Stage,
+    TrainingState,
+    export_weights,
+    make_optimizer,
+    newest_run,
+    pretrained_parameters,
+)
 from utils.assets import DATA_DIR, resolve_body
 from utils.body import OPEN_DIR
 from utils.checkpoint import (
-    export_safetensors,
     find_latest,
     load_checkpoint,
     load_danet,
@@ -43,7 +48,7 @@ from utils.checkpoint import (
 )
 from utils.config import ConfigError, group, option, parse_config, to_dict, to_yaml
 from utils.optim import WeightAverage, learning_rate_factor
-from utils.renderer import IUV_Renderer
+from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.runtime import (
     choose_device,
     keep_freed_memory,
@@ -52,10 +57,13 @@ from utils.runtime import (
     setup_logging,
 )
 from utils.safe_io import atomic_write
-from utils.structures import Batch, collate_samples
+from utils.structures import Batch, DaNetOutput, Targets
 from utils.train_pictures import training_pictures
 
 log = logging.getLogger("train")
+
+# Fields of `DaNetConfig` that a resumed run may change: they alter training, not the weights' shapes.
+NOT_SIZES = {"vis_threshold", "center_jitter", "scale_jitter", "partdrop_rate", "detach_maps"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,6 @@ class TrainConfig:
     train_data: str = option("synthetic", "data mix", choices=("synthetic",))
     synthetic_size: int = option(16000, "synthetic people in an epoch")
     easy_epochs: int = option(0, "epochs over which the synthetic pictures grow to full difficulty")
-    body: str = option("auto", "body of the run", choices=("auto", "smpl", "open"))
     data_dir: str = option(str(DATA_DIR), "folder of the necessary files")
     log_dir: str = option("logs", "folder of all runs")
     timestamp: str = option("", "name of the run's sub-folder (default: now)")
@@ -87,7 +94,7 @@ class TrainConfig:
     backbone_lr_factor: float = option(1.0, "factor on the rate of the pretrained trunk")
     freeze_backbone: int = option(0, "first steps that leave the trunk alone")
     ema_decay: float = option(0.0, "moving average of the weights; 0: none")
-    amp: bool = option(False, "bfloat16 in the network where the machine is fast at it")
+    amp: bool = option(False, "compute the network in bfloat16; pays where the processor has it")
     seed: int = option(0)
     num_workers: int = option(2)
     device: str = option("auto", "auto, cpu or cuda")
@@ -102,6 +109,9 @@ class TrainConfig:
     def __post_init__(self):
         if self.resume and self.pretrained_checkpoint:
             raise ConfigError("--resume and --pretrained_checkpoint contradict each other: give one of them.")
+        for name in ("batch_size", "summary_steps", "vis_interval", "checkpoint_steps", "keep", "test_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}.")
         if self.synthetic_size < self.batch_size:
             raise ConfigError(
                 f"--synthetic_size {self.synthetic_size} is less than one batch of {self.batch_size}."
@@ -111,30 +121,21 @@ class TrainConfig:
             raise ConfigError(f"With --rendered_steps the stages must be whole epochs of {per_epoch} steps.")
 
 
-class Stage(Enum):
-    """IUV: the estimator alone. RENDERED: the regressor alone, on rendered maps. JOINT: everything."""
-
-    IUV = auto()
-    RENDERED = auto()
-    JOINT = auto()
-
-
 @dataclass
 class Run:
-    """What a training run carries from step to step."""
+    """A training run: its settings, its folder and what changes from step to step."""
 
     cfg: TrainConfig
     folder: Path
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    step: int = 0
+    state: TrainingState
 
-    def stage(self, step: int) -> Stage:
-        """What a step trains."""
-        if step < self.cfg.pretr_step:
+    @property
+    def stage(self) -> Stage:
+        """What the next step trains."""
+        if self.state.step < self.cfg.pretr_step:
             return Stage.IUV
-        return Stage.RENDERED if step < self.cfg.pretr_step + self.cfg.rendered_steps else Stage.JOINT
+        rendered = self.state.step < self.cfg.pretr_step + self.cfg.rendered_steps
+        return Stage.RENDERED if rendered else Stage.JOINT
 
     @property
     def steps_per_epoch(self) -> int:
@@ -148,23 +149,9 @@ class Run:
 # ----------------------------------------------------------------------------------------------------- set-up
 
 
-def pretrained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of the trunk: those that can come from pretrained files."""
-    fresh = ("final_pred.", "neck.")
-    return [p for n, p in model.img2iuv.iuv_est.named_parameters() if not n.startswith(fresh)]
-
-
-def make_optimizer(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    trunk = pretrained_parameters(model)
-    in_trunk = {id(p) for p in trunk}
-    rest = [p for p in model.parameters() if id(p) not in in_trunk]
-    groups = [{"params": rest, "factor": 1.0}, {"params": trunk, "factor": cfg.backbone_lr_factor}]
-    return torch.optim.Adam(groups, lr=cfg.base_lr)
-
-
 def start_run(cfg: TrainConfig, device: torch.device) -> Run:
     """A fresh run, or the newest checkpoint of the same name."""
-    newest = newest_run(cfg) if cfg.resume else None
+    newest = newest_run(cfg.log_dir, cfg.name) if cfg.resume else None
     folder = newest or make_run_folder(cfg.log_dir, cfg.name, cfg.timestamp)
     model = build_danet(cfg.net)
     if cfg.net.backbone == "movenet":
@@ -173,101 +160,50 @@ def start_run(cfg: TrainConfig, device: torch.device) -> Run:
         log.info("Starting from %s", load_danet(model, cfg.pretrained_checkpoint))
     model = model.to(device, memory_format=torch.channels_last)
     average = WeightAverage(model, cfg.ema_decay) if cfg.ema_decay else None
-    run = Run(cfg, folder, model, make_optimizer(model, cfg), average)
+    optimizer = make_optimizer(model, cfg.base_lr, cfg.backbone_lr_factor)
+    run = Run(cfg, folder, TrainingState(model, optimizer, average))
     if newest:
-        restore(run, find_latest(folder / "checkpoints"))
+        path = find_latest(folder / "checkpoints")
+        saved = load_checkpoint(path)
+        require_same_run(cfg, saved["config"])
+        run.state.restore(saved)
+        log.info("Continuing %s at step %d", path, run.state.step)
     with atomic_write(folder / "config.yaml", "w") as file:
         file.write(to_yaml(cfg))
     return run
 
 
-def newest_run(cfg: TrainConfig) -> Path:
-    """Folder of the newest run of this name that has a checkpoint. Raises FileNotFoundError when there is none."""
-    folders = sorted((Path(cfg.log_dir) / cfg.name).glob("log_*"), key=lambda path: path.stat().st_mtime)
-    for folder in reversed(folders):
-        if find_latest(folder / "checkpoints"):
-            return folder
-    raise FileNotFoundError(
-        f"--resume: no checkpoint of a run named '{cfg.name}' in {cfg.log_dir}. Start it without --resume."
-    )
-
-
-def restore(run: Run, path: Path) -> None:
-    saved = load_checkpoint(path)
-    run.model.load_state_dict(saved["model"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    run.step = saved["total_step_count"]
-    torch.set_rng_state(saved["rng_state"])
-    if run.average and saved["average"]:
-        run.average.load_state_dict(saved["average"])
-    log.info("Continuing %s at step %d", path, run.step)
+def require_same_run(cfg: TrainConfig, saved: dict) -> None:
+    """Raise ConfigError when a resumed run would mean another network or count its steps in another way."""
+    now = to_dict(cfg)
+    changed = [name for name in ("model", "batch_size", "synthetic_size", "seed") if now[name] != saved[name]]
+    sizes = {name for name, value in saved["net"].items() if now["net"][name] != value} - NOT_SIZES
+    if changed or sizes:
+        listed = ", ".join(sorted({*changed, *sizes}))
+        raise ConfigError(
+            f"--resume: the saved run has other values of {listed}. Give the same ones, or start a new --name."
+        )
 
 
 def save(run: Run) -> Path:
     """Write a checkpoint, whole or not at all, and drop the oldest ones."""
-    epoch, batch_index = divmod(run.step, run.steps_per_epoch)
-    path = run.folder / "checkpoints" / f"{run.step:08d}.pt"
-    state = {
-        "model": run.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "average": run.average.state_dict() if run.average else None,
-        "epoch": epoch,
-        "batch_idx": batch_index,
-        "batch_size": run.cfg.batch_size,
-        "dataset_perm": None,  # a function of seed and epoch
-        "total_step_count": run.step,
-        "rng_state": torch.get_rng_state(),
-        "config": to_dict(run.cfg),
-    }
-    save_checkpoint(path, state)
+    epoch, batch_index = divmod(run.state.step, run.steps_per_epoch)
+    path = run.folder / "checkpoints" / f"{run.state.step:08d}.pt"
+    where = {"epoch": epoch, "batch_idx": batch_index, "batch_size": run.cfg.batch_size, "dataset_perm": None}
+    save_checkpoint(path, run.state.to_dict() | where | {"config": to_dict(run.cfg)})
     prune_checkpoints(path.parent, run.cfg.keep)
     return path
-
-
-def export(run: Run, smpl: SMPL, scores: dict[str, float]) -> Path:
-    """Write the weights (their average, where there is one) as the file that demo.py reads."""
-    path = run.folder / f"{run.cfg.model}.safetensors"
-    meta = {
-        "model": run.cfg.model,
-        "body": smpl.model_id,
-        "step": str(run.step),
-        "config": json.dumps(to_dict(run.cfg)),
-        "scores": json.dumps(scores),
-    }
-    export_safetensors(path, run.average.state if run.average else run.model.state_dict(), meta)
-    return path
-
-
-# ------------------------------------------------------------------------------------------------------- data
 
 
 def training_batches(run: Run) -> Iterator[Batch]:
     """Batches from the run's step to its end; epoch after epoch."""
     cfg = run.cfg
     people = SyntheticPeople(cfg.synthetic_size, split="train", seed=cfg.seed)
-    sampler = ResumableSampler(len(people), cfg.seed)
-    for epoch in range(run.step // run.steps_per_epoch, cfg.num_epochs):
-        people.set_epoch(epoch)
+    for epoch in range(run.state.step // run.steps_per_epoch, cfg.num_epochs):
         people.difficulty = min(1.0, (epoch + 1) / (cfg.easy_epochs + 1))
-        people.labels_only = run.stage(run.step) is Stage.RENDERED
-        skip = run.step - epoch * run.steps_per_epoch
-        sampler.start_at(epoch, skip * cfg.batch_size)
-        yield from make_loader(people, cfg, sampler)
-
-
-def make_loader(
-    people: SyntheticPeople, cfg: TrainConfig, sampler: ResumableSampler | None = None
-) -> DataLoader:
-    return DataLoader(
-        people,
-        cfg.batch_size,
-        sampler=sampler,
-        num_workers=cfg.num_workers,
-        collate_fn=collate_samples,
-        drop_last=sampler is not None,
-        worker_init_fn=lambda _: torch.set_num_threads(1),
-        generator=torch.Generator(),  # otherwise every start of an epoch would draw from the training's numbers
-    )
+        people.labels_only = run.stage is Stage.RENDERED
+        skip = run.state.step - epoch * run.steps_per_epoch
+        yield from epoch_batches(people, epoch, skip, cfg.batch_size, cfg.num_workers)
 
 
 # --------------------------------------------------------------------------------------------------- the loop
@@ -275,25 +211,25 @@ def make_loader(
 
 def train_step(
     run: Run, batch: Batch, build_targets: TargetBuilder, criteria: tuple[IUVCriterion, SMPLCriterion]
-) -> tuple[dict[str, Tensor], tuple]:
-    """One step of the stage the run is in: named losses, and (output, targets) for pictures."""
-    cfg, stage = run.cfg, run.stage(run.step)
+) -> tuple[dict[str, Tensor], DaNetOutput, Targets]:
+    """One step of the stage the run is in. Raises FloatingPointError for a loss that is not finite."""
+    cfg, state, stage = run.cfg, run.state, run.stage
     factor = learning_rate_factor(
-        run.step, cfg.lr_schedule, run.total_steps, cfg.lr_steps, cfg.lr_gamma, cfg.warmup_steps
+        state.step, cfg.lr_schedule, run.total_steps, cfg.lr_steps, cfg.lr_gamma, cfg.warmup_steps
     )
-    for parameters in run.optimizer.param_groups:
+    for parameters in state.optimizer.param_groups:
         parameters["lr"] = cfg.base_lr * factor * parameters["factor"]
-    for parameter in pretrained_parameters(run.model):
-        parameter.requires_grad_(run.step >= cfg.freeze_backbone)
+    for parameter in pretrained_parameters(state.model):
+        parameter.requires_grad_(state.step >= cfg.freeze_backbone)
 
-    run.model.train()
+    state.model.train()
     targets = build_targets(batch)
     with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=cfg.amp):
         if stage is Stage.RENDERED:
-            output = run.model.forward_rendered(targets.iuv, targets.centers[..., :2])
+            output = state.model.forward_rendered(targets.iuv, targets.centers[..., :2])
         else:
             image = batch.image.contiguous(memory_format=torch.channels_last)
-            output = run.model(image, iuv_only=stage is Stage.IUV)
+            output = state.model(image, iuv_only=stage is Stage.IUV)
     output = output.map(lambda t: t.float())
     iuv_criterion, smpl_criterion = criteria
     losses = {} if stage is Stage.RENDERED else iuv_criterion(output, targets)
@@ -303,24 +239,25 @@ def train_step(
     if not torch.isfinite(total):
         named = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
         raise FloatingPointError(
-            f"The loss is not finite at step {run.step} ({named}); samples: {batch.name}."
+            f"The loss is not finite at step {state.step} ({named}); samples: {batch.name}."
         )
-    run.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     total.backward()
-    run.optimizer.step()
-    run.step += 1
-    if run.average:
-        run.average.update(run.model)
+    state.optimizer.step()
+    state.step += 1
+    if state.average:
+        state.average.update(state.model)
     named = losses | {"loss_total": total}
-    return {name: value.detach() for name, value in named.items()}, (output, targets)
+    return {name: value.detach() for name, value in named.items()}, output, targets
 
 
 def evaluate(run: Run, build_targets: TargetBuilder, device: torch.device) -> dict[str, float]:
-    """Scores of the averaged weights on held-out people."""
+    """Scores of the weights that would ship, on held-out people."""
     model = build_danet(run.cfg.net).to(device)
-    model.load_state_dict(run.average.state if run.average else run.model.state_dict())
+    model.load_state_dict(run.state.shipped_weights())
     people = SyntheticPeople(run.cfg.test_size, split="eval", seed=1)
-    return score(model, (batch.to(device) for batch in make_loader(people, run.cfg)), build_targets)
+    batches = load_batches(people, run.cfg.batch_size, run.cfg.num_workers)
+    return score(model, (batch.to(device) for batch in batches), build_targets)
 
 
 def log_scalars(writer: SummaryWriter, prefix: str, values: dict[str, float | Tensor], step: int) -> None:
@@ -328,45 +265,54 @@ def log_scalars(writer: SummaryWriter, prefix: str, values: dict[str, float | Te
         writer.add_scalar(prefix + name.removeprefix("loss_"), float(value), step)
 
 
-def train(cfg: TrainConfig) -> Run:
+def train(cfg: TrainConfig) -> None:
     start = time.monotonic()
     keep_freed_memory()
     seed_everything(cfg.seed)
     device = choose_device(cfg.device)
-    assets = resolve_body(cfg.body, cfg.data_dir)
+    assets = resolve_body("open", cfg.data_dir)  # synthetic people show the open body
     run = start_run(cfg, device)
+    state = run.state
     setup_logging(run.folder / "train.log")
-    log.info("Run %s; %s", run.folder, assets.log_line(cfg.model))
+    log.info("Run %s; %s", run.folder, assets.log_line(f"a '{cfg.model}' in training"))
     smpl = SMPL(assets.body, assets.extra).to(device)
+    mesh_renderer = MeshRenderer(assets.body.faces)
     build_targets = TargetBuilder(smpl, IUV_Renderer(atlas=assets.atlas))
     criteria = IUVCriterion(cfg.losses), SMPLCriterion(smpl, cfg.losses)
-    writer = SummaryWriter(str(run.folder / "tb_summary"))
     scores: dict[str, float] = {}
-    progress = tqdm(total=run.total_steps * cfg.batch_size, initial=run.step * cfg.batch_size, unit="samples")
-    try:
+    with (
+        SummaryWriter(str(run.folder / "tb_summary")) as writer,
+        tqdm(
+            total=run.total_steps * cfg.batch_size, initial=state.step * cfg.batch_size, unit="samples"
+        ) as progress,
+        suppress(KeyboardInterrupt),
+    ):
         for batch in training_batches(run):
-            losses, (output, targets) = train_step(run, batch.to(device), build_targets, criteria)
+            losses, output, targets = train_step(run, batch.to(device), build_targets, criteria)
             progress.update(cfg.batch_size)
-            if (run.step - 1) % cfg.summary_steps == 0:
-                log_scalars(writer, "loss_", losses, run.step)
-                progress.set_postfix({k.removeprefix("loss_"): f"{float(v):.3g}" for k, v in losses.items()})
-            if (run.step - 1) % cfg.vis_interval == 0 and output.iuv:
-                for name, picture in training_pictures(denormalize(batch.image), output, targets).items():
-                    writer.add_image(name, picture, run.step)
-            if cfg.test_steps and run.step % cfg.test_steps == 0:
+            if (state.step - 1) % cfg.summary_steps == 0:
+                log_scalars(writer, "loss_", losses, state.step)
+                shown = {name.removeprefix("loss_"): f"{float(value):.3g}" for name, value in losses.items()}
+                progress.set_postfix(shown)
+            if (state.step - 1) % cfg.vis_interval == 0:
+                bodies = smpl(output.smpl.params.rotmat, output.smpl.params.betas) if output.smpl else None
+                pictures = training_pictures(
+                    denormalize(batch.image), output, targets, bodies and bodies.vertices, mesh_renderer
+                )
+                for name, picture in pictures.items():
+                    writer.add_image(name, picture, state.step)
+            if cfg.test_steps and state.step % cfg.test_steps == 0:
                 scores = evaluate(run, build_targets, device)
-                log_scalars(writer, "test_", scores, run.step)
-                log.info("Step %d: %s", run.step, "  ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-            if run.step % cfg.checkpoint_steps == 0:
+                log_scalars(writer, "test_", scores, state.step)
+                log.info("Step %d: %s", state.step, "  ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+            if state.step % cfg.checkpoint_steps == 0:
                 save(run)
             if time.monotonic() - start > cfg.time_to_run:
                 log.info("The time to run is over; the run can be continued with --resume.")
                 break
-    finally:
-        progress.close()
-        writer.close()
-        log.info("Saved %s and %s", save(run), export(run, smpl, scores))
-    return run
+    weights = run.folder / f"{cfg.model}.safetensors"
+    export_weights(weights, state, cfg.model, cfg.net, smpl.model_id, scores)
+    log.info("Saved %s and %s", save(run), weights)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -377,9 +323,6 @@ def main(argv: list[str] | None = None) -> int:
     except (FileNotFoundError, ValueError, FloatingPointError) as error:
         log.error("%s", error)
         return 1
-    except KeyboardInterrupt:
-        log.info("Stopped; continue with --resume.")
-        return 130
     return 0
 
 

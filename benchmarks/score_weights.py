@@ -17,9 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from datasets.loading import load_batches
 from datasets.synthetic import SyntheticPeople
 from models import SMPL, build_danet
 from models.danet import PRESETS, preset
@@ -30,15 +30,14 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.geometry import batch_rodrigues
 from utils.renderer import IUV_Renderer
-from utils.structures import Batch, collate_samples
+from utils.structures import Batch
 
 TRAINING_POSES = 2000
 MILLIMETRES = ("mpjpe", "pa_mpjpe", "pve")
 
 
 def batches(people: SyntheticPeople, workers: int) -> Iterator[Batch]:
-    loader = DataLoader(people, 16, num_workers=workers, collate_fn=collate_samples)
-    yield from tqdm(loader, unit="batch", leave=False)
+    yield from tqdm(load_batches(people, 16, workers), unit="batch", leave=False)
 
 
 def mean_training_pose(workers: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -150,8 +150,3 @@ def build_danet(cfg: DaNetConfig = PRESETS["danet"]) -> DaNet:
         cfg.gcn_hidden,
     )
     return DaNet(estimator, SMPLRegressor(regressor), cfg.partdrop_rate, cfg.detach_maps)
-
-
-def without_randomness(cfg: DaNetConfig) -> DaNetConfig:
-    """The same network without jitter and PartDrop, for comparisons."""
-    return replace(cfg, center_jitter=0.0, scale_jitter=0.0, partdrop_rate=0.0)

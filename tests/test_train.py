@@ -11,7 +11,7 @@ from utils.optim import WeightAverage, learning_rate_factor
 
 TINY = (
     "--model danet --backbone_width 8 --hrnet_stem 8 --hrnet_blocks 1 --hrnet_modules 1 1 1 --body_width 4 "
-    "--limb_width 4 --features 8 --gcn_hidden 8 --body open --device cpu --num_workers 0 --batch_size 2 "
+    "--limb_width 4 --features 8 --gcn_hidden 8 --device cpu --num_workers 0 --batch_size 2 "
     "--vis_interval 2 --summary_steps 1"
 ).split()
 UNLESS_GIVEN = {"--synthetic_size": "4", "--test_steps": "0"}
@@ -119,14 +119,45 @@ def test_refusals(tmp_path, capsys):
         run(tmp_path, "--synthetic_size", "1")
     assert "less than one batch" in capsys.readouterr().err
     with pytest.raises(SystemExit):
+        run(tmp_path, "--keep", "0")
+    assert "at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         run(tmp_path, "--pretr_step", "1", "--rendered_steps", "2")
     assert "whole epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["--batch_size 1", "--features 16", "--seed 5"])
+def test_resuming_with_another_meaning_is_refused(tmp_path, change, capfd):
+    """Steps would be counted, data drawn or weights shaped in another way; the saved run stays as it is."""
+    assert run(tmp_path, "--num_epochs", "1") == 0
+    settings = (folder(tmp_path) / "config.yaml").read_text()
+    name, value = change.split()
+    flags = [*TINY]
+    if name in flags:
+        flags[flags.index(name) + 1] = value
+    else:
+        flags += [name, value]
+    flags += [
+        "--synthetic_size",
+        "4",
+        "--test_steps",
+        "0",
+        "--name",
+        "t",
+        "--log_dir",
+        str(tmp_path),
+        "--resume",
+    ]
+    assert script.main(flags) == 1
+    assert name.removeprefix("--") in capfd.readouterr().err
+    assert (folder(tmp_path) / "config.yaml").read_text() == settings
 
 
 def test_non_finite_loss_stops_the_run(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(script.IUVCriterion, "__call__", lambda *_: {"loss_U": torch.tensor(float("nan"))})
     assert run(tmp_path, "--num_epochs", "1") == 1
     said = capfd.readouterr().err
+    assert not list((folder(tmp_path) / "checkpoints").iterdir())  # what made it is not the newest checkpoint
     assert "loss_U nan" in said and "train_0_0_" in said
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.skeleton import ANN_CLASSES
+from utils.skeleton import ANN_CLASSES, PART_CHANNELS
 from utils.structures import IUVMaps
 
 if TYPE_CHECKING:
@@ -60,6 +60,16 @@ def iuv_map2img(
         visible = visible & (ann.argmax(dim=1, keepdim=True) > 0)
     image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=1)
     return image * visible.to(image.dtype)
+
+
+def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "P 3 H W"]:
+    """Pictures (part/24, U, V) of one person's part maps [P, 7, H, W], parts in DensePose's numbers."""
+    return torch.cat([
+        iuv_map2img(
+            part_iuv.u[p : p + 1], part_iuv.v[p : p + 1], part_iuv.index[p : p + 1], ind_mapping=channels
+        )
+        for p, channels in enumerate(PART_CHANNELS)
+    ])  # fmt: skip
 
 
 def iuv_img2map(image: Float[Tensor, "B 3 H W"]) -> IUVMaps:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def learning_rate_factor(
@@ -55,8 +55,3 @@ class WeightAverage:
         self.updates = saved["updates"]
         for key, value in saved["state"].items():
             self.state[key].copy_(value)
-
-
-def norm_of_gradients(model: nn.Module) -> Tensor:
-    """Total gradient norm, for the log."""
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])

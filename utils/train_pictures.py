@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from utils.iuvmap import iuv_map2img
-from utils.skeleton import PART_CHANNELS
-from utils.structures import DaNetOutput, Targets
+from utils.geometry import FOCAL_LENGTH, cam_to_translation
+from utils.iuvmap import iuv_map2img, part_maps2img
+from utils.renderer import MeshRenderer
+from utils.structures import DaNetOutput, IUVEstimate, Targets
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -44,27 +45,58 @@ def blend(
     return torch.where((large > 0).any(dim=1, keepdim=True), 0.3 * images + 0.7 * large, images)
 
 
+def body_pairs(
+    images: Float[Tensor, "B 3 224 224"],
+    vertices: Float[Tensor, "B V 3"],
+    cam: Float[Tensor, "B 3"],
+    renderer: MeshRenderer,
+) -> Float[Tensor, "3 H W"]:
+    """Each picture beside itself with the body over it, two a row."""
+    pairs = []
+    for image, points, camera in zip(images, vertices, cam_to_translation(cam), strict=True):
+        drawn = renderer.overlay(image.permute(1, 2, 0).numpy(), points, camera, FOCAL_LENGTH)
+        pairs += [image, torch.from_numpy(drawn).permute(2, 0, 1)]
+    return make_grid(torch.stack(pairs).clamp(0, 1), nrow=2, padding=2, pad_value=1)
+
+
 @torch.no_grad()
-def training_pictures(
-    images: Float[Tensor, "B 3 224 224"], output: DaNetOutput, targets: Targets
+def iuv_pictures(
+    images: Float[Tensor, "B 3 224 224"], estimate: IUVEstimate, targets: Targets
 ) -> dict[str, Float[Tensor, "3 H W"]]:
-    """Input pictures in [0,1], a network output and its targets -> named grids of up to 8 samples."""
-    images = images[:MAX_PICTURES].float().cpu()
-    output = output.map(lambda t: t[:MAX_PICTURES].detach().float().cpu())
-    targets = targets.map(lambda t: t[:MAX_PICTURES].cpu())
-    estimate = output.iuv
-    first = estimate.part_iuv[0]  # part maps of sample 0
-    parts = [
-        iuv_map2img(first.u[p : p + 1], first.v[p : p + 1], first.index[p : p + 1], ind_mapping=channels)
-        for p, channels in enumerate(PART_CHANNELS)
-    ]
+    """What the IUV estimator says, beside its targets; everything on the CPU."""
     soft = (10 * estimate.heatmaps).flatten(2).softmax(-1).view_as(estimate.heatmaps)
     soft = (soft / soft.amax(dim=(2, 3), keepdim=True)).amax(dim=1, keepdim=True)
+    hard = estimate.heatmaps.amax(dim=1, keepdim=True).sigmoid()
+    parts = part_maps2img(estimate.part_iuv[0])  # of sample 0
     return {
         "pred_uv": grid(blend(images, iuv_map2img(*estimate.iuv))),
         "gt_uv": grid(blend(images, iuv_map2img(*targets.iuv))),
         "stn_centers_pred": grid(torch.stack(list(map(draw_centers, images, estimate.centers)))),
         "stn_centers_gt": grid(torch.stack(list(map(draw_centers, images, targets.centers[..., :2])))),
+        "skps_hm_pred": grid(hard.expand(-1, 3, -1, -1)),
         "skps_hm_pred_soft": grid(soft.expand(-1, 3, -1, -1)),
-        "part_uvi_pred": make_grid(torch.cat(parts).clamp(0, 1), nrow=6, padding=1, pad_value=1),
+        "part_uvi_pred": make_grid(parts.clamp(0, 1), nrow=6, padding=1, pad_value=1),
     }
+
+
+@torch.no_grad()
+def training_pictures(
+    images: Float[Tensor, "B 3 224 224"],
+    output: DaNetOutput,
+    targets: Targets,
+    pred_vertices: Float[Tensor, "B V 3"] | None,
+    renderer: MeshRenderer,
+) -> dict[str, Float[Tensor, "3 H W"]]:
+    """Named grids of up to 8 samples: target bodies, and what the stage predicts (IUV, bodies).
+
+    images: the inputs in [0,1]; pred_vertices: None where no body is predicted.
+    """
+    images = images[:MAX_PICTURES].float().cpu()
+    output, targets = (r.map(lambda t: t[:MAX_PICTURES].detach().float().cpu()) for r in (output, targets))
+    pictures = {"opt_shape": body_pairs(images, targets.vertices, targets.cam, renderer)}
+    if output.iuv:
+        pictures |= iuv_pictures(images, output.iuv, targets)
+    if pred_vertices is not None:
+        vertices = pred_vertices[:MAX_PICTURES].detach().float().cpu()
+        pictures["pred_shape"] = body_pairs(images, vertices, output.smpl.params.cam, renderer)
+    return pictures
