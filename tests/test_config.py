@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import yaml
 
+from models.losses import LossWeights
 from utils.config import (
     ConfigError,
     build_parser,
@@ -129,6 +130,9 @@ def test_misc_sets_any_key():
         (["--misc", "batch_size"], "pairs of KEY VALUE"),
         (["--misc", "batch_size", "3", "--batch_size", "4"], "two values, 3 and 4"),
         (["--misc", "nothing.such", "3"], "--misc has unknown keys: nothing"),
+        (["--misc", "batch_size", "[x"], "value of batch_size in --misc, '[x', is not valid YAML"),
+        (["--misc", "batch_size", "2020-13-45"], "not valid YAML: month must be in 1..12"),
+        (["--vis_threshold", "nan"], "takes a number, not 'nan'"),
     ],
 )
 def test_bad_command_lines_end_with_a_sentence(capsys, argv, said):
@@ -142,12 +146,16 @@ def test_bad_command_lines_end_with_a_sentence(capsys, argv, said):
         ("batch_size: 3\nbatch_size: 4\n", "'batch_size' stands twice"),
         ("widths: [1]\nnetwork: {widths: [2]}\n", "'widths' twice"),
         ("batch_size: many\n", "takes a whole number, not 'many'"),
+        ("batch_size: .inf\n", "takes a whole number, not inf"),
+        ("batch_size: .nan\n", "takes a whole number, not nan"),
+        (f"vis_threshold: 1{'0' * 400}\n", "takes a number, not 10000"),
         ("verbose: 7\n", "takes true or false, not 7"),
         ("- 1\n", "must hold keys and values"),
         ("a: [\n", "not valid YAML"),
         ("a: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
         ("DANET: {INPUT_MODE: seg}\n", "INPUT_MODE is 'seg', but this project has 'iuv' only"),
-        ("DANET: {INPUT_MODE: iuv, NO_SUCH_KEY: 1}\n", "unknown keys: DANET.NO_SUCH_KEY"),
+        ("DANET: {INPUT_MODE: iuv}\nno_such_key: 1\n", "unknown keys: no_such_key"),
+        ("DANET: {STN_PART_VIS_SCORE: 0.4}\nvis_threshold: 0.3\n", "SCORE both give 'vis_threshold'"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, said):
@@ -159,21 +167,86 @@ def test_bad_files_are_refused(tmp_path, text, said):
     assert said in str(error.value)
 
 
+def test_a_bad_command_line_prints_the_sentence_and_where_to_look(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(Script, ["--batch_size", "many"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(": The setting 'batch_size' takes a whole number, not 'many'.")
+    assert second == "See --help for all settings."
+
+
 def test_2020_tree_goes_through_the_key_map(tmp_path, caplog):
     file = tmp_path / "old.yaml"
     file.write_text(
         "DANET:\n  INPUT_MODE: iuv\n  IUV_REGRESSOR: hrnet\n  STN_PART_VIS_SCORE: 0.4\n  STN_HM_WEIGHTS: -1\n"
-        "SOLVER:\n  BASE_LR: 0.0001\n  TYPE: Adam\nHR_MODEL:\n  EXTRA: {STAGE2: {NUM_BRANCHES: 2}}\n"
+        "SOLVER:\n  BASE_LR: 0.0001\n  TYPE: Adam\nHR_MODEL:\n  EXTRA: {STAGE2: {NUM_BRANCHES: 2}, A: 1}\n"
     )
-    with caplog.at_level("INFO"):
-        config = parse_config(Script, ["--cfg", str(file)])
+    config = parse_config(Script, ["--cfg", str(file)])
     assert config.network.vis_threshold == 0.4
+    (line,) = caplog.messages
     for note in (
-        "SOLVER.TYPE has no effect",
-        "STN_HM_WEIGHTS has no",
-        "BASE_LR has no effect in this script",
+        "SOLVER.TYPE (the optimiser is Adam",
+        "DANET.STN_HM_WEIGHTS (the 2020 code could not",
+        "SOLVER.BASE_LR (no such setting in this script)",
+        "HR_MODEL.* (the layout",
     ):
-        assert note in caplog.text
+        assert line.count(note) == 1
+
+
+def test_unknown_2020_keys_and_empty_branches_are_named_and_ignored(tmp_path, caplog):
+    file = tmp_path / "old.yaml"
+    file.write_text("DANET:\nSOLVER: {NO_SUCH: 1}\nSMPL: {lower: {ODD: null}}\nbatch_size: 3\n")
+    assert read_yaml(Script, file) == {"batch_size": 3}
+    (line,) = caplog.messages
+    assert "SOLVER.NO_SUCH, SMPL.lower.ODD (nothing here corresponds to it)" in line
+
+
+def test_2020_loss_weights_and_schedule_are_carried_over():
+    @dataclass(frozen=True)
+    class Training:
+        losses: LossWeights = group(LossWeights)
+        lr_steps: tuple[int, ...] = ()
+
+    Training.__annotations__ = {"losses": LossWeights, "lr_steps": tuple[int, ...]}
+    danet = {
+        "STN_KPS_WEIGHTS": 1.5,
+        "POSE_PARA_WEIGHTS": 61,
+        "SHAPE_PARA_WEIGHTS": 0.07,
+        "PROJ_KPS_WEIGHTS": 301,
+        "KPS3D_WEIGHTS": 302,
+        "JOINT_POSITION_WEIGHTS": 2,
+        "VERTS_WEIGHTS": 3,
+    }
+    tree = {
+        "DANET": danet,
+        "BODY_UV_RCNN": {"PART_WEIGHTS": 0.4, "POINT_REGRESSION_WEIGHTS": 0.6, "INDEX_WEIGHTS": 2.5},
+        "SOLVER": {"STEPS": [0, 10, 20]},
+    }
+    config = from_dict(Training, tree)
+    assert config.lr_steps == (10, 20)
+    assert config.losses == LossWeights(
+        roi_weight=1.5,
+        rotation_weight=61.0,
+        betas_weight=0.07,
+        keypoints_2d_weight=301.0,
+        keypoints_3d_weight=302.0,
+        position_weight=2.0,
+        verts_weight=3.0,
+        point_index_weight=0.4,
+        uv_weight=0.6,
+        point_ann_weight=2.5,
+    )
+
+
+@pytest.mark.parametrize("steps", [None, "soon"])
+def test_odd_2020_values_are_refused_with_a_sentence(steps):
+    @dataclass(frozen=True)
+    class Schedule:
+        lr_steps: tuple[int, ...] = ()
+
+    Schedule.__annotations__ = {"lr_steps": tuple[int, ...]}
+    with pytest.raises(ConfigError, match="'lr_steps' takes a list of values"):
+        from_dict(Schedule, {"SOLVER": {"STEPS": steps}})
 
 
 def test_two_settings_of_one_name_are_refused():

@@ -19,8 +19,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 
+from utils.command_line import SentenceParser, StoreOnce
 from utils.config_2020 import is_2020_tree, translate_2020
-from utils.config_values import ConfigError, describe, load_tree, to_type
+from utils.config_values import ConfigError, describe, load_tree, parse_yaml, to_type
 
 Config = TypeVar("Config")
 log = logging.getLogger(__name__)
@@ -106,26 +107,13 @@ def convert(leaf: Leaf, value: Any) -> Any:
 # ----------------------------------------------------------------------------------------------- command line
 
 
-class _Once(argparse.Action):
-    """Store a flag's values; the same flag twice is an error, not a silent last-one-wins."""
-
-    def __init__(self, *args, constant: Any = None, **kwargs):
-        self.constant = constant
-        super().__init__(*args, **kwargs)
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if hasattr(namespace, self.dest):
-            parser.error(f"the setting '{self.dest}' is given twice on the command line; give it once.")
-        setattr(namespace, self.dest, values if self.constant is None else self.constant)
-
-
 def build_parser(config_cls: type, description: str = "") -> argparse.ArgumentParser:
     """Command line of a config class: one flat flag for each setting, `--cfg` and `--misc`.
 
     The namespace holds only what was given, as text; `parse_config` converts and merges it.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    once = {"action": _Once, "default": argparse.SUPPRESS}
+    parser = SentenceParser(description=description)
+    once = {"action": StoreOnce, "default": argparse.SUPPRESS}
     parser.add_argument("--cfg", "--danet_cfg_file", dest="cfg", metavar="FILE.yaml", **once,
                         help="settings file (ours or a 2020 one); flags win over it")  # fmt: skip
     parser.add_argument("--misc", nargs="+", metavar="KEY VALUE", **once, help="more settings as pairs")
@@ -173,7 +161,7 @@ def _misc_values(config_cls: type, pairs: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"--misc takes pairs of KEY VALUE, but it was given {len(pairs)} words.")
     values: dict[str, Any] = {}
     for key, text in zip(pairs[::2], pairs[1::2], strict=True):
-        tree: Any = yaml.safe_load(text)
+        tree: Any = parse_yaml(text, f"The value of {key} in --misc, {text!r},")
         for part in reversed(key.split(".")):
             tree = {part: tree}
         for name, value in _flat(config_cls, tree, "--misc").items():
@@ -267,9 +255,9 @@ def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]
     """Check a tree's keys against the config class and flatten it."""
     known = leaves(config_cls)
     if is_2020_tree(tree):
-        tree, notes = translate_2020(tree, set(known), source)
-        for note in notes:
-            log.info(note)
+        tree, ignored = translate_2020(tree, set(known), source)
+        if ignored:
+            log.warning("%s: keys without effect: %s.", source, "; ".join(ignored))
     by_path = {leaf.path: name for name, leaf in known.items()}
     groups = {leaf.path[:n] for leaf in known.values() for n in range(1, len(leaf.path))}
     values: dict[str, Any] = {}

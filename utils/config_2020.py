@@ -1,29 +1,34 @@
 """Key map of 2020 YAML files (upper-case trees such as DANET.INPUT_MODE) to our settings.
 
-A key is carried over, or must have the one value we have, or is known and without effect (with the reason),
-or is unknown, which is an error.
+A key is carried over, or must have the one value we have, or has no effect; those are named with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from typing import Any
 
 from utils.config_values import ConfigError
 
-# 2020 key -> (our setting, how its value is changed; None = taken as it is)
-CARRIED: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
-    "DANET.STN_PART_VIS_SCORE": ("vis_threshold", None),
-    "DANET.STN_CENTER_JITTER": ("center_jitter", None),
-    "DANET.STN_SCALE_JITTER": ("scale_jitter", None),
-    "DANET.PARTDROP_RATE": ("partdrop_rate", None),
-    "DANET.STN_KPS_WEIGHTS": ("roi_weight", None),
-    "BODY_UV_RCNN.POINT_REGRESSION_WEIGHTS": ("uv_weight", None),
-    "BODY_UV_RCNN.PART_WEIGHTS": ("point_index_weight", None),
-    "BODY_UV_RCNN.INDEX_WEIGHTS": ("point_ann_weight", None),
-    "SOLVER.BASE_LR": ("base_lr", None),
-    "SOLVER.STEPS": ("lr_steps", lambda steps: [step for step in steps if step > 0]),
-    "SOLVER.GAMMA": ("lr_gamma", None),
+# 2020 key (a pattern) -> our setting
+CARRIED: dict[str, str] = {
+    r"DANET\.STN_PART_VIS_SCORE": "vis_threshold",
+    r"DANET\.STN_CENTER_JITTER": "center_jitter",
+    r"DANET\.STN_SCALE_JITTER": "scale_jitter",
+    r"DANET\.PARTDROP_RATE": "partdrop_rate",
+    r"DANET\.STN_KPS_WEIGHTS": "roi_weight",
+    r"BODY_UV_RCNN\.POINT_REGRESSION_WEIGHTS": "uv_weight",
+    r"BODY_UV_RCNN\.PART_WEIGHTS": "point_index_weight",
+    r"BODY_UV_RCNN\.INDEX_WEIGHTS": "point_ann_weight",
+    r"DANET\.(SMPL_)?POSE(_PARA)?_WEIGHTS": "rotation_weight",
+    r"DANET\.(SMPL_)?(BETAS?|SHAPE)(_PARA)?_WEIGHTS": "betas_weight",
+    r"DANET\.(PROJ_KPS|KPS?_?2D|KEYPOINTS?_?2D)_WEIGHTS": "keypoints_2d_weight",
+    r"DANET\.(KPS?_?3D|KEYPOINTS?_?3D)_WEIGHTS": "keypoints_3d_weight",
+    r"DANET\.JOINT_POS(ITION)?_WEIGHTS": "position_weight",
+    r"DANET\.(SMPL_)?VERT(EX|ICES|S)_WEIGHTS": "verts_weight",
+    r"SOLVER\.BASE_LR": "base_lr",
+    r"SOLVER\.STEPS": "lr_steps",
+    r"SOLVER\.GAMMA": "lr_gamma",
 }
 
 # 2020 key -> the one value that this project has. Others were broken in 2020 or gave other networks.
@@ -59,6 +64,8 @@ WITHOUT_EFFECT: dict[str, str] = {
     "VIS.*": "the command line gives --vis_interval",
     "DATA_DIR": "the command line gives --data_dir",
 }
+NO_SETTING = "no such setting in this script"
+UNKNOWN = "nothing here corresponds to it"
 
 
 def is_2020_tree(tree: dict[Any, Any]) -> bool:
@@ -66,40 +73,57 @@ def is_2020_tree(tree: dict[Any, Any]) -> bool:
     return any(isinstance(key, str) and key.isupper() for key in tree)
 
 
-def translate_2020(tree: dict[str, Any], settings: set[str], source: str) -> tuple[dict[str, Any], list[str]]:
-    """Flat {our setting: value} and notes on what has no effect for a script with these `settings`.
+def translate_2020(tree: dict[Any, Any], settings: set[str], source: str) -> tuple[dict[Any, Any], list[str]]:
+    """Flat {our setting: value}, and "key, key (reason)" for what has no effect with these `settings`.
 
-    Keys that stand in no table are kept under their own name, so that the caller reports them as unknown.
-    Raises ConfigError for a network that this project does not have.
+    Lower-case top keys, which no 2020 file has, are kept, so that the caller checks them as our own.
+    Raises ConfigError for a network that this project does not have and for two weights of one loss.
     """
-    result: dict[str, Any] = {}
-    notes: list[str] = []
-    for key, value in _dotted(tree).items():
-        if key in CARRIED:
-            name, change = CARRIED[key]
-            if name in settings:
-                result[name] = change(value) if change else value
-            else:
-                notes.append(f"{source}: {key} has no effect in this script.")
-            continue
-        if key in ONLY:
+    result = {key: value for key, value in tree.items() if not _is_upper(key)}
+    ignored: dict[str, list[str]] = {}  # reason -> keys
+    origin: dict[str, str] = {}
+    for key, value in _dotted({key: value for key, value in tree.items() if _is_upper(key)}).items():
+        name = next((ours for pattern, ours in CARRIED.items() if re.fullmatch(pattern, key)), None)
+        if name in settings:
+            if name in result:
+                first = origin.get(name, name)
+                raise ConfigError(f"{source}: {first} and {key} both give '{name}'; give it once.")
+            result[name], origin[name] = _changed(key, value), key
+        elif key in ONLY:
             if value != ONLY[key]:
                 raise ConfigError(f"{source}: {key} is {value!r}, but this project has {ONLY[key]!r} only.")
-            continue
-        reason = WITHOUT_EFFECT.get(key) or WITHOUT_EFFECT.get(key.split(".")[0] + ".*")
-        if reason:
-            notes.append(f"{source}: {key} has no effect: {reason}.")
         else:
-            result[key] = value
-    return result, notes
+            shown, reason = (key, NO_SETTING) if name else _without_effect(key)
+            keys = ignored.setdefault(reason, [])
+            keys += [shown] if shown not in keys else []
+    return result, [f"{', '.join(keys)} ({reason})" for reason, keys in ignored.items()]
 
 
-def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _without_effect(key: str) -> tuple[str, str]:
+    """What to call a key (itself or its branch) and why it has no effect."""
+    if key in WITHOUT_EFFECT:
+        return key, WITHOUT_EFFECT[key]
+    branch = key.split(".")[0] + ".*"
+    return (branch, WITHOUT_EFFECT[branch]) if branch in WITHOUT_EFFECT else (key, UNKNOWN)
+
+
+def _changed(key: str, value: Any) -> Any:
+    if key == "SOLVER.STEPS" and isinstance(value, list | tuple):
+        return [step for step in value if step != 0]  # 2020 lists begin with step 0
+    return value
+
+
+def _is_upper(key: Any) -> bool:
+    return isinstance(key, str) and key.isupper()
+
+
+def _dotted(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of a tree by dotted name; a branch without content, at the top, has none."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and name.isupper():
+        if isinstance(value, dict):
             flat.update(_dotted(value, name + "."))
-        else:
+        elif value is not None or prefix:
             flat[name] = value
     return flat

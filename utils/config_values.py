@@ -24,19 +24,31 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_tree(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, read without running anything; empty for an empty file."""
-    path = Path(path)
+def parse_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text, read without running anything; raises ConfigError beginning with `source`."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # a SafeLoader
+        return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+
+
+def load_tree(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; empty for an empty file. Raises ConfigError."""
+    path = Path(path)
+    source = f"The settings file '{path}'"
+    try:
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"The settings file '{path}' cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The settings file '{path}' is not valid YAML: {error}") from error
+        raise ConfigError(f"{source} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+    tree = parse_yaml(text, source)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"The settings file '{path}' must hold keys and values.")
+        raise ConfigError(f"{source} must hold keys and values.")
     return tree
 
 
@@ -99,9 +111,13 @@ def _to_bool(value: Any) -> bool:
 def _to_number(kind: type, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    number = kind(value)
-    if kind is int and float(value) != number:
-        raise ValueError  # 2.5 is not silently 2
+    try:
+        number = kind(value)
+        whole = kind is float or float(value) == number  # 2.5 is not silently 2
+    except OverflowError:  # infinity as a whole number, or a whole number beyond the floats
+        raise ValueError from None
+    if not whole or number != number:
+        raise ValueError
     return number
 
 
