@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fetch DensePose's UV tables into data/UV_data: UV_Processed.mat and UV_symmetry_transforms.mat.
 # The archive is checked before anything is put in place; after a failure nothing is left behind.
+# A file that is there already but is no MATLAB file is fetched again.
 # DENSEPOSE_UV_URL overrides the address (a mirror, or file:///... for an archive already here; needs curl).
 set -euo pipefail
 
@@ -14,9 +15,17 @@ fail() {
     exit 1
 }
 
+# Published are MATLAB 5 files far above 10 kB; error pages and cut files are not.
+is_mat() {
+    [ -f "$1" ] && [ "$(wc -c <"$1")" -ge 10000 ] && head -c 19 "$1" | grep -qx 'MATLAB 5.0 MAT-file'
+}
+
 missing=()
 for name in "${files[@]}"; do
-    [ -s "$target/$name" ] || missing+=("$name")
+    is_mat "$target/$name" && continue
+    [ ! -d "$target/$name" ] || fail "$target/$name is a folder; move it away."
+    [ ! -e "$target/$name" ] || echo "$target/$name is no whole MATLAB file; fetching it again."
+    missing+=("$name")
 done
 if [ ${#missing[@]} -eq 0 ]; then
     echo "$target already holds ${files[*]}."
@@ -54,6 +63,9 @@ fi
 
 tar -tzf "$archive" >"$work/names" 2>/dev/null || fail "what came from $url is no whole .tar.gz archive."
 tar -tvzf "$archive" >"$work/listing"
+if grep -q '^-' "$work/names"; then
+    fail "the archive holds names that read as options; refused."
+fi
 if grep -Eq '^/|(^|/)\.\.(/|$)' "$work/names"; then
     fail "the archive names paths outside its folder; refused."
 fi
@@ -64,8 +76,8 @@ fi
 mkdir "$work/UV_data"
 for name in "${missing[@]}"; do
     member=$(grep -E "(^|/)${name//./\\.}\$" "$work/names" | head -n 1) || fail "the archive lacks $name."
-    tar -xzOf "$archive" "$member" >"$work/UV_data/$name" || fail "$name could not be unpacked."
-    [ -s "$work/UV_data/$name" ] || fail "$name is empty in the archive."
+    tar -xzOf "$archive" -- "$member" >"$work/UV_data/$name" || fail "$name could not be unpacked."
+    is_mat "$work/UV_data/$name" || fail "$name in the archive is empty, cut or no MATLAB 5 file."
 done
 
 mkdir -p "$target"

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 NAMES = ("UV_Processed.mat", "UV_symmetry_transforms.mat")
-TOOLS = ["bash", "tar", "gzip", "grep", "head", "mktemp", "mv", "rm", "rmdir", "mkdir", "dirname"]
+TOOLS = ["bash", "tar", "gzip", "grep", "head", "mktemp", "mv", "rm", "rmdir", "mkdir", "dirname", "wc"]
 LOADERS = [tool for tool in ("curl", "wget") if shutil.which(tool)]
 
 pytestmark = pytest.mark.skipif(
@@ -58,8 +58,12 @@ def archive(path, members):
             tar.addfile(entry, io.BytesIO(content) if isinstance(content, bytes) else None)
 
 
+def mat(size=50_000):
+    return b"MATLAB 5.0 MAT-file, Platform: none".ljust(128) + os.urandom(size - 128)
+
+
 def whole():
-    return {f"UV_data/{name}": os.urandom(50_000) for name in NAMES}
+    return {f"UV_data/{name}": mat() for name in NAMES}
 
 
 def run(project, url, loader=LOADERS[0] if LOADERS else ""):
@@ -100,11 +104,45 @@ def test_a_missing_file_is_added_beside_what_is_there(served, project):
     archive(folder / "a.tar.gz", members)
     target = project / "data" / "UV_data"
     target.mkdir(parents=True)
-    (target / NAMES[0]).write_bytes(b"mine")
+    mine = mat()
+    (target / NAMES[0]).write_bytes(mine)
     (target / "notes.txt").write_bytes(b"keep")
     assert run(project, f"{address}/a.tar.gz").returncode == 0
-    assert (target / NAMES[0]).read_bytes() == b"mine" and (target / "notes.txt").exists()
+    assert (target / NAMES[0]).read_bytes() == mine and (target / "notes.txt").exists()
     assert (target / NAMES[1]).read_bytes() == members[f"UV_data/{NAMES[1]}"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>moved</html>" * 1000, mat(2000)], ids=["empty", "page", "cut"]
+)
+def test_a_bad_file_that_is_there_is_fetched_again(served, project, content):
+    folder, address = served
+    members = whole()
+    archive(folder / "a.tar.gz", members)
+    target = project / "data" / "UV_data"
+    target.mkdir(parents=True)
+    (target / NAMES[0]).write_bytes(content)
+    (target / NAMES[1]).write_bytes(members[f"UV_data/{NAMES[1]}"])
+    assert run(project, f"{address}/gone.tar.gz").returncode != 0
+    assert (target / NAMES[0]).read_bytes() == content
+    done = run(project, f"{address}/a.tar.gz")
+    assert done.returncode == 0 and f"{NAMES[0]} is no whole MATLAB file" in done.stdout
+    for name in NAMES:
+        assert (target / name).read_bytes() == members[f"UV_data/{name}"]
+
+
+def test_a_member_named_like_an_option_is_never_one(served, project):
+    """tar would take the first as a command to run."""
+    folder, address = served
+    members = {
+        "--checkpoint-action=exec=touch trap;/UV_Processed.mat": mat(),
+        "--checkpoint=1": b"x",
+        **whole(),
+    }
+    archive(folder / "a.tar.gz", members)
+    done = run(project, f"{address}/a.tar.gz")
+    assert done.returncode != 0 and "read as options" in done.stderr
+    assert left_behind(project) == [] and not list(project.parent.rglob("trap"))
 
 
 def link(name, target):
@@ -116,14 +154,16 @@ def link(name, target):
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"UV_data/UV_Processed.mat": b"x" * 100}, "lacks UV_symmetry_transforms.mat"),
-        ({**whole(), "UV_data/UV_symmetry_transforms.mat": b""}, "is empty"),
+        ({"UV_data/UV_Processed.mat": mat()}, "lacks UV_symmetry_transforms.mat"),
+        ({**whole(), "UV_data/UV_symmetry_transforms.mat": b""}, "empty, cut or no"),
+        ({**whole(), "UV_data/UV_Processed.mat": os.urandom(50_000)}, "no MATLAB 5 file"),
+        ({**whole(), "UV_data/UV_Processed.mat": mat(500)}, "empty, cut or no"),
         ({**whole(), "../escaped.txt": b"x"}, "outside its folder"),
         ({**whole(), "/escaped.txt": b"x"}, "outside its folder"),
         ({**whole(), "UV_data/../../escaped.txt": b"x"}, "outside its folder"),
         ({**whole(), "UV_data/link": link("UV_data/link", "/etc")}, "links"),
     ],
-    ids=["missing", "empty", "up", "absolute", "hidden-up", "link"],
+    ids=["missing", "empty", "random", "cut", "up", "absolute", "hidden-up", "link"],
 )
 def test_bad_archives_leave_nothing(served, project, members, words):
     folder, address = served
