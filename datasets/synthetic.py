@@ -11,7 +11,8 @@ focal length 5000, so that a camera fitted to the keypoints (method.md 7) is the
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -46,12 +47,13 @@ from datasets.synthetic_scene import (
 )
 from datasets.synthetic_shading import paint_fragments
 from datasets.synthetic_split import Split
+from datasets.transforms import normalize_bytes
+from utils.command_line import SentenceParser
 from utils.rasterizer import rasterize_numpy
 from utils.structures import DensePosePoints, Sample
 
-MEAN = np.float32([0.485, 0.456, 0.406])
-STD = np.float32([0.229, 0.224, 0.225])
 MIN_SCALE, MAX_SCALE = 0.5, 2.6
+SHEET_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 # SMPL joints that an upper-body or partial crop keeps, and the margin around them in metres.
 PARTIAL_CROPS = (
@@ -81,6 +83,8 @@ class SyntheticPeople(Dataset):
     ) -> None:
         if size < 1:
             raise ValueError(f"A data set of {size} people was asked for; give a positive number.")
+        if seed < 0:
+            raise ValueError(f"The seed is {seed} but must not be negative.")
         if not 0 <= difficulty <= 1:
             raise ValueError(f"The difficulty is {difficulty} but must lie between 0 and 1.")
         self.size, self.seed, self.difficulty, self.epoch = size, seed, difficulty, 0
@@ -116,7 +120,7 @@ class SyntheticPeople(Dataset):
         """Labels of a rendered person in the form of every data set."""
         joints = render.joints[25:]
         return Sample(
-            image=torch.from_numpy(_normalise(render.image)),
+            image=torch.from_numpy(normalize_bytes(render.image)),
             rotvec=torch.from_numpy(render.rotvec),
             betas=torch.from_numpy(render.betas),
             keypoints=torch.from_numpy(_labels_2d(render.joints, render.cam, only_inside=True)),
@@ -135,14 +139,6 @@ class SyntheticPeople(Dataset):
             dataset="synthetic",
             name=f"{self.split.name}_{self.seed}_{self.epoch}_{index}",
         )
-
-
-def _normalise(image: np.ndarray) -> np.ndarray:
-    """Picture [H,W,3] uint8 -> [3,H,W] float32 as the network sees it."""
-    out = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-    out *= (1 / (255 * STD))[:, None, None]
-    out -= (MEAN / STD)[:, None, None]
-    return out
 
 
 def _labels_2d(points: np.ndarray, cam: np.ndarray, only_inside: bool) -> np.ndarray:
@@ -264,23 +260,35 @@ def _paint_bystander(
     _paint(people, picture, other, place, draw_outfit(rng, people.split, people.assets, people.figure))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Write a contact sheet of synthetic people with their labels drawn."
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = SentenceParser(
+        prog="datasets.synthetic",
+        description="Write a contact sheet of synthetic people with their labels drawn.",
     )
-    parser.add_argument("--preview", type=Path, required=True, metavar="OUT.jpg", help="file to write")
+    parser.add_argument("--preview", type=Path, required=True, nargs="?", const=Path("output/people.jpg"),
+                        metavar="OUT.jpg", help="file to write (without a name: %(const)s)")  # fmt: skip
     parser.add_argument("--split", default="train", choices=("train", "eval"))
     parser.add_argument("--count", type=int, default=40, help="people on the sheet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--difficulty", type=float, default=1.0)
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without people")
-    args = parser.parse_args()
-    people = SyntheticPeople(
-        args.count, split=args.split, seed=args.seed, difficulty=args.difficulty, backgrounds=args.backgrounds
-    )
-    write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview)
+    args = parser.parse_args(argv)
+    if args.preview.suffix.lower() not in SHEET_SUFFIXES:
+        parser.error(f"Cannot write a picture to '{args.preview}'; its name must end in .jpg or .png.")
+    try:
+        people = SyntheticPeople(
+            args.count,
+            split=args.split,
+            seed=args.seed,
+            difficulty=args.difficulty,
+            backgrounds=args.backgrounds,
+        )
+        write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     print(f"{args.count} people of the {args.split} split: {args.preview}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

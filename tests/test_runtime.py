@@ -15,8 +15,28 @@ from utils.runtime import choose_device, make_run_folder, seed_everything, setup
 def test_device():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(ValueError, match="not known; give auto, cpu, cuda"):
-        choose_device("gpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "xla", ""])
+def test_devices_that_cannot_run_a_network_are_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}' is not known; give auto, cpu, cuda, cuda:N or mps"):
+        choose_device(name)
+
+
+def test_mps_is_taken_where_it_is(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps").type == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="No MPS device is there for --device mps"):
+        choose_device("mps")
+
+
+def test_device_numbers_end(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    for name, highest in (("cuda:2", "cuda:1"), ("cpu:3", "cpu:0")):
+        with pytest.raises(ValueError, match=f"{name} is not there; the highest is {highest}"):
+            choose_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -259,6 +259,8 @@ def test_own_backgrounds_are_used(tmp_path):
 def test_wrong_values_are_refused(people, tmp_path):
     with pytest.raises(ValueError, match="positive number"):
         SyntheticPeople(0)
+    with pytest.raises(ValueError, match="seed is -1 but must not be negative"):
+        SyntheticPeople(3, seed=-1)
     with pytest.raises(ValueError, match="between 0 and 1"):
         SyntheticPeople(3, difficulty=2)
     with pytest.raises(ValueError, match="train, eval"):
@@ -272,9 +274,33 @@ def test_wrong_values_are_refused(people, tmp_path):
         make_assets(official, load_open_atlas(), None, None)
 
 
-def test_preview_writes_a_sheet(tmp_path, monkeypatch, capsys):
+def test_preview_writes_a_sheet(tmp_path, capsys):
     out = tmp_path / "sheet.jpg"
-    monkeypatch.setattr("sys.argv", ["synthetic", "--preview", str(out), "--count", "3", "--split", "eval"])
-    synthetic.main()
+    assert synthetic.main(["--preview", str(out), "--count", "3", "--split", "eval"]) == 0
     assert cv2.imread(str(out)).shape == (448, 8 * 224, 3)
     assert "3 people of the eval split" in capsys.readouterr().out
+
+
+def test_preview_needs_no_file_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    synthetic.main(["--preview", "--count", "1"])
+    assert cv2.imread("output/people.jpg").shape == (448, 8 * 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--count 1", "required: --preview"),
+        ("--preview x.xyz", "Cannot write a picture to 'x.xyz'; its name must end in .jpg or .png."),
+        ("--preview --count 0", "give a positive number"),
+        ("--preview --seed -1", "must not be negative"),
+        ("--preview --backgrounds nowhere", "No pictures for backgrounds"),
+        ("--preview /dev/null/a.jpg --count 1", "/dev/null"),
+    ],
+)
+def test_a_preview_that_cannot_be_made_is_a_sentence(given, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        synthetic.main(given.split())
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and said in lines[0]

@@ -12,6 +12,7 @@ from datasets.transforms import (
     crop_points_to_picture,
     denormalize,
     normalize,
+    normalize_bytes,
     picture_points_to_crop,
     preprocess,
     to_tensor,
@@ -105,6 +106,7 @@ def test_normalisation():
     picture = noise(224, 224)
     image = preprocess(picture, (112, 112), 1.12)
     assert image.shape == (3, 224, 224) and image.dtype == torch.float32
+    assert np.allclose(normalize_bytes(picture), image, atol=1e-6)
     assert torch.allclose(denormalize(image), to_tensor(picture), atol=1e-6)
     grey = normalize(torch.full((3, 2, 2), 0.5))
     assert torch.allclose(grey[:, 0, 0], torch.tensor([0.015 / 0.229, 0.044 / 0.224, 0.094 / 0.225]))

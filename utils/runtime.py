@@ -23,9 +23,17 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"The device '{name}' is not known; give auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"No CUDA device is there for --device {name}; give --device cpu.")
+        device = torch.device("meta")  # refused below
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type not in present:
+        raise ValueError(f"The device '{name}' is not known; give auto, cpu, cuda, cuda:N or mps.")
+    if not present[device.type]:
+        kind = device.type.upper()
+        raise ValueError(f"No {kind} device is there for --device {name}; give --device cpu.")
+    if (device.index or 0) >= present[device.type]:
+        raise ValueError(
+            f"--device {name} is not there; the highest is {device.type}:{present[device.type] - 1}."
+        )
     return device
 
 
