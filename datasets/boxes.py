@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +16,67 @@ MIN_SIDE = 4.0  # px
 
 
 class Boxes:
-    """Boxes by file name, or by COCO image id."""
+    """Boxes by file name, or by COCO image id where a file gives no names.
 
-    def __init__(self, by_name: dict[str, list[Box]], by_id: dict[int, list[Box]] | None = None):
-        self._by_name = {Path(name).name: boxes for name, boxes in by_name.items()}
+    Raises ValueError when two names differ in their folders only: pictures are looked up in one folder.
+    """
+
+    def __init__(self, by_name: Iterable[tuple[str, list[Box]]], by_id: dict[int, list[Box]] | None = None):
+        self._by_name: dict[str, list[Box]] = {}
+        given: dict[str, str] = {}
+        for key, boxes in by_name:
+            name = Path(key).name
+            if name in given:
+                raise ValueError(f"'{given[name]}' and '{key}' are the same file name")
+            given[name] = key
+            self._by_name[name] = boxes
         self._by_id = by_id or {}
 
     def of(self, path: Path) -> list[Box]:
         """Boxes of a picture; empty when the file names none."""
+        key = self._key(path)
+        return self._by_name[key] if isinstance(key, str) else self._by_id.get(key, [])
+
+    def without_picture(self, paths: Iterable[Path]) -> list[str]:
+        """File names and image ids that have boxes and stand for none of these pictures."""
+        used = {self._key(path) for path in paths}
+        names = [name for name, boxes in self._by_name.items() if boxes and name not in used]
+        return names + [f"image id {number}" for number in self._by_id if number not in used]
+
+    def _key(self, path: Path) -> str | int:
         if path.name in self._by_name:
-            return self._by_name[path.name]
-        number = re.search(r"(\d+)$", path.stem)  # COCO names end in the image id
-        return self._by_id.get(int(number.group(1)[-12:]), []) if number else []
+            return path.name
+        number = re.search(r"([0-9]+)$", path.stem)  # COCO names end in the image id
+        return int(number.group(1)[-12:]) if number else -1
 
 
 def load_boxes(path: str | Path) -> Boxes:
     """Read a boxes file. Raises ValueError in a sentence for a file that is none of the three kinds."""
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
     except OSError as error:
         raise ValueError(f"The boxes file '{path}' cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"The boxes file '{path}' is not valid JSON: {error}") from error
     try:
         if isinstance(content, list):
-            return Boxes({}, _by_image(content))
+            return Boxes((), _by_image(content))
         if "annotations" in content:
-            names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-            found = _by_image(content["annotations"])
-            return Boxes({names[i]: boxes for i, boxes in found.items() if i in names}, found)
-        return Boxes({name: [_box(box) for box in boxes] for name, boxes in content.items()})
+            return _coco(content)
+        return Boxes((name, [_box(box) for box in boxes]) for name, boxes in content.items())
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"The boxes file '{path}' is neither {{file: [[x, y, width, height], ...]}} nor COCO annotations "
             f"nor a list of COCO detections ({type(error).__name__}: {error})."
         ) from error
+
+
+def _coco(content: dict[str, Any]) -> Boxes:
+    found = _by_image(content["annotations"])
+    images = [image for image in content.get("images", []) if "file_name" in image]
+    names = [(str(image["file_name"]), found.pop(int(image["id"]), [])) for image in images]
+    return Boxes(names, found)  # what is left has no file name
 
 
 def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[Box]]:

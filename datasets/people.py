@@ -6,6 +6,8 @@ Boxes are (x, y, width, height) in pixels of the picture as it is displayed, tha
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,10 @@ import torch
 from datasets.boxes import Box, Boxes, check_box
 from datasets.pictures import PictureError, list_pictures, read_picture
 from datasets.transforms import box_to_center_scale, crop_picture, normalize, to_tensor
+
+log = logging.getLogger(__name__)
+
+SHOWN_KEYS = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class People:
     """Iterates over the people of a file or folder in a fixed order, one picture in memory at a time.
 
     `boxes` None takes every picture as one person's crop, padded to a square. Otherwise pictures without a
-    box are passed over. Raises ValueError when there is nothing to read.
+    box are passed over, and boxes without a picture named in a warning. Raises ValueError when there is
+    nothing to read.
     """
 
     def __init__(self, source: str | Path, boxes: Boxes | None = None):
@@ -62,7 +69,10 @@ class People:
         self.boxes = boxes
         if boxes is not None and not any(boxes.of(path) for path in self.paths):
             raise ValueError(f"The boxes file names no picture of '{source}'; its keys must be file names.")
+        if boxes is not None:
+            _warn_of(boxes.without_picture(self.paths), source)
         self.stems = _unique_stems(self.paths)
+        self._taken = frozenset(stem.lower() for stem in self.stems.values())
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -106,15 +116,29 @@ class People:
         except ValueError as error:
             return BadPicture(path, f"box {person}: {error}")
         stem = self.stems[path] if alone else f"{self.stems[path]}_{person}"
-        while not alone and stem in self.stems.values():
+        while not alone and stem.lower() in self._taken:
             stem += "_"  # another picture has that name
         return PersonCrop(stem, person, path, crop, box, center, scale, (width, height))
 
 
+def _warn_of(keys: list[str], source: str | Path) -> None:
+    if not keys:
+        return
+    shown = ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
+    log.warning("Keys of the boxes file without a picture in '%s' (%d): %s", source, len(keys), shown)
+
+
 def _unique_stems(paths: list[Path]) -> dict[Path, str]:
     """Output names: the stem, or name and extension where two pictures share a stem (a.jpg, a.png)."""
-    counts: dict[str, int] = {}
+    counts = Counter(path.stem.lower() for path in paths)  # some file systems do not tell A from a
+    stems = {path: path.stem for path in paths if counts[path.stem.lower()] == 1}
+    taken = {stem.lower() for stem in stems.values()}
     for path in paths:
-        key = path.stem.lower()  # some file systems do not tell A from a
-        counts[key] = counts.get(key, 0) + 1
-    return {p: p.stem if counts[p.stem.lower()] == 1 else p.name.replace(".", "_") for p in paths}
+        if path in stems:
+            continue
+        stem = path.name.replace(".", "_")
+        while stem.lower() in taken:
+            stem += "_"
+        stems[path] = stem
+        taken.add(stem.lower())
+    return stems

@@ -22,7 +22,8 @@ class PictureError(ValueError):
 def list_pictures(source: str | Path) -> list[Path]:
     """Pictures of a folder (not of its sub-folders) in natural order, a2 before a10; or the file itself.
 
-    A single file may have any extension. Hidden files and earlier `*_result.png` of the demo are passed over.
+    A single file may have any extension. Hidden files are passed over, and so are earlier results of the demo:
+    `x_result.png` beside an `x.npz`. A link to nowhere is listed, so that reading it reports it.
     Raises ValueError when there is no such place or no picture in it.
     """
     source = Path(source)
@@ -31,10 +32,19 @@ def list_pictures(source: str | Path) -> list[Path]:
     if not source.is_dir():
         raise ValueError(f"There is no picture or folder '{source}'.")
     found = [p for p in source.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
-    found = [p for p in found if p.is_file() and not (p.suffix == ".png" and p.stem.endswith(RESULT_SUFFIX))]
+    found = [p for p in found if (p.is_file() and not _is_result(p)) or _is_broken_link(p)]
     if not found:
         raise ValueError(f"The folder '{source}' holds no picture ({', '.join(EXTENSIONS)}).")
     return sorted(found, key=_natural)
+
+
+def _is_result(path: Path) -> bool:
+    person = path.with_name(path.stem.removesuffix(RESULT_SUFFIX) + ".npz")
+    return path.suffix == ".png" and path.stem.endswith(RESULT_SUFFIX) and person.is_file()
+
+
+def _is_broken_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
@@ -51,6 +61,8 @@ def read_picture(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
+        if _is_broken_link(path):
+            raise PictureError("a link to a file that is not there")
         if path.stat().st_size == 0:
             raise PictureError("the file is empty (0 bytes)")
         with warnings.catch_warnings():

@@ -169,6 +169,15 @@ def test_same_stems_get_different_names(tmp_path):
     assert [p.stem for p in People(tmp_path)] == ["a_jpg", "a_png", "b"]
 
 
+def test_no_two_pictures_share_an_output_name(tmp_path):
+    names = ["a.jpg", "a.png", "a_jpg.jpg", "a_jpg_.png", "A_JPG__.bmp"]
+    for name in names:
+        save(tmp_path / name)
+    stems = {p.path.name: p.stem for p in People(tmp_path)}
+    assert len({stem.lower() for stem in stems.values()}) == len(names)
+    assert stems["a_jpg.jpg"] == "a_jpg" and stems["a.png"] == "a_png"
+
+
 def test_people_and_pictures_never_share_a_name(tmp_path):
     save(tmp_path / "a.png"), save(tmp_path / "a_1.png")
     (tmp_path / "b.json").write_text(json.dumps({"a.png": BOXES, "a_1.png": BOXES[:1]}))
@@ -178,7 +187,17 @@ def test_people_and_pictures_never_share_a_name(tmp_path):
 
 def test_earlier_results_are_no_input(tmp_path):
     save(tmp_path / "a.png"), save(tmp_path / "a_result.png"), save(tmp_path / ".hidden.png")
+    assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "a_result.png"]  # the user's own
+    (tmp_path / "a.npz").touch()
     assert [p.name for p in list_pictures(tmp_path)] == ["a.png"]
+
+
+def test_a_broken_link_is_a_bad_picture(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "c.jpg").symlink_to(tmp_path)
+    good, bad = People(tmp_path)
+    assert good.stem == "a" and bad.path.name == "b.jpg" and "link to a file that is not there" in bad.reason
 
 
 @pytest.mark.parametrize("make", [lambda p: p, lambda p: p / "none"])
@@ -243,3 +262,47 @@ def test_boxes_for_other_pictures(tmp_path):
     save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="names no picture"):
         People(tmp_path, load_boxes(tmp_path / "b.json"))
+
+
+def boxes_file(folder, content, encoding="utf-8"):
+    path = folder / "b.json"
+    path.write_text(json.dumps(content), encoding=encoding)
+    return load_boxes(path)
+
+
+def test_a_picture_never_gets_the_boxes_of_another_name(tmp_path):
+    """Ids count only where the annotations give no file name."""
+    save(tmp_path / "other.jpg"), save(tmp_path / "holiday_1.jpg"), save(tmp_path / "nameless_2.jpg")
+    annotations = [{"image_id": i, "category_id": 1, "bbox": BOXES[i - 1]} for i in (1, 2)]
+    content = {"images": [{"id": 1, "file_name": "other.jpg"}, {"id": 2}], "annotations": annotations}
+    found = People(tmp_path, boxes_file(tmp_path, content))
+    assert {p.stem: p.box for p in found} == {"other": BOXES[0], "nameless_2": BOXES[1]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a/x.jpg": BOXES, "b/x.jpg": BOXES[:1]},
+        {
+            "images": [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "b/x.jpg"}],
+            "annotations": [{"image_id": 1, "bbox": BOXES[0]}],
+        },
+    ],
+    ids=["plain", "annotations"],
+)
+def test_names_that_differ_in_their_folder_only_are_refused(tmp_path, content):
+    with pytest.raises(ValueError, match="'a/x.jpg' and 'b/x.jpg' are the same file name"):
+        boxes_file(tmp_path, content)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    assert boxes_file(tmp_path, {"a.png": BOXES}, "utf-8-sig").of(tmp_path / "a.png") == BOXES
+
+
+def test_boxes_without_a_picture_are_named(tmp_path, caplog):
+    save(tmp_path / "a_1.png")
+    People(tmp_path, boxes_file(tmp_path, {"a_1.png": BOXES, "typo.png": BOXES, "none.png": []}))
+    assert "(1)" in caplog.text and "typo.png" in caplog.text and "a_1.png" not in caplog.text
+    caplog.clear()
+    People(tmp_path, boxes_file(tmp_path, [{"image_id": i, "bbox": BOXES[0]} for i in range(1, 30)]))
+    assert "(28)" in caplog.text and "image id 2," in caplog.text and "image id 25" not in caplog.text
