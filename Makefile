@@ -30,7 +30,7 @@ clean:
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }  # half an environment must not count as made
 
 $(RUN): requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.txt
