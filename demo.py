@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -38,11 +39,52 @@ log = logging.getLogger("demo")
 
 
 def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
-    """The named network, or the one that the checkpoint's keys belong to; the shipped one without either."""
+    """The named network, or the one that the checkpoint belongs to; the shipped one without either."""
     if model is None and checkpoint is not None and Path(checkpoint).is_file():
-        keys = load_checkpoint(checkpoint)["model"]
-        model = "danet" if any("iuv_est.stage4" in key for key in keys) else "danet_s"
+        model = network_name(Path(checkpoint))
     return preset(model or "danet_s")
+
+
+def network_name(path: Path) -> str:
+    """Name of the network that weights belong to: what the file says, or what its keys show.
+
+    Only the header of a .safetensors file is read. Raises ValueError for a damaged file.
+    """
+    said = None
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                keys, said = file.keys(), (file.metadata() or {}).get("model")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{path} is not a readable safetensors file ({error}). Fetch it again."
+            ) from error
+    else:
+        keys = load_checkpoint(path)["model"]
+    if said in PRESETS:
+        return said
+    return "danet" if any("iuv_est.stage4" in key for key in keys) else "danet_s"
+
+
+def weights_file(checkpoint: str | None) -> Path:
+    """The user's weights, or the shipped ones. Raises FileNotFoundError when the checkout lacks those."""
+    path = Path(checkpoint) if checkpoint else OPEN_DIR / "danet_s.safetensors"
+    if checkpoint is None and not path.is_file():
+        raise FileNotFoundError(
+            f"The shipped weights {path} are missing. They come with the repository: restore them with "
+            "'git checkout -- data/open', clone it again, or give other weights by --checkpoint FILE."
+        )
+    return path
+
+
+def warn_of_another_body(learned_on: str | None, used: str) -> None:
+    """Say so when the weights name another body than the one that will be posed."""
+    if learned_on and learned_on != used:
+        log.warning(
+            "The weights were learned on the body '%s', but this run poses '%s': shapes, and IUV of the "
+            "body, will not fit the person. Give --body %s to match.",
+            learned_on, used, "smpl" if learned_on == "smpl" else "open",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +96,7 @@ class DemoConfig:
     checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
     model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
     batch_size: int = option(8, "people at a time")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     boxes: str | None = option(None, "JSON file with person boxes; without it a picture is one person's crop")
     body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
     data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
@@ -79,8 +121,9 @@ class Demo:
         self.normalise = not config.reference_input
         assets = resolve_body(config.body, config.data_dir)
         model = build_danet(config.network)
-        weights = load_danet(model, config.checkpoint or OPEN_DIR / "danet_s.safetensors")
+        weights = load_danet(model, weights_file(config.checkpoint))
         log.info(assets.log_line(str(weights)))
+        warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
         self.model = model.to(self.device).prepare_for_inference()
         self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(self.device)
         self.iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
@@ -89,14 +132,24 @@ class Demo:
         self.other_renderer = build_mesh_renderer(assets.body.faces, config.use_opendr)
 
     @torch.inference_mode()
-    def run(self, people: Sequence[PersonCrop]) -> int:
-        """Predict a batch of people, write their files and return their number."""
+    def run(self, people: Sequence[PersonCrop]) -> list[PersonCrop | BadPicture]:
+        """Predict a batch of people and write their files; a `BadPicture` for each that has none."""
         if not people:
-            return 0
+            return []
         images = [person.image if self.normalise else person.pixels for person in people]
         output = self.model(torch.stack(images).to(self.device))
         body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
-        for row, person in enumerate(people):
+        return [self.write(person, output, body, row) for row, person in enumerate(people)]
+
+    def write(
+        self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int
+    ) -> PersonCrop | BadPicture:
+        """Write the files of person `row` of a batch."""
+        if not (body.vertices[row].isfinite().all() and output.smpl.params.cam[row].isfinite().all()):
+            return BadPicture(
+                person.path, f"the prediction of '{person.stem}' is not finite; the weights may be damaged"
+            )
+        try:
             write_png(self.out_dir / f"{person.stem}_result.png", self.panel(person, output, body, row))
             save_person(
                 self.out_dir / f"{person.stem}.npz",
@@ -109,7 +162,12 @@ class Demo:
                 image_size=person.image_size,
                 **self.facts,
             )
-        return len(people)
+        except OSError as error:
+            return BadPicture(
+                person.path,
+                f"the results '{person.stem}' cannot be written to '{self.out_dir}': {error.strerror or error}",
+            )
+        return person
 
     def panel(self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int) -> np.ndarray:
         """The row of pictures, RGBA; views by opendr stand before our own two."""
@@ -137,6 +195,21 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         file.write(data.tobytes())
 
 
+def outcomes(demo: Demo, people: People, batch_size: int) -> Iterator[PersonCrop | BadPicture]:
+    """Run the demo on all people in batches: each person written, each file or box that was not."""
+    batch: list[PersonCrop] = []
+    for path in tqdm(people.paths, unit="picture", disable=None):
+        for found in people.people_of(path):
+            if isinstance(found, BadPicture):
+                yield found
+                continue
+            batch.append(found)
+            if len(batch) == batch_size:
+                yield from demo.run(batch)
+                batch = []
+    yield from demo.run(batch)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(DemoConfig, argv, __doc__)
     setup_logging()
@@ -147,19 +220,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("%s", error)
         return 2
     written, bad = 0, 0
-    batch: list[PersonCrop] = []
-    with logging_redirect_tqdm(), tqdm(people.paths, unit="picture", disable=None) as progress:
-        for path in progress:
-            for found in people.people_of(path):
-                if isinstance(found, BadPicture):
-                    bad += 1
-                    log.error("%s: %s", found.path, found.reason)
-                    continue
-                batch.append(found)
-                if len(batch) == config.batch_size:
-                    written += demo.run(batch)
-                    batch = []
-        written += demo.run(batch)
+    with logging_redirect_tqdm():
+        for outcome in outcomes(demo, people, config.batch_size):
+            if isinstance(outcome, BadPicture):
+                bad += 1
+                log.error("%s: %s", outcome.path, outcome.reason)
+            else:
+                written += 1
     log.info("%d people written to %s; %d files or boxes could not be used.", written, config.out_dir, bad)
     if not written:
         log.error("No picture of '%s' could be used.", config.img_dir)

@@ -102,6 +102,49 @@ def test_bad_files_are_named_and_the_rest_goes_on(weights, pictures, tmp_path, c
     assert "body: danet-open-1" in said and "weights: tiny.safetensors" in said
 
 
+def test_a_person_whose_files_cannot_be_written_is_named_and_the_rest_goes_on(
+    weights, pictures, tmp_path, capsys
+):
+    (tmp_path / "out/a.npz").mkdir(parents=True)
+    assert run(weights, pictures, tmp_path / "out") == 1
+    assert "a.webp: the results 'a' cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "out/b.npz").is_file()
+
+
+def test_a_prediction_that_is_not_finite_is_named_and_not_written(
+    weights, pictures, tmp_path, capsys, monkeypatch
+):
+    forward = demo.SMPL.forward
+
+    def broken(self, *args):
+        body = forward(self, *args)
+        body.vertices[0, 5] = float("nan")
+        return body
+
+    monkeypatch.setattr(demo.SMPL, "forward", broken)
+    assert run(weights, pictures, tmp_path / "out") == 1
+    assert "a.webp: the prediction of 'a' is not finite" in capsys.readouterr().err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"b.npz", "b_result.png"}
+
+
+def test_weights_learned_on_another_body_are_warned_of(pictures, tmp_path, capsys):
+    state = build_danet(DaNetConfig(**TINY)).state_dict()
+    for body, warned in (("smpl", True), ("danet-open-1", False)):
+        export_safetensors(tmp_path / "w.safetensors", state, {"body": body})
+        assert run(tmp_path / "w.safetensors", pictures / "a.webp", tmp_path / "out") == 0
+        said = capsys.readouterr().err
+        assert ("learned on the body 'smpl', but this run poses 'danet-open-1'" in said) is warned
+        assert ("Give --body smpl to match" in said) is warned
+
+
+def test_missing_shipped_weights_are_said_to_come_with_the_repository(
+    pictures, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(demo, "OPEN_DIR", tmp_path)
+    code = demo.main(["--body", "open", "--img_dir", str(pictures), "--out_dir", str(tmp_path / "out")])
+    assert code == 2 and "git checkout -- data/open" in capsys.readouterr().err
+
+
 def test_boxes_give_several_people(weights, pictures, tmp_path):
     (tmp_path / "boxes.json").write_text(
         json.dumps({"b.jpg": [[10, 10, 100, 200], [150, 20, 90, 180], [9, 9, 0, 0]]})
@@ -119,6 +162,7 @@ def test_boxes_give_several_people(weights, pictures, tmp_path):
         (["--device", "cuda:7"], "'device' is given twice"),
         (["--batch_size", "0"], "batch_size must be at least 1"),
         (["--boxes", __file__], "is not valid JSON"),
+        (["--reference_input", "--misc", "img_dir", "[x"], "is not valid YAML"),
     ],
 )
 def test_settings_that_cannot_work(weights, pictures, tmp_path, capsys, more, said):
@@ -173,6 +217,17 @@ def test_the_network_is_seen_from_the_weights(weights, tmp_path):
     assert demo.network_of(None, str(weights)) == demo.preset("danet")
     assert demo.network_of(None, None) == demo.preset("danet_s")
     assert demo.network_of("danet", str(tmp_path / "small.safetensors")) == demo.preset("danet")
+
+
+def test_the_network_is_taken_from_the_words_of_the_file_without_its_tensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "load_checkpoint", None)
+    path = tmp_path / "w.safetensors"
+    for meta, name in (({"model": "danet"}, "danet"), ({"model": "other"}, "danet_s"), ({}, "danet_s")):
+        export_safetensors(path, {"a": torch.zeros(1)}, meta)
+        assert demo.network_name(path) == name
+    path.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        demo.network_name(path)
 
 
 def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path, capsys, monkeypatch):

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from utils.geometry import cam_to_translation
-from utils.iuvmap import iuv_map2img
+from utils.iuvmap import iuv_map2img, part_maps2img
 from utils.safe_io import save_npz_atomic
-from utils.skeleton import JOINT_NAMES, PART_CHANNELS, SMPL_JOINT_NAMES
-from utils.structures import DaNetOutput, IUVMaps, SMPLOutput
+from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
+from utils.structures import DaNetOutput, SMPLOutput
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -28,15 +28,6 @@ UNITS = (
     "the 224 px crop; box, center: pixels of the picture after EXIF rotation, from its upper left corner; "
     "scale: side of the square crop / 200 px; iuv: part 0..24, then U and V times 255"
 )
-
-
-def part_pictures(maps: IUVMaps) -> Float[Tensor, "24 3 H W"]:
-    """Pictures (part/24, U, V) of a person's part maps [24,7,H,W], with the global numbers of the parts."""
-    pictures = [
-        iuv_map2img(maps.u[j : j + 1], maps.v[j : j + 1], maps.index[j : j + 1], ind_mapping=channels)
-        for j, channels in enumerate(PART_CHANNELS)
-    ]
-    return torch.cat(pictures)
 
 
 def pack_iuv(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"]:
@@ -65,7 +56,7 @@ def person_arrays(output: DaNetOutput, body: SMPLOutput, row: int) -> dict[str, 
         "joint_names": np.array(JOINT_NAMES),
         "smpl_joint_names": np.array(SMPL_JOINT_NAMES),
         "iuv": pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann)[0]),
-        "part_iuv": pack_iuv(part_pictures(estimate.part_iuv[row])),
+        "part_iuv": pack_iuv(part_maps2img(estimate.part_iuv[row])),
     }
 
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
-from utils.iuvmap import iuv_map2img
+from utils.iuvmap import iuv_map2img, part_maps2img
 from utils.renderer import IUV_Renderer, MeshRenderer
-from utils.skeleton import PART_CHANNELS
 from utils.structures import IUVMaps
 
 if TYPE_CHECKING:
@@ -72,12 +70,7 @@ def global_iuv_picture(iuv: IUVMaps, size: int = SIZE) -> Float[np.ndarray, "S S
 
 def part_iuv_picture(part_iuv: IUVMaps) -> Float[np.ndarray, "224 336 3"]:
     """(part/24, U, V) of the 24 part maps of one person, 6 a row, with the global part numbers."""
-    maps = (part_iuv.u, part_iuv.v, part_iuv.index)
-    pictures = [
-        iuv_map2img(*(m[joint : joint + 1] for m in maps), ind_mapping=channels)
-        for joint, channels in enumerate(PART_CHANNELS)
-    ]
-    resized = resize_linear(torch.cat(pictures), PART_SIZE)
+    resized = resize_linear(part_maps2img(part_iuv), PART_SIZE)
     return _rows(np.clip(resized.detach().cpu().float().permute(0, 2, 3, 1).numpy(), 0, 1), PART_COLUMNS)
 
 
