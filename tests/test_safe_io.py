@@ -175,6 +175,70 @@ def test_reconstructor_builds_stand_ins_only(tmp_path):
         read_pickle(path)
 
 
+def nested(depth, innermost):
+    for _ in range(depth):
+        innermost = [innermost, innermost]
+    return innermost
+
+
+def test_references_to_references_are_followed_once(tmp_path):
+    value = nested(20, 1.0)
+    assert read_pickle(dump(tmp_path / "a.pkl", value)) == value
+    back = read_pickle(dump(tmp_path / "a.pkl", [value, value]))
+    assert back[0] is back[1]
+    for hostile in (nested(40, 1), nested(20, np.zeros(1000)), nested(20, {"a": np.zeros(1000)})):
+        with pytest.raises(DataFileError, match="more than 268435456 elements"):
+            read_pickle(dump(tmp_path / "a.pkl", hostile))
+
+
+def test_chumpy_selections_of_selections_are_followed_once(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
+    sys.modules["chumpy"].Select = select_type = type("Select", (), {"__module__": "chumpy"})
+    value = np.arange(3)
+    for _ in range(40):
+        outer = select_type()
+        outer.a = outer.idxs = value
+        value = outer
+    np.testing.assert_array_equal(read_pickle(dump(tmp_path / "a.pkl", value)), np.arange(3))
+
+
+def test_object_arrays_survive(tmp_path):
+    value = np.empty((2, 3), object, order="F")
+    value[0, 1], value[1, 2] = {"a": [1]}, np.arange(3)
+    back = read_pickle(dump(tmp_path / "a.pkl", value))
+    assert type(back) is np.ndarray and back.shape == (2, 3) and back[0, 1] == {"a": [1]}
+    np.testing.assert_array_equal(back[1, 2], np.arange(3))
+
+
+class Rebuilt:
+    """Pickles as an array of objects with a shape and content of one's choice."""
+
+    def __init__(self, shape, content):
+        self.shape, self.content = shape, content
+
+    def __reduce__(self):
+        rebuild, args, _ = np.empty(0, object).__reduce__()
+        return rebuild, args, (1, self.shape, np.dtype(object), False, self.content)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        Calls(np.ndarray, (2**28,), "O"),
+        Calls(np.empty(0).__reduce__()[0], np.ndarray, (2**28,), "O"),
+        Rebuilt((1000,), [1]),
+    ],
+    ids=["called", "rebuilt", "short"],
+)
+def test_arrays_larger_than_their_content_are_refused(tmp_path, hostile):
+    """NumPy itself would reserve the memory, or read past the end of the list."""
+    with pytest.raises(DataFileError, match="array"):
+        read_pickle(dump(tmp_path / "a.pkl", hostile))
+    torch.save({"model": {}, "x": hostile}, tmp_path / "a.pt")
+    with pytest.raises(DataFileError):
+        load_torch(tmp_path / "a.pt")
+
+
 def test_a_pickle_cut_anywhere_is_a_data_file_error(tmp_path):
     raw = pickle.dumps({"a": np.arange(9.0), "m": scipy.sparse.csc_matrix(np.eye(3))}, protocol=2)
     path = tmp_path / "a.pkl"
@@ -198,6 +262,19 @@ def test_npz_round_trip(tmp_path):
     back = load_npz(tmp_path / "deep" / "a.npz")
     assert back["a"].dtype == np.float16 and list(back["names"]) == ["x", "yz"] and back["n"] == 3
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.npz"]
+
+
+def test_only_what_is_wanted_is_read_and_never_too_much(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, small=np.arange(3), large=np.zeros(100))
+    assert list(load_npz(path, only=("small", "absent"))) == ["small"]
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(b"PK\x01\x02")  # the directory's entry of `large`
+    raw[entry + 24 : entry + 28] = struct.pack("<I", 2**32 - 2)  # claims 4 GiB
+    path.write_bytes(raw)
+    with pytest.raises(DataFileError, match="at most 4,294,967,296"):
+        load_npz(path)
+    np.testing.assert_array_equal(load_npz(path, only=("small",))["small"], np.arange(3))
 
 
 def test_object_arrays_are_refused_unless_asked_for(tmp_path):
@@ -325,4 +402,11 @@ def test_atomic_path_keeps_the_suffix_and_replaces_at_the_end(tmp_path):
         assert temporary.suffix == ".png" and temporary.parent == tmp_path
         temporary.write_bytes(b"new")
         assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_longest_file_names_can_be_written(tmp_path):
+    target = tmp_path / ("x" * 251 + ".png")
+    with atomic_write(target) as file:
+        file.write(b"new")
     assert target.read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1

@@ -11,7 +11,7 @@ import re
 import uuid
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from utils.safe_pickle import (
-    ARRAY_REBUILD,
     SCALAR_REBUILD,
+    CheckedArray,
     DataFileError,
     UnsafeFileError,
     blocked,
     encode_latin1,
     foreign_calls,
+    rebuild_array,
     safe_unpickle,
 )
 
@@ -33,6 +34,8 @@ __all__ = [
     "DataFileError", "UnsafeFileError", "read_pickle", "load_npy", "load_npz", "load_mat", "load_torch",
     "atomic_path", "atomic_write", "save_npz_atomic", "save_json_atomic",
 ]  # fmt: skip
+
+MAX_UNPACKED = 2**32  # bytes of a .npz file in memory; a small file can unpack to any size
 
 
 def _existing(path: str | os.PathLike) -> Path:
@@ -90,22 +93,30 @@ def load_npy(path: str | os.PathLike) -> np.ndarray:
         raise DataFileError(f"{path} is not a readable .npy file ({error}). Fetch it again.") from error
 
 
-def load_npz(path: str | os.PathLike, *, objects: bool = False) -> dict[str, np.ndarray]:
-    """Read every array of a .npz file into memory.
+def load_npz(
+    path: str | os.PathLike, *, objects: bool = False, only: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Read the arrays of a .npz file into memory.
 
     objects: also read arrays of Python objects (lists, dicts), through the allow-list of `read_pickle`.
-    Raises UnsafeFileError for object arrays (with `objects`: for blocked calls), DataFileError for damage.
+    only: names to read, as far as they are there (default: all).
+    Raises UnsafeFileError for object arrays (with `objects`: for blocked calls), DataFileError for damage and
+    for more than `MAX_UNPACKED` bytes.
     """
     path = _existing(path)
     try:
-        arrays = {}
         with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                name = member.removesuffix(".npy")
-                arrays[name] = _read_npy(
-                    io.BytesIO(archive.read(member)), f"Array '{name}' of {path}", objects
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            members = {name: info for name, info in members.items() if only is None or name in only}
+            unpacked = sum(info.file_size for info in members.values())
+            if unpacked > MAX_UNPACKED:
+                raise DataFileError(
+                    f"{path} unpacks to {unpacked:,} bytes, at most {MAX_UNPACKED:,} are read."
                 )
-        return arrays
+            return {
+                name: _read_npy(io.BytesIO(archive.read(info)), f"Array '{name}' of {path}", objects)
+                for name, info in members.items()
+            }
     except DataFileError:
         raise
     except Exception as error:
@@ -134,9 +145,9 @@ def _torch_allow_list() -> list[Any]:
         type(np.dtype(code)) for code in ("?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8", "U1", "S1")
     ]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    rebuild = [(ARRAY_REBUILD, f"{m}._reconstruct") for m in modules]
+    rebuild = [(rebuild_array, f"{m}._reconstruct") for m in modules]
     rebuild += [(SCALAR_REBUILD, f"{m}.scalar") for m in modules]
-    return [*rebuild, np.ndarray, np.dtype, *dtypes, (encode_latin1, "_codecs.encode")]
+    return [*rebuild, (CheckedArray, "numpy.ndarray"), np.dtype, *dtypes, (encode_latin1, "_codecs.encode")]
 
 
 def load_torch(path: str | os.PathLike) -> Any:
@@ -186,7 +197,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = path.with_name(
+        f".{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
+    )  # `path`'s own may be at the limit
     try:
         yield temporary
         with temporary.open("rb+") as written:

@@ -7,13 +7,16 @@ package is needed. Whatever else a file asks to call is refused by name.
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 
-MAX_DENSE = 2**28  # elements: far above any body file, far below what exhausts a machine
+MAX_ELEMENTS = 2**28  # far above any body file, far below what exhausts a machine
+ArrayOf = Callable[[Any], np.ndarray]
 
 
 class DataFileError(ValueError):
@@ -44,12 +47,13 @@ class _Chumpy(_Inert):
     Other expressions (the files hold some that nobody reads) have no values: None.
     """
 
-    def to_array(self) -> np.ndarray | None:
+    def to_array(self, array: ArrayOf) -> np.ndarray | None:
+        """array: converts what the object holds, which may be other stand-ins."""
         state = self.__dict__
         if "x" in state:
-            return _as_array(state["x"])
+            return array(state["x"])
         if "a" in state and "idxs" in state:
-            picked = _as_array(state["a"]).ravel()[_as_array(state["idxs"])]
+            picked = array(state["a"]).ravel()[array(state["idxs"])]
             return picked.reshape(state["preferred_shape"]) if "preferred_shape" in state else picked
         return None
 
@@ -59,13 +63,14 @@ class _Compressed(_Inert):
 
     column_major = True
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self, array: ArrayOf) -> np.ndarray:
+        """array: converts what the object holds, which may be other stand-ins."""
         state = self.__dict__
         rows, cols = (int(n) for n in state.get("_shape", state.get("shape")))
-        if rows < 0 or cols < 0 or rows * cols > MAX_DENSE:
+        if rows < 0 or cols < 0 or rows * cols > MAX_ELEMENTS:
             raise ValueError(f"a sparse matrix of impossible size {rows} x {cols}")
-        data, indices = _as_array(state["data"]), _as_array(state["indices"]).astype(np.int64)
-        starts = _as_array(state["indptr"]).astype(np.int64)
+        data, indices = array(state["data"]), array(state["indices"]).astype(np.int64)
+        starts = array(state["indptr"]).astype(np.int64)
         major, minor = (cols, rows) if self.column_major else (rows, cols)
         if starts.shape != (major + 1,) or starts[0] != 0 or np.any(np.diff(starts) < 0):
             raise ValueError("a sparse matrix with a damaged index")
@@ -82,26 +87,71 @@ class _CompressedRows(_Compressed):
     column_major = False
 
 
-def _as_array(value: Any) -> np.ndarray:
-    return value.to_array() if isinstance(value, _Inert) else np.asarray(value)
+class CheckedArray(np.ndarray):
+    """An array under reconstruction. NumPy reads past the end of a list that is shorter than its shape."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> CheckedArray:
+        raise pickle.UnpicklingError("an array built in an unusual way")
+
+    def __setstate__(self, state: tuple) -> None:
+        shape, dtype, content = state[-4], state[-3], state[-1]
+        if dtype.hasobject and (dtype.char != "O" or len(content) != math.prod(shape)):
+            raise pickle.UnpicklingError("a damaged array of objects")
+        super().__setstate__(state)
 
 
-def _plain(value: Any) -> Any:
-    """Replace stand-ins inside containers by dense arrays; foreign values without numbers become None."""
-    if isinstance(value, _Chumpy | _Compressed):
-        return value.to_array()
-    if isinstance(value, _Inert):
-        return None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(v) for v in value)
-    if isinstance(value, np.ndarray) and value.dtype == object:
+def rebuild_array(cls: type, shape: Any, code: Any) -> CheckedArray:
+    """What NumPy's pickles start an array with: empty, its state follows."""
+    if cls is not CheckedArray or shape != (0,):
+        raise pickle.UnpicklingError("an array built in an unusual way")
+    return np.ndarray.__new__(CheckedArray, (0,), "b")
+
+
+class _Converter:
+    """Replaces stand-ins by dense arrays, each object once however often the file refers to it.
+
+    Foreign values without numbers become None. Refuses what has too many elements when written out, for
+    references to references let a small file stand for any number.
+    """
+
+    def __init__(self) -> None:
+        self._done: dict[int, tuple[Any, int]] = {}  # by id: the plain value, its elements
+
+    def plain(self, value: Any) -> Any:
+        return self._converted(value)[0]
+
+    def array(self, value: Any) -> np.ndarray:
+        return np.asarray(self.plain(value))
+
+    def _converted(self, value: Any) -> tuple[Any, int]:
+        if not isinstance(value, _Inert | dict | list | tuple | np.ndarray):
+            return value, 1
+        if id(value) not in self._done:
+            plain, elements = self._convert(value)
+            if elements > MAX_ELEMENTS:
+                raise ValueError(f"more than {MAX_ELEMENTS} elements")
+            self._done[id(value)] = plain, elements
+        return self._done[id(value)]
+
+    def _convert(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, _Chumpy | _Compressed):
+            array = value.to_array(self.array)
+            return array, 1 if array is None else array.size
+        if isinstance(value, _Inert):
+            return None, 1
+        if isinstance(value, dict):
+            items = {key: self._converted(item) for key, item in value.items()}
+            return {k: plain for k, (plain, _) in items.items()}, 1 + sum(n for _, n in items.values())
+        if isinstance(value, list | tuple):
+            parts = [self._converted(item) for item in value]
+            return type(value)(plain for plain, _ in parts), 1 + sum(n for _, n in parts)
+        if value.dtype != object:
+            return value.view(np.ndarray), value.size
+        parts = [self._converted(item) for item in value.flat]
         plain = np.empty(value.shape, object)
-        for index in np.ndindex(value.shape):
-            plain[index] = _plain(value[index])
-        return plain
-    return value
+        for index, (item, _) in zip(np.ndindex(value.shape), parts, strict=True):
+            plain[index] = item
+        return plain, 1 + sum(n for _, n in parts)
 
 
 # ---------------------------------------------------------------------------------------------------- pickles
@@ -126,13 +176,12 @@ def _frombuffer(buffer: Any, dtype: Any, shape: Any, order: str, axis_order: Any
     return (array.reshape(shape, order=order) if axis_order is None else array.reshape(shape)).copy()
 
 
-ARRAY_REBUILD = np.zeros(1).__reduce__()[0]
 SCALAR_REBUILD = np.float64(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): ARRAY_REBUILD,
+    ("numpy.core.multiarray", "_reconstruct"): rebuild_array,
     ("numpy.core.multiarray", "scalar"): SCALAR_REBUILD,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): CheckedArray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): encode_latin1,
@@ -175,7 +224,7 @@ def safe_unpickle(stream: IO[bytes], what: str) -> Any:
     Raises UnsafeFileError naming the blocked call, DataFileError for a damaged pickle.
     """
     try:
-        return _plain(_SafeUnpickler(stream, encoding="latin1").load())
+        return _Converter().plain(_SafeUnpickler(stream, encoding="latin1").load())
     except UnsafeFileError as error:
         raise blocked(what, str(error)) from None
     except (Exception, RecursionError) as error:
