@@ -131,6 +131,33 @@ def test_files_without_weights_are_refused(tmp_path, content):
         load_danet(Net(), tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        (1, torch.zeros(2), "key of the weights is 1"),
+        ("iuv2smpl.bias", torch.zeros(2).to_sparse(), "no dense values"),
+        ("iuv2smpl.bias", torch.zeros(2, device="meta"), "no dense values"),
+        ("iuv2smpl.bias", torch.zeros(2, dtype=torch.complex64), "torch.complex64"),
+        ("iuv2smpl.bias", torch.zeros(2, dtype=torch.bool), "torch.bool"),
+        ("iuv2smpl.bias", torch.zeros(2, dtype=torch.int64), "torch.int64"),
+        ("iuv2smpl.bias", torch.tensor([0, float("nan")]), "not finite"),
+        ("iuv2smpl.bias", torch.tensor([0, float("inf")]).half(), "not finite"),
+        ("iuv2smpl.bias", torch.tensor([0, 1e300], dtype=torch.float64), "not finite"),
+        ("img2iuv.1.num_batches_tracked", torch.tensor(float("nan")), "torch.float32"),
+    ],
+    ids="key sparse meta complex bool integer nan inf overflow counter".split(),
+)
+def test_values_that_are_no_weights_are_refused_and_the_model_stays(tmp_path, key, value, words):
+    target, weights = Net(), dict(Net().state_dict())
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    weights[key] = value
+    torch.save({"model": weights}, tmp_path / "a.pt")
+    for load in (load_danet, load_matching):
+        with pytest.raises(DataFileError, match=words):
+            load(target, tmp_path / "a.pt")
+        assert same(before, target.state_dict())
+
+
 def test_two_spellings_of_a_key_are_refused(tmp_path):
     save_checkpoint(tmp_path / "a.pt", {"model": {"bias": torch.zeros(1), "module.bias": torch.ones(1)}})
     with pytest.raises(DataFileError, match="'bias' twice"):

@@ -36,6 +36,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
 )
 STEP_FILE = re.compile(r"(\d{8,})\.pt")
 SHOWN_KEYS = 100
+COUNTERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class StateMismatchError(ValueError):
@@ -123,11 +124,13 @@ def weights_id(path: str | os.PathLike) -> str:
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the `module.` that data-parallel training puts before every key.
 
-    Raises DataFileError when a value is no tensor or two keys become one.
+    Raises DataFileError when a key is no text, a value no tensor, or two keys become one.
     """
     stripped: dict[str, Tensor] = {}
     for key, value in state.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(key, str):
+            raise DataFileError(f"A key of the weights is {key!r}, expected the name of a parameter.")
+        if not isinstance(value, Tensor) or value.is_nested:
             raise DataFileError(f"'{key}' in the weights is a {type(value).__name__}, expected a tensor.")
         name = key
         while name.startswith("module."):
@@ -145,7 +148,8 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     """Put the weights of a file into a built model; every key must fit but for those in `IGNORED`.
 
     Prefixes are stripped, float16 becomes the model's dtype. After an error the model is unchanged.
-    Raises StateMismatchError listing all keys that do not fit, and what `load_checkpoint` raises.
+    Raises StateMismatchError listing all keys that do not fit, DataFileError for values that are no weights
+    (see `_as_weights`), and what `load_checkpoint` raises.
     """
     path = Path(path)
     checkpoint = load_checkpoint(path)
@@ -160,19 +164,20 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     ]
     if missing or unexpected or misshapen:
         raise StateMismatchError(path, missing, unexpected, misshapen)
-    model.load_state_dict({key: state[key].to(target[key].dtype) for key in target})
+    model.load_state_dict({key: _as_weights(path, key, state[key], target[key].dtype) for key in target})
     return LoadReport(path, weights_id(path), len(target), ignored, dict(checkpoint.get("meta") or {}))
 
 
 def load_matching(module: nn.Module, path: str | os.PathLike, only: Iterable[str] = ()) -> LoadReport:
     """Overlay what fits in name and shape: a pretrained trunk, or a network to fine-tune.
 
-    only: first parts of the key names to take (default: all). Raises StateMismatchError when nothing fits.
+    only: first parts of the key names to take (default: all). After an error the module is unchanged.
+    Raises StateMismatchError when nothing fits, and else what `load_danet` raises.
     """
     path, only = Path(path), frozenset(only)
     state, target = strip_prefixes(load_checkpoint(path)["model"]), module.state_dict()
     chosen = {
-        key: value.to(target[key].dtype)
+        key: _as_weights(path, key, value, target[key].dtype)
         for key, value in state.items()
         if key in target and value.shape == target[key].shape and (not only or key.split(".")[0] in only)
     }
@@ -180,6 +185,19 @@ def load_matching(module: nn.Module, path: str | os.PathLike, only: Iterable[str
         raise StateMismatchError(path, list(target), list(state), [])
     module.load_state_dict(chosen, strict=False)
     return LoadReport(path, weights_id(path), len(chosen), tuple(key for key in state if key not in chosen))
+
+
+def _as_weights(path: Path, key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`value` in a model's dtype. Raises DataFileError unless it is dense, of the same kind and finite."""
+    if value.layout is not torch.strided or value.is_meta:
+        raise DataFileError(f"{path}: '{key}' holds no dense values (it is sparse or has a shape only).")
+    same_kind = value.is_floating_point() if dtype.is_floating_point else value.dtype in COUNTERS
+    if not same_kind:
+        raise DataFileError(f"{path}: '{key}' holds {value.dtype}, which cannot stand for {dtype}.")
+    converted = value.to(dtype)
+    if dtype.is_floating_point and not torch.isfinite(converted).all():
+        raise DataFileError(f"{path}: '{key}' holds values that are not finite. Did its training diverge?")
+    return converted
 
 
 def _is_ignored(key: str) -> bool:
