@@ -263,6 +263,24 @@ def test_what_a_run_needs_beyond_the_core(tmp_path, licensed):
     assert resolve_body("smpl", licensed, need).h36m.matrix.shape == (17, 6890)
 
 
+def test_a_data_folder_that_is_not_there_is_an_error(tmp_path):
+    for choice in ("auto", "smpl", "open"):
+        with pytest.raises(FileNotFoundError, match="no folder '.*dta'.*--data_dir"):
+            resolve_body(choice, tmp_path / "dta")
+
+
+def test_files_that_look_like_bodies_are_named(tmp_path, caplog):
+    (tmp_path / "smpl").mkdir()
+    for name in ("SMPL_NEUTRAL (1).pkl", "basicmodel_neutral.NPZ", "notes.txt"):
+        (tmp_path / "smpl" / name).touch()
+    assert resolve_body("auto", tmp_path).body.model_id == "danet-open-1"
+    assert "SMPL_NEUTRAL (1).pkl" in caplog.text and "basicmodel_neutral.NPZ" in caplog.text
+    assert "notes.txt" not in caplog.text
+    caplog.clear()
+    resolve_body("open", tmp_path)
+    assert not caplog.text
+
+
 def test_choices(tmp_path):
     with pytest.raises(FileNotFoundError, match="none of its files"):
         resolve_body("smpl", tmp_path)
@@ -299,3 +317,13 @@ def test_learned_ratio_ships_and_the_2020_pickle_is_read(tmp_path, monkeypatch):
     (tmp_path / "learned_ratio.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(UnsafeFileError, match="os.system"):
         load_learned_ratio()
+
+
+def test_starting_numbers_are_looked_for_in_the_data_folder_of_the_run(tmp_path):
+    mean, values = standin.mean_params(), {"ratio": np.arange(24.0), "offset": np.zeros(24)}
+    save_npz_atomic(tmp_path / "smpl_mean_params.npz", **mean)
+    (tmp_path / "pretrained_model").mkdir()
+    (tmp_path / "pretrained_model" / "learned_ratio.pkl").write_bytes(pickle.dumps(values, protocol=2))
+    np.testing.assert_array_equal(load_mean_params(data_dir=tmp_path).pose_6d, mean["pose"])
+    np.testing.assert_array_equal(load_learned_ratio(data_dir=tmp_path)[0], np.arange(24))
+    assert load_learned_ratio()[0][-1] < 23

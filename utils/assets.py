@@ -6,6 +6,7 @@ Half a licensed set is an error, so that nobody mixes bodies without noticing (m
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ from utils.structures import Atlas, BodyModel, Regressor, require_same_body
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+log = logging.getLogger(__name__)
 
 DATA_DIR = OPEN_DIR.parent
 BODY_CHOICES = ("auto", "smpl", "open")
@@ -46,21 +49,31 @@ def find_smpl_file(gender: str, data_dir: str | os.PathLike = DATA_DIR) -> Path 
     folder = Path(data_dir) / "smpl"
     if not folder.is_dir():
         return None
+    ranked = [(_body_rank(path.name, gender), path) for path in folder.iterdir() if path.is_file()]
+    ranked = [entry for entry in ranked if entry[0]]
+    return max(ranked)[1] if ranked else None
+
+
+def _body_rank(name: str, gender: str) -> tuple | None:
+    """Sorts the names of a gender's body file, the best last; None for any other name."""
     ours = re.compile(rf"smpl_{gender}\.(pkl|npz)", re.IGNORECASE)
     theirs = re.compile(
         rf"basicmodel_{GENDER_CODES[gender]}_lbs_10_207_0_v([\d.]+\d)\.(pkl|npz)", re.IGNORECASE
     )
+    is_pickle = name.lower().endswith(".pkl")
+    if ours.fullmatch(name):
+        return (2, (), is_pickle, name)
+    if found := theirs.fullmatch(name):
+        return (1, tuple(int(n) for n in found.group(1).split(".")), is_pickle, name)
+    return None
 
-    def rank(path: Path) -> tuple | None:
-        if ours.fullmatch(path.name):
-            return (2, (), path.suffix.lower() == ".pkl", path.name)
-        if found := theirs.fullmatch(path.name):
-            version = tuple(int(n) for n in found.group(1).split("."))
-            return (1, version, path.suffix.lower() == ".pkl", path.name)
-        return None
 
-    ranked = [(rank(path), path) for path in folder.iterdir() if path.is_file() and rank(path)]
-    return max(ranked)[1] if ranked else None
+def _unknown_bodies(data_dir: Path) -> list[str]:
+    """Files in `data_dir`/smpl that look like bodies but have no name of `find_smpl_file`."""
+    folder = data_dir / "smpl"
+    files = folder.iterdir() if folder.is_dir() else ()
+    bodies = (path.name for path in files if path.suffix.lower() in (".pkl", ".npz") and path.is_file())
+    return sorted(name for name in bodies if not any(_body_rank(name, gender) for gender in GENDER_CODES))
 
 
 def _at(name: str) -> Callable[[Path], Path | None]:
@@ -125,11 +138,16 @@ def resolve_body(
 
     choice: "smpl" the licensed files, "open" the shipped body, "auto" the licensed ones when any is there.
     need: keys of `LICENSED_FILES` that a run with the licensed body cannot do without.
-    Raises FileNotFoundError naming every missing file and its origin, when the licensed set is incomplete.
+    Raises FileNotFoundError naming every missing file and its origin, when the licensed set is incomplete, and
+    when there is no folder `data_dir`.
     """
     if choice not in BODY_CHOICES:
         raise ValueError(f"Unknown body '{choice}'; choose one of {', '.join(BODY_CHOICES)}.")
     data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"There is no folder '{data_dir}' for the licensed files (--data_dir).")
+    if choice == "auto" and (unknown := _unknown_bodies(data_dir)):
+        log.warning("Passed over in %s, expected SMPL_NEUTRAL.pkl: %s", data_dir / "smpl", ", ".join(unknown))
     found = {key: find(data_dir) for key, (find, _, _) in LICENSED_FILES.items()}
     if choice == "open" or (choice == "auto" and not any(found[key] for key in _SIGNS_OF_LICENSED)):
         return _open_assets()
@@ -188,26 +206,32 @@ class MeanParams:
     pose_6d: Float[Tensor, "144"]
 
 
-def load_mean_params(path: str | os.PathLike | None = None) -> MeanParams:
-    """Mean parameters from a file, else the user's data/smpl_mean_params.npz, else the shipped ones.
+def load_mean_params(
+    path: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None
+) -> MeanParams:
+    """Mean parameters from a file, else smpl_mean_params.npz in the user's `data_dir` (default: data), else
+    the shipped ones.
 
     Raises DataFileError for a file without cam [3], shape [10] and pose [144].
     """
-    path = path or _at("smpl_mean_params.npz")(DATA_DIR) or OPEN_DIR / "smpl_mean_params.npz"
-    arrays = load_npz(path)
+    path = (
+        path or _at("smpl_mean_params.npz")(Path(data_dir or DATA_DIR)) or OPEN_DIR / "smpl_mean_params.npz"
+    )
+    arrays = load_npz(path, only=("cam", "shape", "pose"))
     return MeanParams(*(_vector(path, arrays, k, n) for k, n in (("cam", 3), ("shape", 10), ("pose", 144))))
 
 
 def load_learned_ratio(
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None
 ) -> tuple[Float[Tensor, "24"], Float[Tensor, "24"]]:
-    """Ratio and offset of the part crops, from a file (.pkl of 2020 or .json), else the user's
-    data/learned_ratio.pkl, else the shipped ones.
+    """Ratio and offset of the part crops, from a file (.pkl of 2020 or .json), else learned_ratio.pkl in the
+    user's `data_dir` (default: data) or its pretrained_model, else the shipped ones.
 
     Raises UnsafeFileError for a hostile pickle, DataFileError for a file without 24 ratios and offsets.
     """
-    in_models = _at("pretrained_model/learned_ratio.pkl")(DATA_DIR)
-    path = Path(path or _at("learned_ratio.pkl")(DATA_DIR) or in_models or OPEN_DIR / "learned_ratio.json")
+    folder = Path(data_dir or DATA_DIR)
+    users = _at("learned_ratio.pkl")(folder) or _at("pretrained_model/learned_ratio.pkl")(folder)
+    path = Path(path or users or OPEN_DIR / "learned_ratio.json")
     try:
         values = json.loads(path.read_text()) if path.suffix == ".json" else read_pickle(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
