@@ -120,7 +120,7 @@ class Demo:
         self.device = choose_device(config.device)
         self.normalise = not config.reference_input
         assets = resolve_body(config.body, config.data_dir)
-        model = build_danet(config.network)
+        model = build_danet(config.network, config.data_dir)
         weights = load_danet(model, weights_file(config.checkpoint))
         log.info(assets.log_line(str(weights)))
         warn_of_another_body(weights.meta.get("body"), assets.body.model_id)

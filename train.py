@@ -153,7 +153,7 @@ def start_run(cfg: TrainConfig, device: torch.device) -> Run:
     """A fresh run, or the newest checkpoint of the same name."""
     newest = newest_run(cfg.log_dir, cfg.name) if cfg.resume else None
     folder = newest or make_run_folder(cfg.log_dir, cfg.name, cfg.timestamp)
-    model = build_danet(cfg.net)
+    model = build_danet(cfg.net, cfg.data_dir)
     if cfg.net.backbone == "movenet":
         load_movenet_trunk(model.img2iuv.iuv_est.trunk, OPEN_DIR / "movenet_trunk.safetensors")
     if cfg.pretrained_checkpoint:

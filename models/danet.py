@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from models.iuv_estimator import IUVEstimator
 from models.movenet import MoveNetBackbone
 from models.part_crop import part_drop, part_targets
 from models.smpl_regressor import AggregatedRefinement, SMPLRegressor
-from utils.assets import load_learned_ratio, load_mean_params
+from utils.assets import DATA_DIR, load_learned_ratio, load_mean_params
 from utils.config import option
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuvmap_clean
@@ -132,15 +133,19 @@ class DaNet(nn.Module):
         return self
 
 
-def build_danet(cfg: DaNetConfig = PRESETS["danet"]) -> DaNet:
-    """A network of the given sizes with fresh weights and the shipped mean pose, shape, camera and crop ratios."""
+def build_danet(cfg: DaNetConfig = PRESETS["danet"], data_dir: str | os.PathLike = DATA_DIR) -> DaNet:
+    """A network of the given sizes with fresh weights.
+
+    Mean pose, shape and camera and the crop ratios are the user's in `data_dir`, else the shipped ones; a
+    checkpoint carries its own.
+    """
     if cfg.backbone == "movenet":
         backbone = MoveNetBackbone(cfg.backbone_width)
     else:
         backbone = HRNet(cfg.backbone_width, cfg.hrnet_stem, cfg.hrnet_blocks, cfg.hrnet_modules)
-    ratio, offset = load_learned_ratio()
+    ratio, offset = load_learned_ratio(data_dir=data_dir)
     estimator = IUVEstimator(backbone, ratio, offset, cfg.vis_threshold, cfg.center_jitter, cfg.scale_jitter)
-    mean = load_mean_params()
+    mean = load_mean_params(data_dir=data_dir)
     regressor = AggregatedRefinement(
         torch.cat([mean.cam, mean.betas])[None],
         mean.pose_6d[None],
