@@ -253,7 +253,8 @@ def train_step(
 
 def evaluate(run: Run, build_targets: TargetBuilder, device: torch.device) -> dict[str, float]:
     """Scores of the weights that would ship, on held-out people."""
-    model = build_danet(run.cfg.net).to(device)
+    with torch.random.fork_rng():  # fresh weights must not use up the training's random numbers
+        model = build_danet(run.cfg.net).to(device)
     model.load_state_dict(run.state.shipped_weights())
     people = SyntheticPeople(run.cfg.test_size, split="eval", seed=1)
     batches = load_batches(people, run.cfg.batch_size, run.cfg.num_workers)
@@ -295,7 +296,10 @@ def train(cfg: TrainConfig) -> None:
                 shown = {name.removeprefix("loss_"): f"{float(value):.3g}" for name, value in losses.items()}
                 progress.set_postfix(shown)
             if (state.step - 1) % cfg.vis_interval == 0:
-                bodies = smpl(output.smpl.params.rotmat, output.smpl.params.betas) if output.smpl else None
+                with torch.no_grad():
+                    bodies = (
+                        smpl(output.smpl.params.rotmat, output.smpl.params.betas) if output.smpl else None
+                    )
                 pictures = training_pictures(
                     denormalize(batch.image), output, targets, bodies and bodies.vertices, mesh_renderer
                 )

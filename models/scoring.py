@@ -11,7 +11,7 @@ from models.danet import DaNet
 from models.targets import TargetBuilder
 from utils.geometry import CROP_SIZE, project_to_crop
 from utils.metrics import iuv_scores, mpjpe, pa_mpjpe
-from utils.structures import Batch, SMPLParams, Targets
+from utils.structures import Batch, SMPLOutput, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,9 +22,8 @@ NUM_OPENPOSE = 25
 HIPS = (2, 3)
 
 
-def body_scores(smpl: SMPL, params: SMPLParams, targets: Targets) -> dict[str, Tensor]:
+def body_scores(pred: SMPLOutput, true: SMPLOutput) -> dict[str, Tensor]:
     """MPJPE and PA-MPJPE of the 24 annotated joints and PVE, metres, about the middle of the hips; one per sample."""
-    pred, true = smpl(params.rotmat, params.betas), smpl(targets.rotmat, targets.betas)
 
     def centred(points: Tensor, joints: Tensor) -> Tensor:
         return points - joints[:, [NUM_OPENPOSE + h for h in HIPS]].mean(dim=1, keepdim=True)
@@ -39,18 +38,17 @@ def body_scores(smpl: SMPL, params: SMPLParams, targets: Targets) -> dict[str, T
 
 @torch.no_grad()
 def score_batch(model: DaNet, targets: Targets, batch: Batch, smpl: SMPL) -> dict[str, Tensor]:
-    """All scores of one batch, a number a sample; body scores only where the model predicts one."""
+    """All scores of one batch, a number a sample."""
     output = model(batch.image)
     scores = iuv_scores(output.iuv.iuv, targets.iuv)
     inside = (targets.centers[..., :2].abs() < 1).all(dim=-1)
     distance = (output.iuv.centers - targets.centers[..., :2]).norm(dim=-1) * CROP_SIZE / 2
     scores["center_error_px"] = (distance * inside).sum(dim=1) / inside.sum(dim=1)
-    scores |= body_scores(smpl, output.smpl.params, targets)
-    projected = project_to_crop(
-        smpl(output.smpl.params.rotmat, output.smpl.params.betas).joints, output.smpl.params.cam
-    )
-    offset = (projected - targets.keypoints[..., :2]).norm(dim=-1)[:, NUM_OPENPOSE:] * CROP_SIZE / 2
-    scores["reprojection_px"] = offset.mean(dim=1)
+    params = output.smpl.params
+    pred = smpl(params.rotmat, params.betas)
+    scores |= body_scores(pred, smpl(targets.rotmat, targets.betas))
+    offset = (project_to_crop(pred.joints, params.cam) - targets.keypoints[..., :2])[:, NUM_OPENPOSE:]
+    scores["reprojection_px"] = offset.norm(dim=-1).mean(dim=1) * CROP_SIZE / 2
     return scores
 
 
@@ -72,7 +70,8 @@ def score_fixed_pose(
         targets = build_targets(batch)
         rotmat = pose.expand(len(batch), -1, -1, -1).clone()
         rotmat[:, 0] = targets.rotmat[:, 0]
-        return body_scores(smpl, SMPLParams(targets.cam, torch.zeros_like(targets.betas), rotmat), targets)
+        fixed = smpl(rotmat, torch.zeros_like(targets.betas))
+        return body_scores(fixed, smpl(targets.rotmat, targets.betas))
 
     return mean_scores(scores(batch) for batch in batches)
 

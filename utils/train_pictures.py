@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +16,7 @@ from utils.geometry import FOCAL_LENGTH, cam_to_translation
 from utils.iuvmap import iuv_map2img, part_maps2img
 from utils.renderer import MeshRenderer
 from utils.structures import DaNetOutput, IUVEstimate, Targets
+from utils.visualize import draw_points, to_uint8
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,10 +30,9 @@ def grid(pictures: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "3 H W"]:
 
 def draw_centers(image: Float[Tensor, "3 H W"], centers: Float[Tensor, "P 2"]) -> Float[Tensor, "3 H W"]:
     """The picture with a dot at each centre given in [-1, 1]."""
-    canvas = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    for x, y in ((centers + 1) / 2 * image.shape[-1]).tolist():
-        cv2.circle(canvas, (round(x), round(y)), 3, (1.0, 0.2, 0.2), -1, cv2.LINE_AA)
-    return torch.from_numpy(canvas).permute(2, 0, 1)
+    pixels = (centers + 1) / 2 * image.shape[-1]
+    drawn = draw_points(to_uint8(image.permute(1, 2, 0).numpy()), pixels.numpy(), radius=3)
+    return torch.from_numpy(drawn).permute(2, 0, 1) / 255
 
 
 def blend(
