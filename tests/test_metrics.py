@@ -3,27 +3,125 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from utils.iuvmap import iuv_img2map
-from utils.metrics import iuv_scores, mpjpe, pa_mpjpe, similarity_align
+from utils.metrics import (
+    accuracy,
+    action_of,
+    by_action,
+    confusion_counts,
+    iuv_scores,
+    mean_f1,
+    mpjpe,
+    pa_mpjpe,
+    pck,
+    per_joint_error,
+    pve,
+    similarity_align,
+)
+
+# ------------------------------------------------------------------------------------------- distances in space
+
+
+def svd_align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Procrustes of one sample by the reflection-corrected singular value decomposition."""
+    x, y = source - source.mean(axis=0), target - target.mean(axis=0)
+    u, singular, vt = np.linalg.svd(x.T @ y)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return (singular * sign).sum() / (x**2).sum() * x @ ((u * sign) @ vt) + target.mean(axis=0)
 
 
 def test_procrustes_golden(golden):
     with np.load(golden / "functions.npz") as file:
         source, target, error = (torch.from_numpy(file[f"procrustes__{k}"]) for k in ("S1", "S2", "err"))
-        aligned = torch.from_numpy(file["procrustes__aligned"])
+        aligned, mean = torch.from_numpy(file["procrustes__aligned"]), file["procrustes__mean"].item()
+    torch.testing.assert_close(similarity_align(source, target), aligned, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(mpjpe(similarity_align(source, target), target), error, atol=1e-12, rtol=1e-9)
     torch.testing.assert_close(pa_mpjpe(source, target), error.float(), atol=1e-6, rtol=0)
-    torch.testing.assert_close(similarity_align(source, target), aligned, atol=1e-7, rtol=0)
+    assert abs(pa_mpjpe(source, target).mean().item() - mean) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["noisy", "unrelated", "mirrored", "flat", "scarce"])
+def test_alignment_is_that_of_singular_values(kind):
+    rng = np.random.default_rng(3)
+    target = rng.normal(size=(20, 14, 3))
+    source = {
+        "noisy": target + 0.1 * rng.normal(size=target.shape),
+        "unrelated": rng.normal(size=target.shape),
+        "mirrored": target * [1, 1, -1] + 0.01 * rng.normal(size=target.shape),
+        "flat": target * [1, 1, 0] + [3, 2, 1],
+        "scarce": target + 0.1 * rng.normal(size=target.shape),
+    }[kind]
+    if kind == "scarce":  # three points span a plane only
+        source, target = source[:, :3], target[:, :3]
+    ours = similarity_align(torch.from_numpy(source), torch.from_numpy(target)).numpy()
+    theirs = np.stack([svd_align(s, t) for s, t in zip(source, target, strict=True)])
+    np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 def test_pa_mpjpe_ignores_similarities_but_not_mirrors():
-    joints = torch.randn(10, 14, 3)
-    turn = torch.from_numpy(Rotation.random(10, random_state=1).as_matrix()).float()
-    moved = 2.5 * joints @ turn + torch.randn(10, 1, 3)
-    assert pa_mpjpe(moved, joints).max() < 1e-5
+    joints = torch.randn(200, 14, 3, dtype=torch.float64)
+    turn = torch.from_numpy(Rotation.random(200, random_state=1).as_matrix())
+    scale = torch.logspace(-3, 3, 200, dtype=torch.float64)[:, None, None]
+    moved = scale * joints @ turn + 10 * torch.randn(200, 1, 3)
+    assert pa_mpjpe(moved, joints).max() < 1e-9
+    assert pa_mpjpe(moved.float(), joints.float())[100:].max() < 1e-5
     assert pa_mpjpe(joints * torch.tensor([1.0, 1.0, -1.0]), joints).min() > 0.1
+
+
+def test_pa_mpjpe_is_at_most_what_any_single_similarity_leaves():
+    """In the sum of squares, which the alignment minimises."""
+    joints = torch.randn(50, 14, 3, dtype=torch.float64)
+    pred = joints + 0.2 * torch.randn_like(joints)
+    best = (similarity_align(pred, joints) - joints).square().sum(dim=(1, 2))
+    for turn in Rotation.random(50, random_state=2).as_matrix():
+        moved = similarity_align(pred, joints) @ torch.from_numpy(turn)
+        assert (best <= (moved - joints).square().sum(dim=(1, 2))).all()
+    assert (best <= (pred - joints).square().sum(dim=(1, 2))).all()
+
+
+def test_batch_equals_single():
+    pred, joints = torch.randn(64, 14, 3), torch.randn(64, 14, 3)
+    single = torch.cat([pa_mpjpe(p[None], j[None]) for p, j in zip(pred, joints, strict=True)])
+    torch.testing.assert_close(pa_mpjpe(pred, joints), single, atol=1e-7, rtol=0)
+    assert pa_mpjpe(pred[:0], joints[:0]).shape == (0,)
+
+
+def test_points_on_a_line_or_in_one_place_score_finite():
+    steps = torch.linspace(-1, 1, 14)[:, None]
+    line, place = steps * torch.tensor([0.3, 0.2, 0.1]), torch.zeros(14, 3)
+    body = torch.randn(14, 3)
+    pred = torch.stack([line, line, place, body, place, body])
+    true = torch.stack([line + 1, body, body, line, place, place])
+    error = pa_mpjpe(pred, true)
+    assert error.isfinite().all() and error[0] < 1e-6 and error[4] == 0
+    radius = (body - body.mean(dim=0)).norm(dim=1).mean()  # a single place can only go to the middle
+    torch.testing.assert_close(error[2], radius)
+
+
+def test_a_broken_sample_scores_nan_and_leaves_the_others_alone():
+    pred, joints = torch.randn(3, 14, 3), torch.randn(3, 14, 3)
+    expected = pa_mpjpe(pred, joints)
+    pred[1, 2, 0] = float("nan")
+    assert pa_mpjpe(pred, joints).isnan().tolist() == [False, True, False]
+    pred[1, 2, 0] = float("inf")
+    error = pa_mpjpe(pred, joints)
+    assert error.isnan().tolist() == [False, True, False]
+    torch.testing.assert_close(error[[0, 2]], expected[[0, 2]])
+
+
+def test_errors_by_joint_and_vertex():
+    true = torch.randn(2, 24, 3)
+    pred = true.clone()
+    pred[1, 5] += torch.tensor([0.0, 0.3, 0.4])
+    error = per_joint_error(pred, true)
+    assert error.shape == (2, 24) and error[1, 5].item() == pytest.approx(0.5) and error.sum() < 0.51
+    torch.testing.assert_close(pve(pred, true), mpjpe(pred, true))
+    with pytest.raises(ValueError, match=r"\(2, 14, 3\)"):
+        mpjpe(pred[:, :14], true)
 
 
 def test_known_offset_is_the_mpjpe():
@@ -31,6 +129,124 @@ def test_known_offset_is_the_mpjpe():
     torch.testing.assert_close(
         mpjpe(joints + torch.tensor([0.03, 0.0, 0.04]), joints), torch.full((3,), 0.05)
     )
+
+
+# ----------------------------------------------------------------------------------------- distances in pictures
+
+
+def test_pck_by_hand():
+    true = torch.zeros(3, 4, 2)
+    pred = torch.tensor([[3.0, 4.0], [0.0, 5.1], [0.0, 0.0], [90.0, 0.0]]).expand(3, 4, 2)
+    visible = torch.tensor([[1.0, 0.5, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    score = pck(pred, true, visible, torch.tensor([50.0, 51.0, 50.0]), 0.1)
+    torch.testing.assert_close(score[:2], torch.tensor([2 / 3, 3 / 4]))  # exactly at the threshold counts
+    assert score[2].isnan()
+    torch.testing.assert_close(
+        pck(pred, true, visible > 0, torch.full((3,), 50.0), 0.1)[:2], torch.tensor([2 / 3, 2 / 4])
+    )
+
+
+# --------------------------------------------------------------------------------------------------- per action
+
+
+def test_actions_of_picture_names():
+    names = {
+        "images/S9_Walking_1.54138969_000001.jpg": "Walking",
+        "S11_WalkDog.60457274_000001.jpg": "WalkDog",
+        "a.b/c_d/S9_SittingDown_1.54138969_000101.jpg": "SittingDown",
+        "images\\S9_Photo_1.60457274_000001.jpg": "Photo",
+    }
+    assert {name: action_of(name) for name in names} == names
+    for name in ("images/im1001.jpg", "S9_/x.jpg", "", "S9_.jpg", "some_folder/picture.jpg"):
+        with pytest.raises(ValueError, match="names no action"):
+            action_of(name)
+
+
+def test_means_by_action():
+    names = [
+        "S9_Walking.1.jpg",
+        "S9_Eating_1.1.jpg",
+        "S11_Walking_1.2.jpg",
+        "S9_Posing.1.jpg",
+        "S9_Eating.3.jpg",
+    ]
+    table = by_action(names, [3.0, 1.0, 5.0, float("nan"), float("nan")])
+    assert list(table) == ["Eating", "Posing", "Walking"]
+    assert table["Eating"] == 1.0 and table["Walking"] == 4.0 and np.isnan(table["Posing"])
+    assert by_action([], []) == {}
+    with pytest.raises(ValueError, match="im1001"):
+        by_action(["S9_Walking.1.jpg", "im1001.jpg"], [1.0, 2.0])
+    with pytest.raises(ValueError, match="1 for 2"):
+        by_action(names[:2], [1.0])
+
+
+# ------------------------------------------------------------------------------------------------ label pictures
+
+
+def test_mask_scores_by_hand():
+    """10 pixels: 4 true positives, 1 false positive, 2 false negatives, 3 true negatives."""
+    true = np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], np.uint8)
+    pred = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.uint8)
+    counts = confusion_counts(pred, true, 2)
+    assert counts.dtype == np.int64 and counts.tolist() == [[3, 1], [2, 4], [0, 0]]
+    assert accuracy(counts) == pytest.approx(0.7)
+    assert mean_f1(counts) == pytest.approx((2 * 4 / (8 + 1 + 2) + 2 * 3 / (6 + 1 + 2)) / 2)
+
+
+def test_unknown_pixels_of_parts_by_hand():
+    """Unknown pixels are true background to the accuracy and no pixels at all to F1."""
+    true = np.array([[255, 255, 255, 1, 1, 0, 2]], np.uint8)
+    pred = np.array([[0, 1, 3, 1, 0, 0, 2]], np.uint8)
+    counts = confusion_counts(pred, true, 7)
+    assert counts.shape == (8, 7) and counts.sum() == 7 and counts[7].tolist() == [1, 1, 0, 1, 0, 0, 0]
+    assert accuracy(counts) == pytest.approx(4 / 7)
+    f1 = {0: 2 / 3, 1: 2 / 3, 2: 1.0}  # class 3 stands on an unknown pixel only: it has no F1
+    assert mean_f1(counts) == pytest.approx(sum(f1.values()) / 3)
+
+
+def test_scores_come_from_counts_of_the_whole_set():
+    rng = np.random.default_rng(0)
+    pairs = [(rng.integers(0, 7, (20, 30)).astype(np.uint8), rng.integers(0, 7, (20, 30)).astype(np.uint8))
+             for _ in range(3)]  # fmt: skip
+    summed = sum(confusion_counts(pred, true, 7) for pred, true in pairs)
+    joined = confusion_counts(*(np.concatenate(maps) for maps in zip(*pairs, strict=True)), 7)
+    assert np.array_equal(summed, joined)
+    same = np.mean([pred == true for pred, true in pairs])
+    assert accuracy(summed) == pytest.approx(same)
+    ours = []
+    for label in range(7):
+        tp, fp, fn = (
+            sum(int((a & b).sum()) for a, b in (
+                ((p == label) == wanted[0], (t == label) == wanted[1]) for p, t in pairs))
+            for wanted in ((True, True), (True, False), (False, True))
+        )  # fmt: skip
+        ours.append(2 * tp / (2 * tp + fp + fn))
+    assert mean_f1(summed) == pytest.approx(np.mean(ours))
+
+
+def test_perfect_and_empty_label_pictures():
+    true = np.zeros((4, 4), np.uint8)
+    counts = confusion_counts(true, true, 7)
+    assert accuracy(counts) == 1 and mean_f1(counts) == 1
+    nothing = confusion_counts(true[:0], true[:0], 7)
+    assert np.isnan(accuracy(nothing)) and np.isnan(mean_f1(nothing))
+
+
+@pytest.mark.parametrize(
+    ("pred", "true", "words"),
+    [
+        (np.zeros((2, 2)), np.zeros((2, 3)), "map the prediction back"),
+        (np.full((2, 2), 7), np.zeros((2, 2)), "predicted labels span 7..7, expected 0..6."),
+        (np.full((2, 2), 255), np.zeros((2, 2)), "predicted labels span"),
+        (np.zeros((2, 2)), np.full((2, 2), 7), "true labels span 7..7, expected 0..6 or 255"),
+    ],
+)
+def test_label_pictures_that_do_not_fit_are_refused(pred, true, words):
+    with pytest.raises(ValueError, match=words):
+        confusion_counts(pred.astype(np.uint8), true.astype(np.uint8), 7)
+
+
+# ------------------------------------------------------------------------------------------------------ IUV maps
 
 
 def test_iuv_scores_by_hand():
