@@ -25,9 +25,10 @@ from utils.safe_io import DataFileError, atomic_path, load_torch
 
 log = logging.getLogger(__name__)
 
-# What a 2020 checkpoint holds and our modules leave out: pattern of the key's beginning, and why.
+# What a 2020 checkpoint (of DaNet or the HMR baseline) holds and our modules leave out: pattern of the key's
+# beginning, and why.
 IGNORED: tuple[tuple[str, str], ...] = (
-    (r"iuv2smpl\.smpl\.", "the body model: it comes from its own file, never from weights"),
+    (r"(?:iuv2smpl\.)?smpl\.", "the body model: it comes from its own file, never from weights"),
     (r"iuv2smpl\.smpl_para_Outs\.rot2pos\.", "made by the gcn refinement of 2020 but never run"),
     (r"iuv2smpl\.smpl_para_Outs\.pos2rot\.", "made by the gcn refinement of 2020 but never run"),
     (r"iuv2smpl\.smpl_para_Outs\.A$", "a graph matrix that no layer reads"),
