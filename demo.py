@@ -14,17 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
 from datasets.people import BadPicture, People, PersonCrop
 from models import SMPL, DaNetConfig, build_danet
-from models.danet import PRESETS, preset
+from models.danet import PRESETS
+from models.pretrained import network_of, warn_of_another_body, weights_file
 from utils.assets import BODY_CHOICES, resolve_body
 from utils.body import OPEN_DIR
-from utils.checkpoint import load_checkpoint, load_danet
+from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import person_arrays, save_person
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
@@ -36,55 +36,6 @@ from utils.structures import DaNetOutput, SMPLOutput
 from utils.visualize import result_panel, to_uint8
 
 log = logging.getLogger("demo")
-
-
-def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
-    """The named network, or the one that the checkpoint belongs to; the shipped one without either."""
-    if model is None and checkpoint is not None and Path(checkpoint).is_file():
-        model = network_name(Path(checkpoint))
-    return preset(model or "danet_s")
-
-
-def network_name(path: Path) -> str:
-    """Name of the network that weights belong to: what the file says, or what its keys show.
-
-    Only the header of a .safetensors file is read. Raises ValueError for a damaged file.
-    """
-    said = None
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                keys, said = file.keys(), (file.metadata() or {}).get("model")
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{path} is not a readable safetensors file ({error}). Fetch it again."
-            ) from error
-    else:
-        keys = load_checkpoint(path)["model"]
-    if said in PRESETS:
-        return said
-    return "danet" if any("iuv_est.stage4" in key for key in keys) else "danet_s"
-
-
-def weights_file(checkpoint: str | None) -> Path:
-    """The user's weights, or the shipped ones. Raises FileNotFoundError when the checkout lacks those."""
-    path = Path(checkpoint) if checkpoint else OPEN_DIR / "danet_s.safetensors"
-    if checkpoint is None and not path.is_file():
-        raise FileNotFoundError(
-            f"The shipped weights {path} are missing. They come with the repository: restore them with "
-            "'git checkout -- data/open', clone it again, or give other weights by --checkpoint FILE."
-        )
-    return path
-
-
-def warn_of_another_body(learned_on: str | None, used: str) -> None:
-    """Say so when the weights name another body than the one that will be posed."""
-    if learned_on and learned_on != used:
-        log.warning(
-            "The weights were learned on the body '%s', but this run poses '%s': shapes, and IUV of the "
-            "body, will not fit the person. Give --body %s to match.",
-            learned_on, used, "smpl" if learned_on == "smpl" else "open",
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)

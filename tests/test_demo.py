@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import demo
-from models import DaNetConfig, build_danet
+from models import DaNetConfig, build_danet, pretrained
+from models.danet import preset
 from utils.checkpoint import export_safetensors
 from utils.renderer import OpendrMeshRenderer
 from utils.skeleton import JOINT_NAMES
@@ -212,22 +213,22 @@ def test_hostile_weights_run_nothing(pictures, tmp_path, capsys):
 
 
 def test_the_network_is_seen_from_the_weights(weights, tmp_path):
-    export_safetensors(tmp_path / "small.safetensors", build_danet(demo.preset("danet_s")).state_dict(), {})
-    assert demo.network_of(None, str(tmp_path / "small.safetensors")) == demo.preset("danet_s")
-    assert demo.network_of(None, str(weights)) == demo.preset("danet")
-    assert demo.network_of(None, None) == demo.preset("danet_s")
-    assert demo.network_of("danet", str(tmp_path / "small.safetensors")) == demo.preset("danet")
+    export_safetensors(tmp_path / "small.safetensors", build_danet(preset("danet_s")).state_dict(), {})
+    assert pretrained.network_of(None, str(tmp_path / "small.safetensors")) == preset("danet_s")
+    assert pretrained.network_of(None, str(weights)) == preset("danet")
+    assert pretrained.network_of(None, None) == preset("danet_s")
+    assert pretrained.network_of("danet", str(tmp_path / "small.safetensors")) == preset("danet")
 
 
 def test_the_network_is_taken_from_the_words_of_the_file_without_its_tensors(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "load_checkpoint", None)
+    monkeypatch.setattr(pretrained, "load_checkpoint", None)
     path = tmp_path / "w.safetensors"
     for meta, name in (({"model": "danet"}, "danet"), ({"model": "other"}, "danet_s"), ({}, "danet_s")):
         export_safetensors(path, {"a": torch.zeros(1)}, meta)
-        assert demo.network_name(path) == name
+        assert pretrained.network_name(path) == name
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="not a readable safetensors file"):
-        demo.network_name(path)
+        pretrained.network_name(path)
 
 
 def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path, capsys, monkeypatch):
