@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,18 @@ def read_picture(path: str | Path) -> np.ndarray:
     frame. Raises PictureError: not there, empty, none of the four formats, damaged or cut off, too small, or
     so large that Pillow's decompression-bomb limit stops it.
     """
+    return _read(path, _to_rgb)
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """Label picture as uint8 [H, W]: the numbers as stored, palette indices included; of colours the first channel.
+
+    Raises PictureError as `read_picture` does.
+    """
+    return _read(path, _to_numbers)
+
+
+def _read(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     path = Path(path)
     try:
         if _is_broken_link(path):
@@ -69,7 +82,7 @@ def read_picture(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # damaged metadata must not fill the terminal
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                return _to_rgb(image)
+                return convert(image)
     except PictureError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -97,6 +110,14 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     except Exception:  # unreadable EXIF says nothing about the pixels
         upright = image
     return np.ascontiguousarray(np.asarray(_to_8_bit_rgb(upright)))
+
+
+def _to_numbers(image: Image.Image) -> np.ndarray:
+    numbers = np.asarray(image)  # palette pictures give their indices
+    numbers = numbers[..., 0] if numbers.ndim == 3 else numbers
+    if numbers.dtype not in (np.uint8, np.bool_):
+        raise PictureError(f"labels of {numbers.dtype}, expected 8 bits a pixel")
+    return np.ascontiguousarray(numbers, np.uint8)
 
 
 def _to_8_bit_rgb(image: Image.Image) -> Image.Image:

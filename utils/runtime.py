@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
+import os
 import random
 import re
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +40,38 @@ def choose_device(name: str = "auto") -> torch.device:
             f"--device {name} is not there; the highest is {device.type}:{present[device.type] - 1}."
         )
     return device
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that `torchrun` started this script in; a plain start is one."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that prints and writes results."""
+        return self.rank == 0
+
+    def wait_for_all(self) -> None:
+        """Return when every process has come here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def joined_processes() -> Iterator[Processes]:
+    """Join the group that `torchrun` describes in the environment, over gloo: no GPU is needed to meet."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))  # shares differ in length
+    try:
+        yield Processes(torch.distributed.get_rank(), count)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def seed_everything(seed: int) -> None:
