@@ -141,7 +141,7 @@ def test_weights_learned_on_another_body_are_warned_of(pictures, tmp_path, capsy
 def test_missing_shipped_weights_are_said_to_come_with_the_repository(
     pictures, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(demo, "OPEN_DIR", tmp_path)
+    monkeypatch.setattr(pretrained, "OPEN_DIR", tmp_path)
     code = demo.main(["--body", "open", "--img_dir", str(pictures), "--out_dir", str(tmp_path / "out")])
     assert code == 2 and "git checkout -- data/open" in capsys.readouterr().err
 
