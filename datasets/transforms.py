@@ -2,7 +2,8 @@
 
 A crop is a square of side 200*scale around `center`, both in picture pixels measured from the picture's
 upper left corner (so the first pixel's centre is 0.5). Crop pixel i samples the picture at
-c + (i + 0.5 - 112)*200*scale/224.
+c + (i + 0.5 - 112)*200*scale/224. A rotation turns the picture about the crop's middle, counter-clockwise for
+positive degrees.
 """
 
 from __future__ import annotations
@@ -29,25 +30,41 @@ def box_to_center_scale(
     return (x + width / 2, y + height / 2), margin * max(width, height) / UNIT
 
 
-def crop_points_to_picture(points: np.ndarray, center: Sequence[float], scale: float) -> np.ndarray:
+def _turn(rotation_deg: float) -> np.ndarray:
+    """[2,2]: offsets from the middle on the crop -> offsets in the picture (y down), but for the scale."""
+    angle = math.radians(rotation_deg)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([[cosine, -sine], [sine, cosine]])
+
+
+def crop_points_to_picture(
+    points: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
+) -> np.ndarray:
     """Points [..., 2] on the crop, 0..224 from its corner, to the picture's pixels."""
-    return np.asarray(center, dtype=np.float64) + (points - CROP_SIZE / 2) * (UNIT * scale / CROP_SIZE)
+    offsets = (points - CROP_SIZE / 2) @ _turn(rotation_deg).T
+    return np.asarray(center, dtype=np.float64) + offsets * (UNIT * scale / CROP_SIZE)
 
 
-def picture_points_to_crop(points: np.ndarray, center: Sequence[float], scale: float) -> np.ndarray:
+def picture_points_to_crop(
+    points: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
+) -> np.ndarray:
     """Inverse of `crop_points_to_picture`; nothing is rounded."""
-    return (points - np.asarray(center, dtype=np.float64)) * (CROP_SIZE / (UNIT * scale)) + CROP_SIZE / 2
+    offsets = (points - np.asarray(center, dtype=np.float64)) @ _turn(rotation_deg)
+    return offsets * (CROP_SIZE / (UNIT * scale)) + CROP_SIZE / 2
 
 
-def crop_picture(picture: np.ndarray, center: Sequence[float], scale: float) -> np.ndarray:
+def crop_picture(
+    picture: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
+) -> np.ndarray:
     """Square crop [224,224,3] uint8 of an RGB picture [H,W,3] uint8; black outside the picture.
 
     Shrinking is free of aliasing: area averaging to at most twice the crop, then one bilinear warp.
     Raises ValueError when the picture has another form or the square does not touch it.
     """
-    _check(picture, center, scale)
+    _check(picture, center, scale, rotation_deg)
     side = UNIT * float(scale)
-    region, corner = _cut(picture, center, side)
+    turn = _turn(rotation_deg)
+    region, corner = _cut(picture, center, side, extent=side * float(np.abs(turn[0]).sum()))
     height, width = region.shape[:2]
     shrink = min(1.0, 2 * CROP_SIZE / side)
     size = (math.ceil(width * shrink - 1e-6), math.ceil(height * shrink - 1e-6))
@@ -55,13 +72,14 @@ def crop_picture(picture: np.ndarray, center: Sequence[float], scale: float) -> 
         region = cv2.resize(region, size, interpolation=cv2.INTER_AREA)
     factor = np.array([region.shape[1] / width, region.shape[0] / height])
 
-    # region pixel = step * crop pixel + start, both counted at pixel centres
-    step = side / CROP_SIZE * factor
-    start = (np.asarray(center, dtype=np.float64) - corner) * factor - (CROP_SIZE / 2 - 0.5) * step - 0.5
-    matrix = np.array([[step[0], 0.0, start[0]], [0.0, step[1], start[1]]])
+    # region pixel = step @ crop pixel + start, both counted at pixel centres
+    step = turn * (side / CROP_SIZE * factor)[:, None]
+    start = (
+        (np.asarray(center, dtype=np.float64) - corner) * factor - (CROP_SIZE / 2 - 0.5) * step.sum(1) - 0.5
+    )
     return cv2.warpAffine(
         region,
-        matrix,
+        np.column_stack([step, start]),
         (CROP_SIZE, CROP_SIZE),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
@@ -69,7 +87,7 @@ def crop_picture(picture: np.ndarray, center: Sequence[float], scale: float) -> 
     )
 
 
-def _check(picture: np.ndarray, center: Sequence[float], scale: float) -> None:
+def _check(picture: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float) -> None:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError(
             f"Expected an RGB picture [H, W, 3] of uint8, got {list(picture.shape)} {picture.dtype}."
@@ -78,16 +96,23 @@ def _check(picture: np.ndarray, center: Sequence[float], scale: float) -> None:
         raise ValueError(
             f"A crop needs a finite center and a positive scale, got {tuple(center)} and {scale}."
         )
+    if not math.isfinite(rotation_deg):
+        raise ValueError(f"A crop needs a finite rotation in degrees, got {rotation_deg}.")
 
 
-def _cut(picture: np.ndarray, center: Sequence[float], side: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the picture under the square, with a rim for the filters, and its corner (x, y)."""
+def _cut(
+    picture: np.ndarray, center: Sequence[float], side: float, extent: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the picture under the square, with a rim for the filters, and its corner (x, y).
+
+    `extent` is the width of the upright square around the (rotated) crop.
+    """
     size = np.array([picture.shape[1], picture.shape[0]])
     rim = 2 + 2 * side / CROP_SIZE
     middle = np.asarray(center, dtype=np.float64)
-    low = np.clip(np.floor(middle - side / 2 - rim), 0, size).astype(int)
-    high = np.clip(np.ceil(middle + side / 2 + rim), 0, size).astype(int)
-    outside = (middle + side / 2 <= 0).any() or (middle - side / 2 >= size).any()
+    low = np.clip(np.floor(middle - extent / 2 - rim), 0, size).astype(int)
+    high = np.clip(np.ceil(middle + extent / 2 + rim), 0, size).astype(int)
+    outside = (middle + extent / 2 <= 0).any() or (middle - extent / 2 >= size).any()
     if outside or (high <= low).any():
         raise ValueError(
             f"The crop of side {side:.0f} px around ({middle[0]:.0f}, {middle[1]:.0f}) lies outside the "

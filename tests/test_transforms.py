@@ -128,3 +128,31 @@ def test_impossible_crops(center, scale, said):
 def test_other_arrays_are_refused():
     with pytest.raises(ValueError, match="RGB picture"):
         crop_picture(np.zeros((10, 10), dtype=np.uint8), (5, 5), 1.0)
+
+
+@pytest.mark.parametrize("rotation", [-57.0, -12.5, 30.0, 90.0, 180.0])
+@pytest.mark.parametrize("scale", [0.4, 1.4, 3.3])
+def test_rotated_crops_carry_points_along(rotation, scale):
+    """A bright square around a point shows up where the point maps to; the way back is exact."""
+    center, spot = np.array([420.3, 380.6]), np.array([420.3 + 45 * scale, 380.6 - 60 * scale])
+    y, x = np.mgrid[:800, :900] + 0.5
+    blob = np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * (3 * scale) ** 2))
+    crop = crop_picture(np.repeat((255 * blob)[..., None], 3, -1).astype(np.uint8), center, scale, rotation)
+    weight = crop[..., 0].astype(float)
+    rows, columns = np.mgrid[:224, :224] + 0.5
+    seen = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    mapped = picture_points_to_crop(spot, center, scale, rotation)
+    assert np.abs(seen - mapped).max() < 0.15
+    assert np.allclose(crop_points_to_picture(mapped, center, scale, rotation), spot)
+
+
+def test_a_quarter_turn_is_counter_clockwise_and_exact():
+    picture = noise(224, 224)
+    turned = crop_picture(picture, (112, 112), 1.12, 90)
+    assert np.abs(turned.astype(int) - np.rot90(picture)).max() <= 1
+    assert np.array_equal(crop_picture(picture, (112, 112), 1.12, 0.0), picture)
+
+
+def test_rotation_must_be_finite():
+    with pytest.raises(ValueError, match="finite rotation"):
+        crop_picture(noise(100, 100), (50, 50), 1.0, float("inf"))
