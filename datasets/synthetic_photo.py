@@ -9,7 +9,7 @@ SIZE = 224
 
 
 def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """A scene [224,224,3] float32 in 0..1 -> the photograph, uint8."""
+    """A scene [H,W,3] float32 in 0..1 -> the photograph, uint8."""
     if rng.random() < 0.6:
         contrast, brightness = rng.uniform(0.7, 1.5), rng.normal(0.02, 0.07)
         picture = (picture - np.float32(0.5)) * np.float32(contrast) + np.float32(0.5 + brightness)
@@ -21,7 +21,7 @@ def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     picture = _soften(rng, picture)
     if rng.random() < 0.35:
         channels = 3 if rng.random() < 0.6 else 1
-        noise = rng.standard_normal((SIZE, SIZE, channels), np.float32)
+        noise = rng.standard_normal((*picture.shape[:2], channels), np.float32)
         picture = picture + noise * np.float32(rng.uniform(0.005, 0.04))
     out = picture * np.float32(255)
     out += np.float32(0.5)
@@ -40,9 +40,10 @@ def _soften(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     if kind < 0.15:
         return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.4))
     if kind < 0.35:
-        size = int(rng.uniform(75, 210))
-        small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-        return cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+        size, (height, width) = int(rng.uniform(75, 210)), picture.shape[:2]
+        fewer = (width * size // SIZE, height * size // SIZE)
+        small = cv2.resize(picture, fewer, interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     if kind < 0.4:
         return cv2.filter2D(picture, -1, _motion_kernel(rng))
     return picture

@@ -161,14 +161,15 @@ def _fill_hull(picture: np.ndarray, outfit: Outfit, points: np.ndarray, garment:
     if len(points) < 3:
         return
     hull = cv2.convexHull(points.astype(np.float32))[:, 0]
-    mask = np.zeros((SIZE, SIZE), np.uint8)
+    height, width = picture.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(mask, np.clip(hull, -500, 700).astype(np.int32), 255, _AA)
     light = outfit.light
     energy = light.ambient * (1 - 0.15 * light.sky) + 0.3 * light.key + 0.2 * light.fill
     folds = 1 + np.float32(outfit.cut.fold) * outfit.folds[:1, :, None]
     tile = np.clip(outfit.tiles[garment] * folds * np.float32(energy), 0, 1)
-    count = -(-SIZE // TEXELS)
-    _blend(picture, mask, np.tile(tile, (count, count, 1))[:SIZE, :SIZE])
+    count = (-(-height // TEXELS), -(-width // TEXELS), 1)
+    _blend(picture, mask, np.tile(tile, count)[:height, :width])
 
 
 def add_border(rng: np.random.Generator, picture: np.ndarray) -> None:
