@@ -1,0 +1,82 @@
+"""COCO 2014 person keypoints -> coco_2014_train.npz (training), coco_2014_val.npz (evaluation).
+
+    python -m datasets.preprocess.coco --source data/coco --out data/dataset_extras
+
+Reads annotations/person_keypoints_{train,val}2014.json below --source; what of the two is there is converted.
+train: people of whom all of keypoints 5 to 16 (shoulders to ankles) are labelled, hidden or not.
+val: people with iscrowd 0 and num_keypoints > 0. The rule behind the file of 2020 is not public; this one is
+ours, so the number of people may differ from it.
+Box: the annotated one times 1.2. A keypoint labelled but hidden counts as labelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets.preprocess import openpose
+from datasets.preprocess.common import (
+    INCOMPLETE,
+    box_of_xywh,
+    coco_keypoints,
+    coco_picture,
+    gt24,
+    make_parser,
+    read_coco,
+    run,
+    those_there,
+)
+from datasets.preprocess.label_files import Rows
+from utils.skeleton import GT24_TO_COCO17
+
+BODY = slice(5, 17)  # COCO's shoulders to ankles
+
+
+def convert(annotations: Path, split: str, openpose_dir: Path | None = None) -> Rows:
+    """Rows of one annotation file; split is "train" or "val"."""
+    names, people = read_coco(annotations)
+    rows = Rows(f"coco_2014_{split}.npz")
+    for person in tqdm(people, desc=split, unit="person", disable=None):
+        try:
+            keypoints = coco_keypoints(person)
+            center, scale = box_of_xywh(person["bbox"])
+            picture = names.get(person["image_id"])
+            labelled = person.get("iscrowd", 0) == 0 and person["num_keypoints"] > 0
+        except INCOMPLETE:
+            rows.leave_out("with incomplete annotations")
+            continue
+        if picture is None:
+            rows.leave_out("of pictures that the file does not list")
+        elif split == "val" and not labelled:
+            rows.leave_out("that are crowds or have no labelled keypoint")
+        elif split == "train" and not keypoints[BODY, 2].all():
+            rows.leave_out("without labels of all keypoints from shoulders to ankles")
+        else:
+            imgname = coco_picture(picture, f"{split}2014")
+            part = gt24(keypoints[:, :2], GT24_TO_COCO17, keypoints[:, 2])
+            more = {"openpose": openpose.openpose_of(openpose_dir, imgname, part, scale)}
+            rows.add(
+                imgname=imgname, center=center, scale=scale, part=part, **(more if split == "train" else {})
+            )
+    return rows
+
+
+def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
+    folder = args.source / "annotations"
+    files = {split: folder / f"person_keypoints_{split}2014.json" for split in ("train", "val")}
+    for split, path in those_there(files, args.split).items():
+        yield convert(path, split, args.openpose)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser("coco", __doc__, "COCO's folder, with annotations/, train2014/ and val2014/")
+    parser.add_argument("--split", nargs="+", choices=("train", "val"), help="only these")
+    openpose.add_flag(parser)
+    run(parser, argv, convert_all)
+
+
+if __name__ == "__main__":
+    main()
