@@ -1,0 +1,68 @@
+"""MPII Human Pose -> mpii_train.npz (training).
+
+    python -m datasets.preprocess.mpii --source data/mpii --out data/dataset_extras
+
+Reads annot/train.json below --source: the training annotations of mpii_human_pose_v1_u12_1.mat as a list of people
+{image, center [2], scale, joints [16][2], joints_vis [16]}, the form in which HRNet and "Simple Baselines" hand
+them out. Pictures are images/<image>. Centre and scale (height / 200 px) stay as annotated. Joints with
+joints_vis 0 are not labelled: they are zero with confidence 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.preprocess import openpose
+from datasets.preprocess.common import INCOMPLETE, MPII16_IN_GT24, gt24, make_parser, read_json, run
+from datasets.preprocess.label_files import Rows
+from utils.safe_io import DataFileError
+
+
+def part_of(person: Mapping[str, Any]) -> np.ndarray:
+    """The field `part` [24,3]. Raises KeyError, TypeError or ValueError when joints are missing."""
+    labelled = np.array(person["joints_vis"], np.float64).reshape(16) > 0
+    joints = np.array(person["joints"], np.float64).reshape(16, 2)
+    return gt24(np.where(labelled[:, None], joints, 0), MPII16_IN_GT24, labelled)
+
+
+def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
+    """Rows of all people."""
+    path = source / "annot" / "train.json"
+    people = read_json(path)
+    if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
+        raise DataFileError(f"{path} must be a list of people {{image, center, scale, joints, joints_vis}}.")
+    rows = Rows("mpii_train.npz")
+    for person in tqdm(people, desc="MPII", unit="person", disable=None):
+        try:
+            part = part_of(person)
+            center = np.array(person["center"], np.float64).reshape(2)
+            imgname, scale = f"images/{Path(person['image']).name}", float(person["scale"])
+        except INCOMPLETE:
+            rows.leave_out("with incomplete annotations")
+            continue
+        if not part[:, 2].any():
+            rows.leave_out("without a labelled joint")
+            continue
+        detected = openpose.openpose_of(openpose_dir, imgname, part, scale)
+        rows.add(imgname=imgname, center=center, scale=scale, part=part, openpose=detected)
+    return rows
+
+
+def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
+    yield convert(args.source, args.openpose)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser("mpii", __doc__, "MPII's folder, with annot/train.json and images/")
+    openpose.add_flag(parser)
+    run(parser, argv, convert_all)
+
+
+if __name__ == "__main__":
+    main()
