@@ -1,0 +1,102 @@
+"""MATLAB 7.3 files, which are HDF5, as data sets ship them: arrays and cell arrays, read through h5py."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.safe_io import MAX_UNPACKED, DataFileError
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether the file is of MATLAB 7.3 (or plain HDF5) rather than of an older MATLAB."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist or is not a file.")
+    with path.open("rb") as file:
+        head = file.read(520)
+    signature = b"\x89HDF\r\n\x1a\n"
+    return head.startswith(signature) or head[512:] == signature
+
+
+class MatFile:
+    """An open file. Axes of arrays run in the reverse order of MATLAB's, as HDF5 stores them.
+
+    Every method raises DataFileError for what is missing or damaged, and for contents that lie in other files.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path = path
+        self._file = file
+
+    def array(self, name: str) -> np.ndarray:
+        """A numeric array."""
+        with _in_words(self.path, name):
+            return self._read(self._at(name))
+
+    def num_cells(self, name: str) -> int:
+        """Number of elements of a cell array."""
+        with _in_words(self.path, name):
+            return int(self._at(name).size)
+
+    def cell(self, name: str, index: int) -> np.ndarray:
+        """The numeric array in one element of a cell array that is a row or a column."""
+        import h5py
+
+        with _in_words(self.path, name):
+            cells = self._at(name)
+            if cells.dtype != h5py.ref_dtype or cells.ndim != 2 or min(cells.shape) != 1:
+                raise ValueError("it is no cell array of one row or column")
+            at = (index, 0) if cells.shape[1] == 1 else (0, index)
+            return self._read(self._file[cells[at]])
+
+    def _at(self, name: str) -> Any:
+        import h5py
+
+        if name not in self._file:
+            raise KeyError("it is not there")
+        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError("it lies in another place")
+        return self._file[name]
+
+    def _read(self, dataset: Any) -> np.ndarray:
+        import h5py
+
+        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "biuf":
+            raise ValueError("it is no array of numbers")
+        if dataset.is_virtual or dataset.external:
+            raise ValueError("it lies in another file")
+        if dataset.nbytes > MAX_UNPACKED:
+            raise ValueError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
+        return np.asarray(dataset)
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path) -> Iterator[MatFile]:
+    """Open a MATLAB 7.3 file for reading.
+
+    Raises ImportError without h5py, FileNotFoundError, DataFileError when it is damaged.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(f"{path} is read through h5py, which is not installed: pip install h5py") from error
+    if not is_hdf5(path):
+        raise DataFileError(f"{path} is not a MATLAB 7.3 (HDF5) file. Fetch it again.")
+    with contextlib.ExitStack() as stack:
+        with _in_words(path, None):
+            file = stack.enter_context(h5py.File(path, "r"))
+        yield MatFile(path, file)
+
+
+@contextlib.contextmanager
+def _in_words(path: Path, name: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+        what = f"'{name}' of {path} cannot be read" if name else f"{path} is not a readable HDF5 file"
+        reason = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
+        raise DataFileError(f"{what} ({reason}). Fetch the file again.") from error
