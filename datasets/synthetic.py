@@ -1,6 +1,7 @@
 """Synthetic people: rendered, clothed persons with exact labels, made from (seed, epoch, index) alone.
 
     python -m datasets.synthetic --preview sheet.jpg --count 40
+    python -m datasets.synthetic --write DIR --count 64
 
 A picture shows the open body, posed by clips and rules (`synthetic_pose`), dressed (`synthetic_appearance`)
 and lit (`synthetic_shading`), over a background (`synthetic_background`) with other people and things
@@ -11,6 +12,7 @@ focal length 5000, so that a camera fitted to the keypoints (method.md 7) is the
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +48,7 @@ from datasets.synthetic_scene import (
     add_shadow,
 )
 from datasets.synthetic_shading import paint_fragments
-from datasets.synthetic_split import Split
+from datasets.synthetic_split import SPLITS, Split
 from datasets.transforms import normalize_bytes
 from utils.command_line import SentenceParser
 from utils.rasterizer import rasterize_numpy
@@ -263,31 +265,49 @@ def _paint_bystander(
 def main(argv: Sequence[str] | None = None) -> int:
     parser = SentenceParser(
         prog="datasets.synthetic",
-        description="Write a contact sheet of synthetic people with their labels drawn.",
+        description="Write a contact sheet of synthetic people with their labels drawn (--preview), or "
+        "evaluation sets of them in the files of real sets (--write).",
     )
-    parser.add_argument("--preview", type=Path, required=True, nargs="?", const=Path("output/people.jpg"),
-                        metavar="OUT.jpg", help="file to write (without a name: %(const)s)")  # fmt: skip
-    parser.add_argument("--split", default="train", choices=("train", "eval"))
-    parser.add_argument("--count", type=int, default=40, help="people on the sheet")
+    parser.add_argument("--preview", type=Path, nargs="?", const=Path("output/people.jpg"), metavar="OUT.jpg",
+                        help="file to write (without a name: %(const)s)")  # fmt: skip
+    parser.add_argument(
+        "--write", type=Path, metavar="DIR", help="folder for the sets, a --data_dir of its own"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the synthetic sets in DIR")
+    parser.add_argument("--split", choices=SPLITS, help="default: train for --preview, eval for --write")
+    parser.add_argument("--count", type=int, help="people: default 40 on a sheet, 64 in the sets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--difficulty", type=float, default=1.0)
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without people")
     args = parser.parse_args(argv)
-    if args.preview.suffix.lower() not in SHEET_SUFFIXES:
+    if (args.preview is None) == (args.write is None):
+        parser.error("Exactly one of these is required: --preview OUT.jpg, --write DIR.")
+    if args.preview and args.preview.suffix.lower() not in SHEET_SUFFIXES:
         parser.error(f"Cannot write a picture to '{args.preview}'; its name must end in .jpg or .png.")
+    split, count = ("train", 40) if args.preview else ("eval", 64)
     try:
         people = SyntheticPeople(
-            args.count,
-            split=args.split,
+            count if args.count is None else args.count,
+            split=args.split or split,
             seed=args.seed,
             difficulty=args.difficulty,
             backgrounds=args.backgrounds,
         )
-        write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview)
+        done = _write(people, args)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    print(f"{args.count} people of the {args.split} split: {args.preview}")
+    print("\n".join(done))
     return 0
+
+
+def _write(people: SyntheticPeople, args: argparse.Namespace) -> list[str]:
+    """Write what was asked for; sentences that say so."""
+    if args.write:
+        from datasets.synthetic_sets import write_sets
+
+        return write_sets(people, args.write, args.overwrite)
+    write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview)
+    return [f"{len(people)} people of the {people.split.name} split: {args.preview}"]
 
 
 if __name__ == "__main__":
