@@ -1,0 +1,146 @@
+"""Random changes of a training person, and what they do to labels (method.md section 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from datasets.transforms import CROP_SIZE, picture_points_to_crop
+from utils.config import option
+from utils.legacy_crop import transform_points
+from utils.skeleton import GT24_FLIP, SMPL_FLIP
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+CROP_MODES = ("warp", "legacy")
+FLIP_RATE = 0.5
+UPRIGHT_RATE = 0.6  # share of pictures that are not rotated
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far training changes its pictures; 0 switches a change off."""
+
+    rot_factor: float = option(30.0, "degrees of random rotation (standard deviation, at most twice that)")
+    noise_factor: float = option(0.4, "colour channels are multiplied by 1 - this to 1 + this")
+    scale_factor: float = option(0.25, "random change of size (standard deviation, and at most that)")
+
+    def __post_init__(self) -> None:
+        for name in ("rot_factor", "noise_factor", "scale_factor"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}; expected a number of at least 0.")
+        if max(self.noise_factor, self.scale_factor) >= 1:
+            raise ValueError(
+                f"noise_factor and scale_factor must stay below 1, got {self.noise_factor} and "
+                f"{self.scale_factor}: at 1 a picture could vanish."
+            )
+
+
+@dataclass(frozen=True)
+class AugmentValues:
+    """One draw: what is done to a person. The default changes nothing."""
+
+    flip: bool = False
+    noise: Sequence[float] = (1.0, 1.0, 1.0)  # factors of red, green, blue
+    rotation_deg: float = 0.0  # counter-clockwise
+    scale: float = 1.0  # of the box around the person
+
+    def __post_init__(self) -> None:
+        noise = np.asarray(self.noise, dtype=np.float64).reshape(-1)
+        if noise.shape != (3,) or not (np.isfinite(noise).all() and noise.min() >= 0):
+            raise ValueError(f"Expected three colour factors of at least 0, got {self.noise}.")
+        if not math.isfinite(self.rotation_deg):
+            raise ValueError(f"Expected a rotation in degrees, got {self.rotation_deg}.")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"Expected a positive factor for the box, got {self.scale}.")
+        # Plain numbers compare and print well, whatever kind was given.
+        plain = (bool(self.flip), tuple(noise.tolist()), float(self.rotation_deg), float(self.scale))
+        for name, value in zip(("flip", "noise", "rotation_deg", "scale"), plain, strict=True):
+            object.__setattr__(self, name, value)
+
+
+def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentConfig()) -> AugmentValues:
+    """The distribution of 2020: half are flipped, three fifths stay upright, sizes and angles are clipped."""
+    flip = rng.uniform() <= FLIP_RATE
+    noise = rng.uniform(1 - config.noise_factor, 1 + config.noise_factor, 3)
+    rotation = np.clip(rng.normal() * config.rot_factor, -2 * config.rot_factor, 2 * config.rot_factor)
+    scale = np.clip(rng.normal() * config.scale_factor + 1, 1 - config.scale_factor, 1 + config.scale_factor)
+    upright = rng.uniform() <= UPRIGHT_RATE
+    return AugmentValues(flip, noise, 0.0 if upright else rotation, scale)
+
+
+def change_colors(crop: UInt8[np.ndarray, "H W 3"], noise: Sequence[float]) -> UInt8[np.ndarray, "H W 3"]:
+    """Multiply the channels, clip to 0..255 and cut off fractions."""
+    if all(factor == 1 for factor in noise):
+        return crop
+    return np.clip(crop * np.asarray(noise, dtype=np.float64), 0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------------- labels
+
+
+def keypoints_to_crop(
+    keypoints: Float[np.ndarray, "N 3"],
+    center: Sequence[float],
+    scale: float,
+    rotation_deg: float,
+    crop_mode: str,
+) -> Float[np.ndarray, "N 3"]:
+    """x, y in picture pixels and confidence -> x, y in [-1,1] of the crop; "legacy" truncates to whole pixels."""
+    result = keypoints.copy()
+    if crop_mode == "legacy":
+        result[:, :2] = transform_points(keypoints[:, :2] + 1, center, scale, rotation_deg)
+    else:
+        result = result.astype(np.float64)
+        result[:, :2] = picture_points_to_crop(result[:, :2], center, scale, rotation_deg)
+    result[:, :2] = 2.0 * result[:, :2] / CROP_SIZE - 1.0
+    return result
+
+
+def flip_keypoints(points: Float[np.ndarray, "N C"], partners: Sequence[int]) -> Float[np.ndarray, "N C"]:
+    """Mirror points at x = 0: each becomes its partner of the other side. 2D in [-1,1] or 3D."""
+    mirrored = points[list(partners)]
+    mirrored[:, 0] = -mirrored[:, 0]
+    return mirrored
+
+
+def flip_rotvec(rotvec: Float[np.ndarray, "72"]) -> Float[np.ndarray, "72"]:
+    """Mirror a pose of 24 axis-angle triples."""
+    return (rotvec.reshape(24, 3)[list(SMPL_FLIP)] * np.array([1.0, -1.0, -1.0])).reshape(72)
+
+
+def rotate_rotvec(rotvec: Float[np.ndarray, "3"], rotation_deg: float) -> Float[np.ndarray, "3"]:
+    """Turn the global orientation about the viewing axis as a picture turned counter-clockwise does."""
+    turn = _about_z(np.deg2rad(-rotation_deg))
+    rotation, _ = cv2.Rodrigues(np.asarray(rotvec, dtype=np.float64))
+    return cv2.Rodrigues(turn @ rotation)[0].reshape(3)
+
+
+def change_pose(rotvec: Float[np.ndarray, "72"], rotation_deg: float, flip: bool) -> Float[np.ndarray, "72"]:
+    """Rotation, then flip, of a pose."""
+    changed = rotvec.astype(np.float64)
+    changed[:3] = rotate_rotvec(changed[:3], rotation_deg)
+    return flip_rotvec(changed) if flip else changed
+
+
+def change_joints_3d(
+    joints: Float[np.ndarray, "24 4"], rotation_deg: float, flip: bool
+) -> Float[np.ndarray, "24 4"]:
+    """Rotation, then flip, of the 24 GT joints with their confidence."""
+    changed = joints.copy()
+    if rotation_deg != 0:
+        turn = _about_z(-rotation_deg * np.pi / 180)
+        changed[:, :3] = np.einsum("ij,kj->ki", turn, joints[:, :3])
+    return flip_keypoints(changed, GT24_FLIP) if flip else changed
+
+
+def _about_z(angle: float) -> np.ndarray:
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])

@@ -1,0 +1,288 @@
+"""People of a labelled picture set as samples: crops with their labels, for training and evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from datasets.augment import (
+    CROP_MODES,
+    AugmentConfig,
+    AugmentValues,
+    change_colors,
+    change_joints_3d,
+    change_pose,
+    draw_augmentation,
+    flip_keypoints,
+    keypoints_to_crop,
+)
+from datasets.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
+from datasets.labels import Labels, read_label_file
+from datasets.pictures import PictureError, read_picture
+from datasets.registry import EXTRAS, PathsConfig, find_spec, origin_of_labels, picture_root
+from datasets.transforms import UNIT, crop_picture, normalize, to_tensor
+from utils.densepose_uv import DATA_DIR
+from utils.legacy_crop import crop_box, crop_legacy
+from utils.skeleton import JOINT49_FLIP, SMPL_FLIP
+from utils.structures import DensePosePoints, Sample
+
+UNCHANGED = AugmentValues()
+UPI_SOURCE = "the UPi-S1h site; --upi_s1h_root names another folder"
+
+
+class LabelledPeople(Dataset):
+    """People with labels in pictures below one folder; what `BaseDataset` and `COCODataset` share.
+
+    crop_mode "warp": anti-aliased crops, exact keypoints. "legacy": pictures, truncated keypoints and dense
+    boxes of 2020, bit for bit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        labels: Labels,
+        root: Path,
+        *,
+        crop_mode: str = "warp",
+        is_train: bool = False,
+        augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
+        seed: int = 0,
+        data_dir: str | Path = DATA_DIR,
+        source: str = "",
+    ) -> None:
+        """source: half a sentence on where the pictures come from.
+
+        Raises ValueError for settings out of range, FileNotFoundError when pictures are missing.
+        """
+        if crop_mode not in CROP_MODES:
+            raise ValueError(f"crop_mode is '{crop_mode}'; choose one of {', '.join(CROP_MODES)}.")
+        if seed < 0:
+            raise ValueError(f"The seed is {seed} but must not be negative.")
+        self.name, self.labels, self.root, self.crop_mode = name, labels, Path(root), crop_mode
+        self.is_train, self.augmentation, self.seed, self.epoch = is_train, augmentation, seed, 0
+        self.data_dir = Path(data_dir)
+        self._symmetry = load_symmetry(data_dir) if is_train and labels.dense is not None else None
+        check_pictures(self.root, labels.imgname, f"pictures of '{name}'", source)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another epoch gives other augmentations."""
+        self.epoch = epoch
+
+    def name_of(self, index: int) -> str:
+        """Name of a person's picture as the label file has it."""
+        return str(self.labels.imgname[index])
+
+    def picture_path(self, index: int) -> Path:
+        return self.root / self.name_of(index)
+
+    def picture(self, index: int) -> np.ndarray:
+        """RGB uint8 [H, W, 3]. Raises PictureError with the file's name."""
+        path = self.picture_path(index)
+        try:
+            return read_picture(path)
+        except PictureError as error:
+            raise PictureError(f"{path}: {error}") from error
+
+    def has_dense(self, index: int) -> bool:
+        return self.labels.dense is not None and bool(self.labels.dense.annotated[index])
+
+    def draw(self, rng: np.random.Generator, index: int) -> AugmentValues:
+        """Random changes of a person: none outside training, and no rotation of dense labels."""
+        if not self.is_train:
+            return UNCHANGED
+        values = draw_augmentation(rng, self.augmentation)
+        return replace(values, rotation_deg=0.0) if self.has_dense(index) else values
+
+    def __getitem__(self, index: int) -> Sample:
+        index = self._checked(index)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        return self.sample(index, self.draw(rng, index))
+
+    def sample(self, index: int, values: AugmentValues = UNCHANGED) -> Sample:
+        """A person under given changes. Densely labelled people are never rotated: `rotation_deg` is then 0.
+
+        Raises PictureError for a picture that cannot be read or that the person's box does not touch,
+        IndexError outside the set.
+        """
+        index = self._checked(index)
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)
+        if self.has_dense(index):
+            values = replace(values, rotation_deg=0.0)
+        labels, box = self.labels, (self.labels.center[index], float(self.labels.scale[index]) * values.scale)
+        has_smpl = labels.has_smpl is not None and bool(labels.has_smpl[index])
+        return Sample(
+            image=self._image(index, box, values),
+            rotvec=_tensor(self._rotvec(index, has_smpl, values)),
+            betas=_tensor(labels.betas[index] if has_smpl else np.zeros(10)),
+            keypoints=_tensor(self._keypoints(index, box, values)),
+            joints_3d=_tensor(self._joints_3d(index, values)),
+            smpl_keypoints=_tensor(self._smpl_keypoints(index, box, values)),
+            dense=self._dense(index, box, values),
+            has_smpl=torch.tensor(has_smpl),
+            has_dense=torch.tensor(self.has_dense(index)),
+            has_joints_3d=torch.tensor(labels.joints_3d is not None),
+            is_flipped=torch.tensor(values.flip),
+            rotation_deg=torch.tensor(values.rotation_deg, dtype=torch.float32),
+            center=_tensor(box[0]),
+            scale=torch.tensor(box[1], dtype=torch.float32),
+            gender=torch.tensor(-1 if labels.gender is None else int(labels.gender[index])),
+            index=torch.tensor(index),
+            dataset=self.name,
+            name=self.name_of(index),
+        )
+
+    def _checked(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Person {index} was asked for, '{self.name}' holds 0..{len(self) - 1}.")
+        return int(index) % len(self)
+
+    def _image(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
+        crop_with = crop_legacy if self.crop_mode == "legacy" else crop_picture
+        picture = self.picture(index)
+        try:
+            crop = crop_with(picture, *box, values.rotation_deg)
+        except ValueError as error:
+            raise PictureError(f"{self.picture_path(index)}: {error}") from error
+        crop = crop[:, ::-1] if values.flip else crop
+        return normalize(to_tensor(change_colors(crop, values.noise)))
+
+    def _rotvec(self, index: int, has_smpl: bool, values: AugmentValues) -> np.ndarray:
+        if not has_smpl and self.crop_mode != "legacy":
+            return np.zeros(72)
+        rotvec = self.labels.rotvec[index] if has_smpl else np.zeros(72)  # 2020 turned these zeros, too
+        return change_pose(rotvec, values.rotation_deg, values.flip)
+
+    def _keypoints(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
+        given = np.zeros((49, 3)) if self.labels.keypoints is None else self.labels.keypoints[index]
+        points = keypoints_to_crop(given, *box, values.rotation_deg, self.crop_mode)
+        return flip_keypoints(points, JOINT49_FLIP) if values.flip else points
+
+    def _smpl_keypoints(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
+        if self.labels.smpl_keypoints is None:
+            return np.zeros((24, 3))
+        given = self.labels.smpl_keypoints[index]
+        points = keypoints_to_crop(given, *box, values.rotation_deg, self.crop_mode)
+        points = flip_keypoints(points, SMPL_FLIP) if values.flip else points
+        points[points[:, 2] == 0] = 0
+        return points
+
+    def _joints_3d(self, index: int, values: AugmentValues) -> np.ndarray:
+        if self.labels.joints_3d is None:
+            return np.zeros((24, 4))
+        return change_joints_3d(self.labels.joints_3d[index], values.rotation_deg, values.flip)
+
+    def _dense(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> DensePosePoints:
+        if not self.has_dense(index):
+            return no_dense_labels()
+        center, half = box[0], UNIT * box[1] / 2
+        legacy = self.crop_mode == "legacy"
+        square = crop_box(*box) if legacy else np.concatenate([center - half, center + half])
+        person = self.labels.dense.person(index)
+        if values.flip:
+            if self._symmetry is None:
+                self._symmetry = load_symmetry(self.data_dir)
+            person = mirror_person(person, self._symmetry)
+            if not legacy:  # 2020 left the box where it was: wrong unless it is in the middle of the crop
+                person = replace(person, box=mirror_box(person.box, square))
+        return dense_labels(person, square)
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values).astype(np.float32))
+
+
+class BaseDataset(LabelledPeople):
+    """A data set of `datasets.registry.SPECS`, with everything it needs checked at once.
+
+    ignore_3d: pass over pose, shape and 3D joints. Raises FileNotFoundError, DataFileError or ValueError with
+    one sentence: what is missing or wrong, where it was expected, where it comes from.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data_dir: str | Path = DATA_DIR,
+        paths: PathsConfig = PathsConfig(),  # noqa: B008 (frozen)
+        *,
+        is_train: bool = True,
+        crop_mode: str = "warp",
+        ignore_3d: bool = False,
+        augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
+        seed: int = 0,
+    ) -> None:
+        spec = find_spec(name)
+        self.file = Path(data_dir) / EXTRAS / spec.label_file(is_train)
+        if not self.file.is_file():
+            origin = origin_of_labels(spec, is_train)
+            raise FileNotFoundError(f"The labels of '{name}' are not at {self.file}; {origin}.")
+        labels = read_label_file(self.file, spec.fields(is_train))
+        if ignore_3d:
+            labels = replace(labels, has_smpl=None, joints_3d=None)
+        self.label_root = picture_root("upi_s1h_root", data_dir, paths)  # of masks and parts
+        for field in ("maskname", "partname"):
+            if field in spec.fields(is_train):
+                what = f"label pictures ({field}) of '{name}'"
+                check_pictures(self.label_root, getattr(labels, field), what, UPI_SOURCE)
+        super().__init__(
+            name,
+            labels,
+            picture_root(spec.root, data_dir, paths),
+            crop_mode=crop_mode,
+            is_train=is_train,
+            augmentation=augmentation,
+            seed=seed,
+            data_dir=data_dir,
+            source=f"{spec.pictures}; --{spec.root} names another folder",
+        )
+
+    def mask_path(self, index: int) -> Path:
+        """Picture of a person's mask. Raises ValueError for a set without masks."""
+        return self._label_path("maskname", index)
+
+    def part_path(self, index: int) -> Path:
+        """Picture of a person's parts. Raises ValueError for a set without parts."""
+        return self._label_path("partname", index)
+
+    def _label_path(self, field: str, index: int) -> Path:
+        names = getattr(self.labels, field)
+        if names is None:
+            raise ValueError(f"The data set '{self.name}' has no {field}; only LSP's test set has.")
+        return self.label_root / str(names[index])
+
+
+def check_pictures(root: Path, names: Iterable[str], what: str, source: str) -> None:
+    """Raise one FileNotFoundError when the folder or some of its pictures are not there, with a first example.
+
+    Folders are listed once: much faster than asking for each of 300,000 files.
+    """
+    origin = f" They come from {source}." if source else ""
+    if not root.is_dir():
+        raise FileNotFoundError(f"The {what} should be in the folder {root}, which is not there.{origin}")
+    folders: dict[str, dict[str, None]] = defaultdict(dict)
+    for name in names:
+        folder, _, file = str(name).rpartition("/")
+        folders[folder][file] = None
+    missing, total = [], 0
+    for folder, files in folders.items():
+        try:
+            present = set(os.listdir(root / folder))
+        except OSError:
+            present = set()
+        total += len(files)
+        missing += [f"{folder}/{file}".lstrip("/") for file in files if file not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing):,} of the {total:,} {what} are not below {root}, the first is {missing[0]}.{origin}"
+        )

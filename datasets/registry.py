@@ -1,0 +1,112 @@
+"""Data sets by name: their label files, picture folders and the fields those files must hold (method.md 8, 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.config import option
+
+EXTRAS = "dataset_extras"
+COMMON_FIELDS = ("imgname", "center", "scale")
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    """Folders of pictures that do not lie below the data folder; empty: `<data_dir>/<usual name>`."""
+
+    h36m_root: str = option("", "folder of Human3.6M's images/ (usual: <data_dir>/h36m)")
+    lsp_root: str = option("", "folder of LSP's images/ (usual: <data_dir>/lsp_dataset)")
+    lsp_orig_root: str = option("", "LSP in original size (usual: <data_dir>/lsp_dataset_original)")
+    upi_s1h_root: str = option("", "UPi-S1h, LSP's masks and parts (usual: <data_dir>/upi-s1h)")
+    lspet_root: str = option("", "LSP extended (usual: <data_dir>/hr-lspet)")
+    mpii_root: str = option("", "MPII (usual: <data_dir>/mpii)")
+    coco_root: str = option("", "folder of COCO's train2014/ and val2014/ (usual: <data_dir>/coco)")
+    mpi_inf_3dhp_root: str = option("", "MPI-INF-3DHP (usual: <data_dir>/mpi_inf_3dhp)")
+    pw3d_root: str = option("", "folder of 3DPW's imageFiles/ (usual: <data_dir>/3dpw)")
+
+
+FOLDERS = {
+    "h36m_root": "h36m",
+    "lsp_root": "lsp_dataset",
+    "lsp_orig_root": "lsp_dataset_original",
+    "upi_s1h_root": "upi-s1h",
+    "lspet_root": "hr-lspet",
+    "mpii_root": "mpii",
+    "coco_root": "coco",
+    "mpi_inf_3dhp_root": "mpi_inf_3dhp",
+    "pw3d_root": "3dpw",
+}
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set; a file of None says that the set has no such split."""
+
+    name: str
+    root: str  # field of PathsConfig
+    train_file: str | None = None
+    test_file: str | None = None
+    train_fields: tuple[str, ...] = ()  # needed beside COMMON_FIELDS
+    test_fields: tuple[str, ...] = ()
+    converter: str = ""  # module of datasets.preprocess that writes the file
+    pictures: str = ""  # where the pictures come from
+
+    def label_file(self, is_train: bool) -> str:
+        """Name of the split's .npz. Raises ValueError when the set has no such split."""
+        name = self.train_file if is_train else self.test_file
+        if name is None:
+            split = "training" if is_train else "test"
+            fitting = ", ".join(s.name for s in SPECS.values() if (s.train_file if is_train else s.test_file))
+            raise ValueError(f"The data set '{self.name}' has no {split} split; choose one of {fitting}.")
+        return f"{name}.npz"
+
+    def fields(self, is_train: bool) -> tuple[str, ...]:
+        """Fields that the split's file must hold."""
+        return COMMON_FIELDS + (self.train_fields if is_train else self.test_fields)
+
+
+_H36M = "the Human3.6M site (registration)"
+_COCO = "cocodataset.org (train2014.zip, val2014.zip)"
+_ALL = (
+    DatasetSpec("h36m", "h36m_root", "h36m_mosh_train", None, ("part", "S", "pose", "shape"), (),
+                "", _H36M),
+    DatasetSpec("h36m-p1", "h36m_root", None, "h36m_valid_protocol1", (), ("S",), "h36m", _H36M),
+    DatasetSpec("h36m-p2", "h36m_root", None, "h36m_valid_protocol2", (), ("S",), "h36m", _H36M),
+    DatasetSpec("lsp", "lsp_root", None, "lsp_dataset_test", (), ("maskname", "partname"), "lsp",
+                "the LSP site (lsp_dataset.zip)"),
+    DatasetSpec("lsp-orig", "lsp_orig_root", "lsp_dataset_original_train", None, ("part",), (), "lsp_orig",
+                "the LSP site (lsp_dataset_original.zip)"),
+    DatasetSpec("lspet", "lspet_root", "hr-lspet_train", None, ("part",), (), "lspet",
+                "the UPi-S1h site (hr-lspet.zip)"),
+    DatasetSpec("mpii", "mpii_root", "mpii_train", None, ("part",), (), "mpii", "the MPII site"),
+    DatasetSpec("coco", "coco_root", "coco_2014_train", "coco_2014_val", ("part",), ("part",), "coco", _COCO),
+    DatasetSpec("dp_coco", "coco_root", "dp_coco_2014_train", "dp_coco_2014_minival",
+                ("part", "smpl_2dkps", "dp_annot"), ("part", "smpl_2dkps", "dp_annot"), "dp_coco", _COCO),
+    DatasetSpec("mpi-inf-3dhp", "mpi_inf_3dhp_root", "mpi_inf_3dhp_train", "mpi_inf_3dhp_valid",
+                ("part", "S"), ("S",), "mpi_inf_3dhp", "the MPI-INF-3DHP site"),
+    DatasetSpec("3dpw", "pw3d_root", None, "3dpw_test", (), ("pose", "shape", "gender"), "pw3d",
+                "the 3DPW site (imageFiles.zip)"),
+)  # fmt: skip
+
+SPECS: dict[str, DatasetSpec] = {spec.name: spec for spec in _ALL}
+
+
+def find_spec(name: str) -> DatasetSpec:
+    """Raises ValueError for a name that is none of the data sets."""
+    if name not in SPECS:
+        raise ValueError(f"There is no data set '{name}'; choose one of {', '.join(SPECS)}.")
+    return SPECS[name]
+
+
+def picture_root(field: str, data_dir: str | Path, paths: PathsConfig) -> Path:
+    """The folder that picture names of a set are relative to; `field` is one of PathsConfig."""
+    given = getattr(paths, field)
+    return Path(given).expanduser() if given else Path(data_dir) / FOLDERS[field]
+
+
+def origin_of_labels(spec: DatasetSpec, is_train: bool) -> str:
+    """Half a sentence: how to come by the split's label file."""
+    if spec.converter:
+        return f"`python -m datasets.preprocess.{spec.converter}` writes it, SPIN's fetch_data.sh brings most"
+    return "SPIN's authors give it to licence holders" if is_train else "SPIN's fetch_data.sh brings it"
