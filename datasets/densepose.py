@@ -172,11 +172,11 @@ def _rle_masks(masks: Any, what: str) -> list[bytes]:
 
 def _counts(mask: Any, what: str) -> bytes:
     if not isinstance(mask, dict):
-        if mask is None or len(mask) == 0:
+        if mask is None or np.size(mask) == 0:
             return b""
         raise DataFileError(f"{what} must be a run-length mask or [].")
     counts, size = mask.get("counts"), mask.get("size")
-    if size is None or list(size) != [MASK_SIZE, MASK_SIZE]:
+    if np.shape(size) != (2,) or list(size) != [MASK_SIZE, MASK_SIZE]:
         raise DataFileError(f"{what} has the size {size}; expected {[MASK_SIZE, MASK_SIZE]}.")
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")

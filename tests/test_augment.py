@@ -1,0 +1,121 @@
+"""Augmentation: goldens of single changes, the distribution of draws, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from datasets.augment import (
+    AugmentConfig,
+    AugmentValues,
+    change_colors,
+    change_joints_3d,
+    change_pose,
+    draw_augmentation,
+    flip_keypoints,
+    flip_rotvec,
+    keypoints_to_crop,
+    rotate_rotvec,
+)
+from utils.skeleton import GT24_FLIP, JOINT49_FLIP
+
+
+@pytest.fixture
+def numbers(golden):
+    with np.load(golden / "data_functions.npz") as file:
+        return {name.replace("__", "/"): file[name] for name in file.files}
+
+
+def test_flips_bit_for_bit(numbers):
+    assert np.array_equal(flip_keypoints(numbers["flip/k24"], GT24_FLIP), numbers["flip/k24o"])
+    assert np.array_equal(flip_keypoints(numbers["flip/k49"], JOINT49_FLIP), numbers["flip/k49o"])
+    assert np.array_equal(flip_rotvec(numbers["flip/pose"]), numbers["flip/poseo"])
+
+
+def test_rotation_of_a_pose(numbers):
+    turned = rotate_rotvec(numbers["rot_aa/aa"], float(numbers["rot_aa/rot"]))
+    assert np.allclose(turned, numbers["rot_aa/out"], atol=1e-12)
+
+
+def test_two_flips_change_nothing():
+    rng = np.random.default_rng(0)
+    pose, joints = rng.normal(size=72), rng.normal(size=(24, 4))
+    assert np.array_equal(flip_rotvec(flip_rotvec(pose)), pose)
+    assert np.array_equal(change_joints_3d(change_joints_3d(joints, 0, True), 0, True), joints)
+    assert np.allclose(change_joints_3d(change_joints_3d(joints, 25, False), -25, False), joints)
+
+
+def test_pose_and_joints_turn_together():
+    """A bone rotated by the changed global orientation ends where the changed joint lies."""
+    rng = np.random.default_rng(1)
+    pose, bones = rng.normal(size=72), rng.normal(size=(24, 3))
+    joints = np.column_stack([bones @ Rotation.from_rotvec(pose[:3]).as_matrix().T, np.ones(24)])
+    turned = change_joints_3d(joints, 33.0, False)[:, :3]
+    changed = change_pose(pose, 33.0, False)
+    assert np.allclose(bones @ Rotation.from_rotvec(changed[:3]).as_matrix().T, turned)
+    assert np.array_equal(changed[3:], pose[3:])
+
+
+def test_image_and_space_turn_together():
+    """Projected (x right, y down), joints move as the keypoints of the rotated crop do."""
+    rng = np.random.default_rng(2)
+    joints = np.column_stack([rng.uniform(-1, 1, (24, 3)), np.ones(24)])
+    points = np.column_stack([100 + 80 * joints[:, :2], np.ones(24)])
+    mapped = keypoints_to_crop(points, (100, 100), 1.12, 40.0, "warp")[:, :2]
+    turned = change_joints_3d(joints, 40.0, False)[:, :2]
+    assert np.allclose(mapped * 112 / 80, turned)
+
+
+def test_legacy_keypoints_are_whole_pixels():
+    points = np.random.default_rng(3).uniform(0, 300, (49, 3))
+    whole = (keypoints_to_crop(points, (150, 140), 0.8, 0.0, "legacy")[:, :2] + 1) * 112
+    exact = (keypoints_to_crop(points, (150, 140), 0.8, 0.0, "warp")[:, :2] + 1) * 112
+    assert np.allclose(whole, np.round(whole), atol=1e-9)
+    assert np.array_equal(np.round(whole), np.trunc(exact) + 1)
+
+
+def test_colours_are_clipped_and_cut():
+    crop = np.array([[[10, 100, 200]]], np.uint8)
+    assert change_colors(crop, (0.99, 1.0, 1.4)).tolist() == [[[9, 100, 255]]]
+    assert change_colors(crop, (1.0, 1.0, 1.0)) is crop
+
+
+def test_draws_follow_the_distribution():
+    draws = [draw_augmentation(np.random.default_rng((0, 0, i))) for i in range(4000)]
+    rotation, scale = np.array([d.rotation_deg for d in draws]), np.array([d.scale for d in draws])
+    noise = np.array([d.noise for d in draws])
+    assert abs(np.mean([d.flip for d in draws]) - 0.5) < 0.03
+    assert abs((rotation == 0).mean() - 0.6) < 0.03 and np.abs(rotation).max() <= 60
+    assert abs(rotation[rotation != 0].std() - 29) < 2
+    assert (scale.min(), scale.max()) == (0.75, 1.25) and abs((scale == 1.25).mean() - 0.16) < 0.02
+    assert noise.min() >= 0.6 and noise.max() <= 1.4 and abs(noise.mean() - 1) < 0.01
+    assert draws[7] == draw_augmentation(np.random.default_rng((0, 0, 7)))
+
+
+def test_zero_factors_leave_only_flips():
+    config = AugmentConfig(0.0, 0.0, 0.0)
+    for seed in range(20):
+        values = draw_augmentation(np.random.default_rng(seed), config)
+        assert values == AugmentValues(flip=values.flip)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"noise": (1, 1)},
+        {"noise": (1, -1, 1)},
+        {"rotation_deg": float("nan")},
+        {"scale": 0},
+        {"scale": float("inf")},
+    ],
+)
+def test_impossible_values(bad):
+    with pytest.raises(ValueError, match="Expected"):
+        AugmentValues(**bad)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rot_factor", -1), ("noise_factor", 1.5), ("scale_factor", 1)])
+def test_impossible_factors(name, value):
+    with pytest.raises(ValueError, match=name):
+        AugmentConfig(**{name: value})
