@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import struct
 
 import numpy as np
 from converters import convert, refused
@@ -41,12 +43,27 @@ def sequence(**more):
     } | more  # fmt: skip
 
 
+class Python2Pickler(pickle._Pickler):
+    """Writes what Python 2 wrote: protocol 2, text and the content of arrays as byte strings."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_byte_string(self, value):
+        raw = value if isinstance(value, bytes) else value.encode("latin1")
+        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
+        self.memoize(value)
+
+    dispatch[bytes] = dispatch[str] = save_byte_string
+
+
 def write(folder, content, name="downtown_x_00.pkl"):
-    """Protocol 2 with the module names of an old NumPy, text and array bytes as str, as Python 2 did."""
+    """A pickle of Python 2 and a NumPy of its time."""
     folder = folder / "sequenceFiles" / "test"
     folder.mkdir(parents=True, exist_ok=True)
-    raw = pickle.dumps(content, protocol=2)
-    (folder / name).write_bytes(raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    raw = io.BytesIO()
+    Python2Pickler(raw, protocol=2).dump(content)
+    old = raw.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    (folder / name).write_bytes(old)
 
 
 def test_frames_by_hand(tmp_path, capsys):
