@@ -95,7 +95,7 @@ def stretch(values: np.ndarray) -> UInt8[np.ndarray, "..."]:
 def resize(values: np.ndarray, size: tuple[int, int], nearest: bool = False) -> UInt8[np.ndarray, "..."]:
     """Stretch, then resize to (height, width) as Pillow does: bilinear (smoothing when shrinking) or nearest."""
     resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(stretch(values)).resize((size[1], size[0]), resample))
+    return np.array(Image.fromarray(stretch(values)).resize((size[1], size[0]), resample))
 
 
 def crop_legacy(
