@@ -191,7 +191,11 @@ def _annotated_people(content: Any, names: dict[int, str], path: Path) -> Labels
 
 def _detected_people(path: Path, names: dict[int, str], min_score: float) -> Labels:
     content, people, elsewhere = _read_json(path, "detections"), [], 0
-    for number, entry in enumerate(_entries({"list": content}, "list", path)):
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise DataFileError(
+            f"{path} is no list of detections: expected a list of objects {{image_id, category_id, bbox, score}}."
+        )
+    for number, entry in enumerate(content):
         what = f"{path}, detection {number}"
         image_id = _field(entry, "image_id", _whole, what)
         score = _field(entry, "score", _finite, what)
