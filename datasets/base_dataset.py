@@ -94,6 +94,10 @@ class LabelledPeople(Dataset):
         except PictureError as error:
             raise PictureError(f"{path}: {error}") from error
 
+    def orig_shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a person's picture. Raises PictureError."""
+        return self.picture(index).shape[:2]
+
     def has_dense(self, index: int) -> bool:
         return self.labels.dense is not None and bool(self.labels.dense.annotated[index])
 
@@ -225,7 +229,7 @@ class BaseDataset(LabelledPeople):
         spec = find_spec(name)
         self.file = Path(data_dir) / EXTRAS / spec.label_file(is_train)
         if not self.file.is_file():
-            origin = origin_of_labels(spec, is_train)
+            origin = origin_of_labels(spec)
             raise FileNotFoundError(f"The labels of '{name}' are not at {self.file}; {origin}.")
         labels = read_label_file(self.file, spec.fields(is_train))
         if ignore_3d:

@@ -141,9 +141,12 @@ def _numbers(values: np.ndarray, what: str, shape: tuple[int, ...]) -> np.ndarra
 
 def _text(values: np.ndarray, what: str, count: int | None) -> np.ndarray:
     if values.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in values.reshape(-1)):
-        values = np.array([v.decode() if isinstance(v, bytes) else v for v in values.reshape(-1)], dtype=str)
+        values = np.array(
+            [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values.reshape(-1)],
+            dtype=str,
+        )
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
+        values = np.char.decode(values, "utf-8", "replace")
     if values.dtype.kind != "U":
         raise DataFileError(f"{what} holds {values.dtype}; expected text.")
     if values.ndim != 1 or count not in (None, len(values)):

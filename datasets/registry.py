@@ -105,8 +105,8 @@ def picture_root(field: str, data_dir: str | Path, paths: PathsConfig) -> Path:
     return Path(given).expanduser() if given else Path(data_dir) / FOLDERS[field]
 
 
-def origin_of_labels(spec: DatasetSpec, is_train: bool) -> str:
-    """Half a sentence: how to come by the split's label file."""
+def origin_of_labels(spec: DatasetSpec) -> str:
+    """Half a sentence: how to come by the set's label file."""
     if spec.converter:
-        return f"`python -m datasets.preprocess.{spec.converter}` writes it, SPIN's fetch_data.sh brings most"
-    return "SPIN's authors give it to licence holders" if is_train else "SPIN's fetch_data.sh brings it"
+        return f"`python -m datasets.preprocess.{spec.converter}` writes it from the set's own annotations"
+    return "its MoSh labels may not be passed on, so only those who hold a copy have it"

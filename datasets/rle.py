@@ -27,10 +27,11 @@ def split_runs(masks: Sequence[bytes]) -> tuple[Int[np.ndarray, "R"], Int[np.nda
     numbers = np.cumsum(last) - last  # which number a character belongs to
     first = np.flatnonzero(np.concatenate([[True], last[:-1]])) if len(codes) else np.zeros(0, np.int64)
     digit = np.arange(len(codes)) - first[numbers]
-    values = np.bincount(numbers, (codes & 31) << np.minimum(5 * digit, 50), len(first)).astype(np.int64)
+    amounts = np.where(digit < MAX_DIGITS, (codes & 31) << (5 * np.minimum(digit, MAX_DIGITS)), 0)
+    values = np.bincount(numbers, amounts, len(first)).astype(np.int64)
     final = codes[last]
     negative = (final & 16) > 0
-    values -= np.where(negative, np.int64(1) << np.minimum(5 * (digit[last] + 1), 50), 0)
+    values -= np.where(negative, np.int64(1) << (5 * np.minimum(digit[last] + 1, MAX_DIGITS)), 0)
 
     starts = np.concatenate([[0], np.searchsorted(first, ends)])
     runs = _add_up(values, starts)

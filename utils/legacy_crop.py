@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CROP_SIZE = 224
 UNIT = 200  # box sides are counted in units of 200 px
-MAX_SIDE = 30_000  # px; a damaged box must not ask for any amount of memory
+MAX_SIDE = 10_000  # px; a damaged box must not ask for any amount of memory
 
 
 def crop_matrix(center: Sequence[float], scale: float, rotation_deg: float = 0.0) -> Float[np.ndarray, "3 3"]:
