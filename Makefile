@@ -1,17 +1,28 @@
-# Everything on a fresh machine: `make demo`, `make test`. The plain commands behind them are in README.md.
+# Everything on a fresh machine: `make demo`, `make eval`, `make test`. The plain commands behind them are in README.md.
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 ARGS ?=
+COUNT ?= 64
+SETS ?= output/synthetic_sets
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo eval test lint check bench clean
 
 demo: $(RUN)
 	$(BIN)/python demo.py $(ARGS)
+
+eval: $(RUN)
+	$(BIN)/python -m datasets.synthetic --write $(SETS) --count $(COUNT) --overwrite
+	@for set in h36m-p1 h36m-p2 3dpw mpi-inf-3dhp lsp; do echo "== $$set"; \
+	  $(BIN)/python eval.py --data_dir $(SETS) --dataset $$set --check $(ARGS) || exit 1; done
+	@echo "== synthetic"
+	$(BIN)/python eval.py --dataset synthetic --synthetic_size $(COUNT) --check $(ARGS)
+	@echo "== COCO"
+	$(BIN)/python eval_coco.py --data_dir $(SETS) $(ARGS)
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(ARGS)
@@ -36,6 +47,6 @@ $(RUN): requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.txt
 	touch $@
 
-$(DEV): requirements-dev.txt $(RUN)
+$(DEV): requirements-dev.txt requirements-datasets.txt $(RUN)
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements-dev.txt
 	touch $@

@@ -88,6 +88,7 @@ def load_planned(
     extra: Callable[[int], Any] | None = None,
 ) -> DataLoader:
     """`PlannedBatch`es in the order of `batches`, which hold the samples' numbers; `extra(index)` goes along."""
+    cv2.setNumThreads(1)  # forked workers would wait for ever for threads that only this process has
     return DataLoader(
         _Readable(dataset, extra),
         batch_sampler=batches,

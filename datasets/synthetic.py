@@ -106,6 +106,10 @@ class SyntheticPeople(Dataset):
         """Choose the people of an epoch."""
         self.epoch = epoch
 
+    def name_of(self, index: int) -> str:
+        """What to call person `index` of this epoch."""
+        return f"{self.split.name}_{self.seed}_{self.epoch}_{index}"
+
     def render(self, index: int) -> SyntheticRender:
         """The picture and the truth of person `index` in this epoch. Raises IndexError outside 0..size-1."""
         if not 0 <= index < self.size:
@@ -139,7 +143,7 @@ class SyntheticPeople(Dataset):
             gender=torch.tensor(-1),
             index=torch.tensor(index),
             dataset="synthetic",
-            name=f"{self.split.name}_{self.seed}_{self.epoch}_{index}",
+            name=self.name_of(index),
         )
 
 

@@ -147,6 +147,11 @@ def denormalize(image: torch.Tensor) -> torch.Tensor:
     return image * std + mean
 
 
+def to_bytes(image: torch.Tensor) -> np.ndarray:
+    """A network input [3, H, W] back as an RGB picture [H, W, 3] uint8."""
+    return (denormalize(image).clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
+
+
 def preprocess(picture: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
     """RGB picture [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
     return normalize(to_tensor(crop_picture(picture, center, scale)))

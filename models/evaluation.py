@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.smpl import SMPL
 from utils.geometry import CROP_SIZE, batch_rodrigues, project_to_crop, rotmat_to_rotvec
-from utils.lsp_parts import PartRenderer, uncrop
+from utils.lsp_parts import PartRenderer, TrueParts, uncrop
 from utils.metrics import confusion_counts, similarity_align
 from utils.skeleton import GT24_TO_COCO17, GT24_TO_J14, GT24_TO_J17, H36M17_NAMES, H36M_TO_J14, H36M_TO_J17
 from utils.structures import Batch, Regressor, SMPLParams, require_same_body
@@ -117,9 +117,6 @@ class JointScorer:
         aligned = similarity_align(pred, true)
         rows = {
             "pred_joints": regressed,
-            "pose": rotmat_to_rotvec(params.rotmat).flatten(1),
-            "betas": params.betas,
-            "camera": params.cam,
             "true_joints": true.float(),
             "joint_error": (pred - true).norm(dim=-1).float(),
             "pa_joint_error": (aligned - true).norm(dim=-1).float(),
@@ -127,40 +124,28 @@ class JointScorer:
         rows["mpjpe"], rows["pa_mpjpe"] = rows["joint_error"].mean(dim=1), rows["pa_joint_error"].mean(dim=1)
         if true_vertices is not None:
             rows["pve"] = (posed - pelvis - true_vertices).norm(dim=-1).mean(dim=1)
-        return {name: value.cpu().numpy() for name, value in rows.items()}
+        return {name: value.cpu().numpy() for name, value in rows.items()} | _body_rows(params)
 
 
 class PartScorer:
     """Person mask and six body parts in the picture against the annotated ones (the LSP protocol).
 
-    Extras are the samples' true (mask, parts), uint8 [H, W]; rows are counts of pixels, so that totals add up.
-    `to_picture` brings a 224 x 224 label map back to the picture: default `utils.lsp_parts.uncrop`.
+    Extras are `TrueParts`; rows are counts of pixels, so that totals add up. `to_picture` brings a 224 x 224 label map
+    back to the picture: default `utils.lsp_parts.uncrop`.
     """
 
     def __init__(self, smpl: SMPL, renderer: PartRenderer, to_picture: Callable[..., np.ndarray] = uncrop):
         self.smpl, self.renderer, self.to_picture = smpl, renderer, to_picture
 
-    def __call__(
-        self, params: SMPLParams, batch: Batch, extras: Sequence[tuple[np.ndarray, np.ndarray]]
-    ) -> Rows:
-        body = self.smpl(params.rotmat, params.betas)
-        parts = self.renderer(body.vertices, params.cam)
-        parts = parts.cpu().numpy() if isinstance(parts, Tensor) else parts
-        boxes = zip(batch.center.double().cpu().numpy(), batch.scale.double().tolist(), strict=True)
-        masks, classes = [], []
-        for rendered, (center, scale), (mask, true) in zip(parts, boxes, extras, strict=True):
-            found = self.to_picture(rendered > 0, center, scale, mask.shape) > 0
-            masks.append(confusion_counts(found.astype(np.uint8), (mask > 0).astype(np.uint8), 2))
-            classes.append(
-                confusion_counts(self.to_picture(rendered, center, scale, true.shape), true, NUM_PARTS)
-            )
-        return {
-            "mask_counts": np.stack(masks),
-            "part_counts": np.stack(classes),
-            "pose": rotmat_to_rotvec(params.rotmat).flatten(1).cpu().numpy(),
-            "betas": params.betas.cpu().numpy(),
-            "camera": params.cam.cpu().numpy(),
-        }
+    def __call__(self, params: SMPLParams, batch: Batch, extras: Sequence[TrueParts]) -> Rows:
+        rendered = self.renderer(self.smpl(params.rotmat, params.betas).vertices, params.cam).cpu().numpy()
+        masks, parts = [], []
+        for labels, true in zip(rendered, extras, strict=True):
+            found = self.to_picture(labels > 0, true.center, true.scale, true.mask.shape) > 0
+            masks.append(confusion_counts(found.astype(np.uint8), (true.mask > 0).astype(np.uint8), 2))
+            found = self.to_picture(labels, true.center, true.scale, true.parts.shape)
+            parts.append(confusion_counts(found, true.parts, NUM_PARTS))
+        return {"mask_counts": np.stack(masks), "part_counts": np.stack(parts), **_body_rows(params)}
 
 
 class KeypointScorer:
@@ -177,7 +162,11 @@ class KeypointScorer:
         )
         return {
             "keypoints": picture.cpu().numpy(),
-            "pose": rotmat_to_rotvec(params.rotmat).flatten(1).cpu().numpy(),
-            "betas": params.betas.cpu().numpy(),
-            "camera": params.cam.cpu().numpy(),
+            **_body_rows(params),
         }
+
+
+def _body_rows(params: SMPLParams) -> Rows:
+    """Pose as axis-angle, shape and camera: what a 2020 result file holds beside the joints."""
+    rows = {"pose": rotmat_to_rotvec(params.rotmat).flatten(1), "betas": params.betas, "camera": params.cam}
+    return {name: value.cpu().numpy() for name, value in rows.items()}

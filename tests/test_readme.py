@@ -38,7 +38,7 @@ def commands() -> list[str]:
 def check_flags(script: str, arguments: list[str], command: str) -> None:
     """Parse with the script's own config class; a script without one must at least name the flags."""
     name = script.removesuffix(".py").replace("/", ".")
-    config = f"{name.rsplit('.')[-1].title()}Config"
+    config = f"{name.rsplit('.')[-1].title().replace('_', '')}Config"
     if name in ("demo", "train", "eval", "eval_coco"):
         parse_config(getattr(importlib.import_module(name), config), arguments)
         return

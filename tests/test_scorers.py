@@ -22,7 +22,7 @@ from models.evaluation import (
 )
 from utils.assets import resolve_body
 from utils.geometry import batch_rodrigues, estimate_translation, translation_to_cam
-from utils.lsp_parts import PartRenderer, face_classes
+from utils.lsp_parts import PartRenderer, TrueParts, face_classes
 from utils.skeleton import GT24_TO_COCO17, GT24_TO_J17, H36M_TO_J17
 from utils.structures import SMPLParams
 
@@ -118,14 +118,12 @@ def test_own_parts_are_all_right_and_those_of_another_person_are_not(batch, trut
     classes, _ = face_classes(assets.body, "data")
     renderer = PartRenderer(assets.body.faces, classes)
     scorer = PartScorer(smpl, renderer)
-    placed = replace(batch, center=torch.full((PEOPLE, 2), 112.0), scale=torch.full((PEOPLE,), 224 / 200))
     parts = np.asarray(renderer(smpl(truth.rotmat, truth.betas).vertices, truth.cam))
-    extras = [(p > 0, p.astype(np.uint8)) for p in parts]
-    extras = [(mask.astype(np.uint8), part) for mask, part in extras]
-    rows = scorer(truth, placed, extras)
+    extras = [TrueParts((p > 0).astype(np.uint8), p, np.array([112.0, 112.0]), 224 / 200) for p in parts]
+    rows = scorer(truth, batch, extras)
     for name, classes in (("mask_counts", 2), ("part_counts", 7)):
         counts = rows[name][:, :classes]
         assert (counts.sum(axis=(1, 2)) == 224 * 224).all()
         assert (counts * ~np.eye(classes, dtype=bool)).sum() == 0
-    wrong = scorer(truth, placed, extras[::-1])["part_counts"][:, :7]
+    wrong = scorer(truth, batch, extras[::-1])["part_counts"][:, :7]
     assert (wrong * ~np.eye(7, dtype=bool)).sum() > 1000

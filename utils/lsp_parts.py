@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,16 @@ def _textured_classes(texture_file: Path, table_file: Path, num_faces: int) -> I
             f"{table_file} of {table.shape} hundredths. Take both files from the same source."
         )
     return table[tuple(cell.T)].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TrueParts:
+    """Label pictures of a person, uint8 [H, W], and the box (pixels, side / 200 px) that its crop was cut by."""
+
+    mask: UInt8[np.ndarray, "H W"]
+    parts: UInt8[np.ndarray, "H W"]
+    center: Float[np.ndarray, "2"]
+    scale: float
 
 
 # -------------------------------------------------------------------------------------------------------- drawing

@@ -1,0 +1,194 @@
+"""COCO keypoint AP of body estimates, on val2014 or any folder of COCO form (method.md 11).
+
+python eval_coco.py --checkpoint data/pretrained_model/danet_model_h36m_dpcoco.pt
+python eval_coco.py --ann_file annotations.json --img_root pictures
+
+Written: the results JSON in <output_dir>/results, and protocol.json, errors.npz and report.html in
+<output_dir>/coco_<set>_<regressor>. Exit code 0: all well; 1: some people could not be read; 2: nothing could be done.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from datasets.coco_dataset import COCODataset
+from datasets.loading import PlannedBatch, load_planned
+from datasets.registry import PathsConfig
+from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
+from models.eval_setup import EvaluationConfig, Subject, fingerprint_of, load_subject, versions
+from models.evaluation import KeypointScorer
+from utils.coco_eval import STAT_NAMES, coco_results, keypoint_ap
+from utils.config import group, option, parse_config
+from utils.eval_pictures import body_over_crop, extremes, keypoints_over_crop
+from utils.eval_report import Score, Summary, print_summary, protocol_tree, save_results, write_evaluation
+from utils.evaluation import Results, RowStore, plan_batches, run_plan
+from utils.metrics import pck
+from utils.renderer import MeshRenderer
+from utils.report import Gallery, Histogram
+from utils.runtime import Processes, joined_processes, setup_logging
+from utils.safe_io import save_json_atomic
+from utils.skeleton import GT24_TO_COCO17
+
+log = logging.getLogger("eval_coco")
+
+NEED = ("body", "regressor_extra")
+NUM_OPENPOSE = 25
+SHOWN_SAMPLES = 6
+PCK_SHARE = 0.1  # of the box's longer side
+
+
+@dataclass(frozen=True)
+class EvalCocoConfig(EvaluationConfig):
+    """Settings of a COCO evaluation."""
+
+    ann_file: str | None = option(None, "COCO keypoint annotations; default: val2014 of --data_dir")
+    img_root: str | None = option(None, "folder of the annotations' pictures")
+    detections: str | None = option(None, "COCO detections JSON: score these boxes, not the annotated ones")
+    min_score: float = option(0.0, "detections below are left out")
+    seed: int = option(0, "of --shuffle")
+    paths: PathsConfig = group(PathsConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.ann_file is None) != (self.img_root is None):
+            raise ValueError("--ann_file and --img_root belong together: give both, or none for val2014.")
+        if self.detections and not self.ann_file:
+            raise ValueError(
+                "--detections needs the annotations it is scored against: --ann_file and --img_root."
+            )
+
+
+def open_dataset(cfg: EvalCocoConfig) -> tuple[COCODataset, Path]:
+    """People to evaluate, and the annotations they are scored against."""
+    if cfg.ann_file:
+        dataset = COCODataset(
+            cfg.ann_file, cfg.img_root, cfg.detections, crop_mode=cfg.crop_mode, min_score=cfg.min_score
+        )
+        return dataset, Path(cfg.ann_file)
+    return COCODataset.from_extras(cfg.data_dir, cfg.paths, crop_mode=cfg.crop_mode)
+
+
+def score_all(
+    cfg: EvalCocoConfig, dataset: COCODataset, subject: Subject, store: RowStore, processes: Processes
+) -> Results | None:
+    """Rows of all people; None in all processes but the first."""
+    scorer = KeypointScorer(subject.smpl)
+
+    @torch.inference_mode()
+    def score(planned: PlannedBatch) -> dict[str, np.ndarray]:
+        batch = planned.batch.to(subject.device)
+        return scorer(subject.regressor.predict(batch.image), batch)
+
+    def load(batches: list[list[int]]):
+        return load_planned(dataset, batches, cfg.workers)
+
+    plan = plan_batches(len(dataset), cfg.batch_size, cfg.shuffle, cfg.seed)
+    with logging_redirect_tqdm():
+        return run_plan(plan, store, cfg.resume, processes, load, score)
+
+
+def true_keypoints(dataset: COCODataset, index: int) -> np.ndarray:
+    """COCO keypoints [17,3] of a person in picture pixels, with visibility; all unknown for a detection."""
+    keypoints = dataset.labels.keypoints
+    if keypoints is None:
+        return np.zeros((17, 3))
+    return keypoints[index, NUM_OPENPOSE:][list(GT24_TO_COCO17)]
+
+
+def summarise(dataset: COCODataset, subject: Subject, results: Results, scores: dict[str, float]) -> Summary:
+    """The ten numbers, PCK of each person and pictures of the best and worst."""
+    true = np.stack([true_keypoints(dataset, i) for i in range(len(dataset))])
+    size = dataset.labels.scale * 200 / BOX_MARGIN
+    found = pck(
+        *map(torch.from_numpy, (results.rows["keypoints"], true[..., :2], true[..., 2] > 0, size)), PCK_SHARE
+    )
+    found = np.where(results.scored > 0, found.numpy(), np.nan)
+    galleries = []
+    for title, chosen in zip(("Best people", "Worst people"), extremes(-found, SHOWN_SAMPLES), strict=True):
+        captions = [f"{dataset.name_of(i)}: PCK {found[i]:.2f}" for i in chosen]
+        strips = [strip_of(dataset, subject, results, int(i), true[i]) for i in chosen]
+        galleries.append(Gallery(title, tuple(zip(captions, strips, strict=True))))
+    histogram = Histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", found, "")
+    numbers = tuple(Score(name, scores[name]) for name in STAT_NAMES)
+    return Summary(numbers, histograms=(histogram,), galleries=tuple(galleries))
+
+
+def strip_of(
+    dataset: COCODataset, subject: Subject, results: Results, index: int, true: np.ndarray
+) -> np.ndarray:
+    """Crop, body over it, and both sets of keypoints, of one scored person."""
+    sample = dataset[index]
+    crop, center, scale = to_bytes(sample.image), sample.center.double().numpy(), float(sample.scale)
+    vertices, cam = subject.posed(results.rows, index)
+    strip = body_over_crop(crop, vertices, cam, MeshRenderer(subject.assets.body.faces))
+    pred = picture_points_to_crop(results.rows["keypoints"][index], center, scale)
+    labels = np.concatenate([picture_points_to_crop(true[:, :2], center, scale), true[:, 2:]], axis=1)
+    return np.concatenate([strip, keypoints_over_crop(crop, pred, labels)], axis=1)
+
+
+def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
+    """Score the set; the first process writes the results. Returns the exit code."""
+    dataset, ann_file = open_dataset(cfg)
+    subject = load_subject(cfg, NEED)
+    names = [dataset.name_of(i) for i in range(len(dataset))]
+    title = ann_file.stem.removeprefix("person_keypoints_")
+    log.info("%s: %d people in %d images; %s", title, len(names), len(dataset.image_ids), subject.describe())
+    folder = Path(cfg.output_dir) / f"coco_{title}_{cfg.regressor}"
+    settings = {
+        name: str(getattr(cfg, name)) for name in ("batch_size", "shuffle", "seed", "crop_mode", "min_score")
+    }
+    files = [ann_file, *([Path(cfg.detections)] if cfg.detections else [])]
+    pictures = (dataset.picture_path(i) for i in range(len(dataset)))
+    fingerprint = fingerprint_of(subject, {"set": title, **settings}, files, pictures)
+    store = RowStore(folder / "unfinished", fingerprint, processes.rank)
+    results = score_all(cfg, dataset, subject, store, processes)
+    if results is None:
+        return 0
+
+    labels, scored = dataset.labels, results.scored.astype(bool)
+    rows = coco_results(
+        np.asarray(labels.image_id)[scored], results.of_scored("keypoints"), labels.score[scored],
+        labels.center[scored], labels.scale[scored],
+    )  # fmt: skip
+    save_json_atomic(
+        Path(cfg.output_dir) / "results" / f"keypoints_{title}_results_{cfg.regressor}.json", rows
+    )
+    summary = summarise(dataset, subject, results, keypoint_ap(ann_file, rows, dataset.image_ids))
+    facts = {
+        "protocol": "COCO keypoint AP by pycocotools, every keypoint with the score 1, no suppression",
+        "boxes": f"detections of {cfg.detections}" if cfg.detections else dataset.rule,
+        "images": f"{len(dataset.image_ids)}: those of the file; AP is over them",
+        "crop mode": f"{cfg.crop_mode}, 224 px, longer side of the box x {BOX_MARGIN}",
+        **subject.facts(),
+        "versions": versions(),
+    }
+    tree = protocol_tree(f"coco {title}", results, summary, facts, fingerprint)
+    write_evaluation(folder, f"COCO {title}: {cfg.regressor}", tree, results, summary, names)
+    if cfg.result_file:
+        save_results(cfg.result_file, results)
+    store.clear()
+    print_summary(summary, results, folder)
+    return 1 if results.unreadable else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    cfg = parse_config(EvalCocoConfig, argv, __doc__)
+    try:
+        with joined_processes() as processes:
+            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
+            return evaluate(cfg, processes)
+    except (ValueError, OSError) as error:
+        log.error("%s", error)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
