@@ -1,34 +1,136 @@
-"""Several data sets as one, drawn with given probabilities (method.md section 8)."""
+"""Several data sets as one, drawn with given probabilities (method.md section 8).
+
+    parse_mix("h36m_dp" | "h36m_coco_itw" | "synthetic" | "synthetic+coco" | "synthetic:0.7+coco:0.3") -> Mix
+    mix_of(name, data_dir, paths, ..., synthetic_size=16000, skip_missing=False) -> MixedDataset
+    datasets.fits.load_fits(mix, data_dir, skip_missing=False) -> Fits, for `TargetBuilder(smpl, renderer, fits)`
+
+`MixedDataset` is as long as its longest member, is told of epochs by `set_epoch` and gives `Sample`s;
+`description` says which members really run, `synthetic` is its member of rendered people (or None), whose
+`difficulty` and `labels_only` may be set between epochs. Items depend on (seed, epoch, index) alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
-from datasets.base_dataset import BaseDataset
-from datasets.registry import PathsConfig
+from datasets.base_dataset import BaseDataset, LabelledPeople
+from datasets.registry import EXTRAS, SPECS, PathsConfig, picture_root
+from datasets.synthetic import SyntheticPeople
 from utils.densepose_uv import DATA_DIR
 from utils.structures import Sample
 
+log = logging.getLogger(__name__)
+
+SYNTHETIC = "synthetic"
 IN_THE_WILD = ("lsp-orig", "mpii", "lspet", "coco")
-MIXES: dict[str, tuple[str, ...]] = {
-    "h36m_dp": ("h36m", "dp_coco"),
-    "h36m_coco_itw": ("h36m", *IN_THE_WILD, "mpi-inf-3dhp"),
+LABELS = "labels"
+LABELS_OR_FITS = "labels_or_fits"
+MEMBERS = (SYNTHETIC, *(spec.name for spec in SPECS.values() if spec.train_file))
+SHARES_MISS_ONE_BY = 0.01  # "0.333" three times is a third each
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a mix is made of, whichever of its members a user has.
+
+    groups: members and the probability that they share in proportion to their numbers of people.
+    bodies: which bodies count as known, `LABELS` (people with body labels) or `LABELS_OR_FITS` (also those with
+    a valid fit).
+    """
+
+    name: str
+    groups: tuple[tuple[tuple[str, ...], float], ...]
+    bodies: str = LABELS_OR_FITS
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(member for group, _ in self.groups for member in group)
+
+    def probabilities(self, lengths: Mapping[str, int]) -> dict[str, float]:
+        """Probability of each member of `lengths`; what members that are left out would have had goes to all."""
+        shares = {}
+        for group, share in self.groups:
+            present = {member: lengths[member] for member in group if member in lengths}
+            shares |= {member: share * count / sum(present.values()) for member, count in present.items()}
+        total = sum(shares.values())
+        return {member: share / total for member, share in shares.items()}
+
+
+MIXES = {
+    mix.name: mix
+    for mix in (
+        # Training of 2020 on dense labels knew the bodies of Human3.6M alone.
+        Mix("h36m_dp", ((("h36m",), 0.5), (("dp_coco",), 0.5)), LABELS),
+        Mix("h36m_coco_itw", ((("h36m",), 0.3), (IN_THE_WILD, 0.6), (("mpi-inf-3dhp",), 0.1))),
+    )
 }
+
+
+def parse_mix(name: str) -> Mix:
+    """A mix of 2020, one data set, or several joined by "+", each with ":share" or all in equal shares.
+
+    Raises ValueError for unknown or repeated members and for shares that do not add up to 1.
+    """
+    if name in MIXES:
+        return MIXES[name]
+    parts = [part.strip().partition(":") for part in name.split("+")]
+    members = tuple(member.strip() for member, _, _ in parts)
+    unknown = next((member for member in members if member not in MEMBERS), None)
+    if unknown is not None:
+        raise ValueError(
+            f"There is no training data '{unknown}'; choose {', '.join(MIXES)}, or one or more of "
+            f"{', '.join(MEMBERS)} joined by '+'."
+        )
+    if len(set(members)) < len(members):
+        raise ValueError(
+            f"The mix '{name}' names a data set twice; name each once, with a share like coco:0.3."
+        )
+    shares = _shares(name, [share for _, colon, share in parts if colon], len(members))
+    return Mix(name, tuple(((member,), share) for member, share in zip(members, shares, strict=True)))
+
+
+def _shares(name: str, given: list[str], count: int) -> list[float]:
+    if not given:
+        return [1 / count] * count
+    try:
+        shares = [float(share) for share in given]
+    except ValueError:
+        shares = []
+    positive = len(shares) == count and all(share > 0 for share in shares)
+    if not (positive and abs(sum(shares) - 1) <= SHARES_MISS_ONE_BY):
+        raise ValueError(
+            f"The shares of the mix '{name}' cannot be used: give none, or to every member one above 0, so that "
+            "they add up to 1, as in synthetic:0.7+coco:0.3."
+        )
+    return [share / sum(shares) for share in shares]
 
 
 class MixedDataset(Dataset):
     """As long as its longest member. Item i comes from a member drawn from (seed, epoch, i), shorter ones repeat.
 
-    Raises ValueError when the probabilities do not fit the members or do not add up to 1.
+    bodies: which bodies count as known, see `Mix`. name, left_out: for the description. Raises ValueError when the
+    probabilities do not fit the members or do not add up to 1.
     """
 
-    def __init__(self, members: Sequence[BaseDataset], probabilities: Sequence[float], seed: int = 0) -> None:
+    def __init__(
+        self,
+        members: Sequence[LabelledPeople | SyntheticPeople],
+        probabilities: Sequence[float],
+        seed: int = 0,
+        *,
+        bodies: str = LABELS_OR_FITS,
+        name: str = "mix",
+        left_out: Sequence[str] = (),
+    ) -> None:
         self.members, self.seed, self.epoch = list(members), seed, 0
+        self.bodies, self.name, self.left_out = bodies, name, tuple(left_out)
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         if not self.members or self.probabilities.shape != (len(self.members),):
             raise ValueError(
@@ -36,11 +138,28 @@ class MixedDataset(Dataset):
             )
         if not (self.probabilities.min() >= 0 and abs(self.probabilities.sum() - 1) < 1e-6):
             raise ValueError(f"Expected probabilities that add up to 1, got {list(probabilities)}.")
+        if bodies not in (LABELS, LABELS_OR_FITS):
+            raise ValueError(f"bodies is '{bodies}'; expected {LABELS} or {LABELS_OR_FITS}.")
         if seed < 0:
             raise ValueError(f"The seed is {seed} but must not be negative.")
 
     def __len__(self) -> int:
         return max(map(len, self.members))
+
+    @property
+    def synthetic(self) -> SyntheticPeople | None:
+        """The member of rendered people, if there is one."""
+        return next((member for member in self.members if isinstance(member, SyntheticPeople)), None)
+
+    @property
+    def description(self) -> str:
+        """The mix that really runs, in one line: probabilities and numbers of people."""
+        told = [
+            f"{share:.1%} {member_name(member)} ({len(member):,} people)"
+            for member, share in zip(self.members, self.probabilities, strict=True)
+        ]
+        without = f"; without {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.name}: {', '.join(told)}{without}"
 
     def set_epoch(self, epoch: int) -> None:
         """Another epoch draws other members and augmentations."""
@@ -57,19 +176,23 @@ class MixedDataset(Dataset):
         member = min(member, len(self.members) - 1)  # the sum may miss 1 by a last bit
         return member, index % len(self.members[member]), rng
 
+    def name_of(self, index: int) -> str:
+        """Data set and picture name of item `index` in this epoch."""
+        number, own, _ = self.place(index)
+        return f"{member_name(self.members[number])}: {self.members[number].name_of(own)}"
+
     def __getitem__(self, index: int) -> Sample:
         number, own, rng = self.place(index)
         member = self.members[number]
+        if isinstance(member, SyntheticPeople):
+            return member[own]
         # Drawn by the place in the mix: a short member's people repeat, their augmentations must not.
         return member.sample(own, member.draw(rng, own))
 
 
-def mix_probabilities(name: str, lengths: Sequence[int]) -> list[float]:
-    """Probabilities of a mix's members; the pictures in the wild share 0.6 by their numbers."""
-    if name == "h36m_dp":
-        return [0.5, 0.5]
-    wild = lengths[1:-1]
-    return [0.3, *(0.6 * length / sum(wild) for length in wild), 0.1]
+def member_name(member: LabelledPeople | SyntheticPeople) -> str:
+    """The data set's name as samples carry it."""
+    return SYNTHETIC if isinstance(member, SyntheticPeople) else member.name
 
 
 def mix_of(
@@ -81,15 +204,54 @@ def mix_of(
     ignore_3d: bool = False,
     augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    synthetic_size: int = 16000,
+    skip_missing: bool = False,
 ) -> MixedDataset:
-    """A training mix of 2020, `h36m_dp` or `h36m_coco_itw`. Raises ValueError for other names."""
-    if name not in MIXES:
-        raise ValueError(f"There is no training mix '{name}'; choose one of {', '.join(MIXES)}.")
-    members = [
-        BaseDataset(
+    """The training people of `parse_mix(name)`.
+
+    synthetic_size: rendered people in an epoch, at least as many as the mix is long so that nobody repeats.
+    skip_missing: members without label file or picture folder are left out with a warning, and the others take
+    over their probability. Raises ValueError for a name that is no mix, and what `BaseDataset` raises;
+    FileNotFoundError when no member is there.
+    """
+    mix = parse_mix(name)
+    missing = _missing(mix, data_dir, paths) if skip_missing else {}
+    for member, path in missing.items():
+        log.warning("The mix '%s' runs without %s: %s is not there.", name, member, path)
+    if len(missing) == len(mix.members):
+        raise FileNotFoundError(
+            f"No member of the mix '{name}' is there: looked for {', '.join(map(str, missing.values()))}."
+        )
+    members: dict[str, LabelledPeople | SyntheticPeople] = {
+        member: BaseDataset(
             member, data_dir, paths,
             is_train=True, crop_mode=crop_mode, ignore_3d=ignore_3d, augmentation=augmentation, seed=seed,
         )
-        for member in MIXES[name]
-    ]  # fmt: skip
-    return MixedDataset(members, mix_probabilities(name, [len(member) for member in members]), seed)
+        for member in mix.members if member not in missing and member != SYNTHETIC
+    }  # fmt: skip
+    if SYNTHETIC in mix.members:
+        size = max([synthetic_size, *map(len, members.values())])
+        members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed)
+    shares = mix.probabilities({member: len(people) for member, people in members.items()})
+    return MixedDataset(
+        [members[member] for member in shares],
+        list(shares.values()),
+        seed,
+        bodies=mix.bodies,
+        name=name,
+        left_out=tuple(missing),
+    )
+
+
+def _missing(mix: Mix, data_dir: str | Path, paths: PathsConfig) -> dict[str, Path]:
+    """Members that a user lacks, and the first path that is not there."""
+    missing = {}
+    for member in mix.members:
+        if member == SYNTHETIC:
+            continue
+        spec = SPECS[member]
+        needed = (Path(data_dir) / EXTRAS / spec.label_file(True), picture_root(spec.root, data_dir, paths))
+        absent = [path for path in needed if not path.exists()]
+        if absent:
+            missing[member] = absent[0]
+    return missing

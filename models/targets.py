@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,21 +16,28 @@ from utils.geometry import (
     translation_to_cam,
 )
 from utils.iuvmap import iuv_img2map
-from utils.structures import Batch, Targets
+from utils.structures import Batch, BodyFits, Targets
 
 if TYPE_CHECKING:
     from models.smpl import SMPL
     from utils.renderer import IUV_Renderer
 
 DENSE_ONLY = "dp_coco"  # its bodies are no labels: annotated points instead of rendered maps
+MAX_BETA = 3.0  # a fit with a larger shape coefficient keeps its pose and gets the mean shape
 
 
 class TargetBuilder:
-    """Makes what the losses compare with, on the batch's device."""
+    """Makes what the losses compare with, on the batch's device.
 
-    def __init__(self, smpl: SMPL, iuv_renderer: IUV_Renderer):
+    fits: looks up the bodies of people without body labels (`datasets.fits.Fits`); without it, there are none.
+    """
+
+    def __init__(
+        self, smpl: SMPL, iuv_renderer: IUV_Renderer, fits: Callable[[Batch], BodyFits] | None = None
+    ):
         self.smpl = smpl
         self.iuv_renderer = iuv_renderer
+        self.fits = fits
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Targets:
@@ -38,8 +46,9 @@ class TargetBuilder:
         The camera is the weighted least-squares one of the 24 annotated keypoints; a sample with fewer than two
         of them gets no rendered maps and no centres, because its camera is unknown.
         """
-        rotmat = batch_rodrigues(batch.rotvec.view(-1, 3)).view(-1, 24, 3, 3)
-        body = self.smpl(rotmat, batch.betas)
+        known = self._bodies(batch)
+        rotmat = batch_rodrigues(known.rotvec.view(-1, 3)).view(-1, 24, 3, 3)
+        body = self.smpl(rotmat, known.betas)
         pixels = torch.cat(
             [(batch.keypoints[..., :2] + 1) * (CROP_SIZE / 2), batch.keypoints[..., 2:]], dim=-1
         )
@@ -48,13 +57,13 @@ class TargetBuilder:
         names = (batch.dataset,) * len(batch) if isinstance(batch.dataset, str) else batch.dataset
         renderable = torch.tensor([name != DENSE_ONLY for name in names], device=rotmat.device)
         determined = has_determined_camera(batch.keypoints[:, -24:, 2])
-        has_iuv = renderable & batch.has_smpl & determined
+        has_iuv = renderable & known.valid & determined
 
         image = self.iuv_renderer.verts2uvimg(body.vertices, cam)
         return Targets(
             iuv=iuv_img2map(image),
             rotmat=rotmat,
-            betas=batch.betas,
+            betas=known.betas,
             vertices=body.vertices,
             smpl_joints=body.smpl_joints,
             cam=cam,
@@ -64,8 +73,22 @@ class TargetBuilder:
             dense=batch.dense,
             has_iuv=has_iuv,
             has_dense=batch.has_dense,
-            has_body=batch.has_smpl,
+            has_body=known.valid,
             has_joints_3d=batch.has_joints_3d,
+        )
+
+    def _bodies(self, batch: Batch) -> BodyFits:
+        """Labels where there are any, else fits; valid where either is to be trusted."""
+        labelled = batch.has_smpl[:, None]
+        if self.fits is None:
+            fit = BodyFits(batch.rotvec, batch.betas, torch.zeros_like(batch.has_smpl))
+        else:
+            fit = self.fits(batch)
+        betas = fit.betas.masked_fill((fit.betas.abs() > MAX_BETA).any(dim=1, keepdim=True), 0.0)
+        return BodyFits(
+            rotvec=torch.where(labelled, batch.rotvec, fit.rotvec),
+            betas=torch.where(labelled, batch.betas, betas),
+            valid=batch.has_smpl | fit.valid,
         )
 
     @staticmethod

@@ -9,7 +9,7 @@ from labelled import N, write_dp_coco, write_h36m, write_symmetry
 
 from datasets import MixedDataset
 from datasets.base_dataset import BaseDataset
-from datasets.mixed_dataset import MIXES, mix_of, mix_probabilities
+from datasets.mixed_dataset import MIXES, mix_of, parse_mix
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_member_of_probability_0_or_1():
 
 def test_a_mix_of_2020(folder):
     mix = mix_of("h36m_dp", folder, seed=5)
-    assert [member.name for member in mix.members] == list(MIXES["h36m_dp"]) and len(mix) == N
+    assert [member.name for member in mix.members] == list(MIXES["h36m_dp"].members) and len(mix) == N
     sample = mix[2]
     number, own, _ = mix.place(2)
     assert sample.dataset == mix.members[number].name and int(sample.index) == own
@@ -71,9 +71,11 @@ def test_repeated_people_are_augmented_anew(folder):
 
 
 def test_the_wild_sets_share_by_their_size():
-    shares = mix_probabilities("h36m_coco_itw", [100, 10, 20, 30, 40, 70])
-    assert np.allclose(shares, [0.3, 0.06, 0.12, 0.18, 0.24, 0.1])
-    assert len(MIXES["h36m_coco_itw"]) == 6
+    mix = parse_mix("h36m_coco_itw")
+    assert mix.members == ("h36m", "lsp-orig", "mpii", "lspet", "coco", "mpi-inf-3dhp")
+    shares = mix.probabilities(dict(zip(mix.members, [100, 10, 20, 30, 40, 70], strict=True)))
+    assert tuple(shares) == mix.members
+    assert np.allclose(list(shares.values()), [0.3, 0.06, 0.12, 0.18, 0.24, 0.1])
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,8 @@ def test_wrong_probabilities(probabilities, said):
 
 
 def test_other_refusals(folder):
-    with pytest.raises(ValueError, match="no training mix 'h36m'; choose one of h36m_dp, h36m_coco_itw"):
-        mix_of("h36m", folder)
+    with pytest.raises(ValueError, match="no training data '3dpw'; choose h36m_dp, h36m_coco_itw"):
+        mix_of("3dpw", folder)
     with pytest.raises(FileNotFoundError, match="lsp_dataset_original_train.npz"):
         mix_of("h36m_coco_itw", folder)
     with pytest.raises(IndexError, match="holds 0..2"):

@@ -256,6 +256,15 @@ class Sample(Record):
 Batch = Sample
 
 
+@dataclass(frozen=True)
+class BodyFits(Record):
+    """Bodies fitted to a batch's pictures, for people without body labels."""
+
+    rotvec: Float[Tensor, "B 72"]
+    betas: Float[Tensor, "B 10"]
+    valid: Bool[Tensor, "B"]  # whether the fit may serve as a label
+
+
 def collate_samples(samples: list[Sample]) -> Batch:
     """Stack samples along a new first axis; names become tuples.
 
