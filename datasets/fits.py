@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 FINAL, STATIC = "final_fits", "static_fits"
 NO_FITS = ("dp_coco",)  # its people are known by annotated points; fits are read where they are there
-_FLIP = np.array(SMPL_FLIP)
-_MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)
+TINY = 1e-60  # keeps quotients of vanishing angles finite, without a trace elsewhere
+_MIRROR = np.tile(np.array([1.0, -1.0, -1.0], dtype=np.float32), 24)
+_FLIP = (3 * np.array(SMPL_FLIP)[:, None] + np.arange(3)).reshape(72)
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,8 @@ class Fits:
         """
         rows = self._rows(names, index)
         rotvec = self._rotvec[rows]
-        known = rows > 0
-        rotvec[known, :3] = turn_rotvec(rotvec[known, :3], rotation_deg[known])
-        flipped = is_flipped.astype(bool)
-        rotvec[flipped] = flip_rotvecs(rotvec[flipped])
+        rotvec[:, :3] = turn_rotvec(rotvec[:, :3], np.where(rows > 0, rotation_deg, 0))
+        rotvec = np.where(is_flipped.astype(bool)[:, None], flip_rotvecs(rotvec), rotvec)
         return rotvec, self._betas[rows], self._valid[rows]
 
     def _rows(self, names: Sequence[str], index: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
@@ -122,23 +121,22 @@ def turn_rotvec(
 
     Products of quaternions in float64: within 1e-6 of the float32 matrices of 2020.
     """
-    rotvec = rotvec.astype(np.float64)
-    angle = np.sqrt((rotvec * rotvec).sum(axis=1))
-    sinc = 0.5 * np.sinc(angle / (2 * np.pi))  # sin(angle / 2) / angle, 1/2 at zero
-    w, (x, y, z) = np.cos(angle / 2), (rotvec * sinc[:, None]).T
-    half = np.deg2rad(rotation_deg.astype(np.float64)) / -2
+    rotvec = rotvec.T.astype(np.float64)
+    angle = np.sqrt((rotvec * rotvec).sum(axis=0) + TINY)
+    w, (x, y, z) = np.cos(angle / 2), rotvec * (np.sin(angle / 2) / angle)
+    half = rotation_deg * (-np.pi / 360)
     c, s = np.cos(half), np.sin(half)
-    w, axis = c * w - s * z, np.stack([c * x - s * y, c * y + s * x, c * z + s * w], axis=1)
-    axis *= np.where(w < 0, -1.0, 1.0)[:, None]
-    sine = np.sqrt((axis * axis).sum(axis=1))
-    small = sine < 1e-12
-    factor = np.where(small, 2.0, 2 * np.arctan2(sine, np.abs(w)) / np.where(small, 1.0, sine))
-    return (axis * factor[:, None]).astype(np.float32)
+    w, axis = c * w - s * z, np.array([c * x - s * y, c * y + s * x, c * z + s * w])
+    sine = np.sqrt((axis * axis).sum(axis=0) + TINY)
+    factor = np.copysign(
+        2 * np.arctan2(sine, np.abs(w)) / sine, w
+    )  # -q is the same rotation, by less than pi
+    return (axis * factor).T.astype(np.float32)
 
 
 def flip_rotvecs(rotvec: Float[np.ndarray, "B 72"]) -> Float[np.ndarray, "B 72"]:
     """Poses mirrored from left to right."""
-    return (rotvec.reshape(-1, 24, 3)[:, _FLIP] * _MIRROR).reshape(-1, 72)
+    return rotvec[:, _FLIP] * _MIRROR
 
 
 # ------------------------------------------------------------------------------------------------------ files

@@ -1,6 +1,6 @@
 """Several data sets as one, drawn with given probabilities (method.md section 8).
 
-    parse_mix("h36m_dp" | "h36m_coco_itw" | "synthetic" | "synthetic+coco" | "synthetic:0.7+coco:0.3") -> Mix
+    parse_mix("h36m_dp" | "h36m_coco_itw" | "synthetic" | "synthetic+h36m_dp" | "synthetic:0.7+coco:0.3") -> Mix
     mix_of(name, data_dir, paths, ..., synthetic_size=16000, skip_missing=False) -> MixedDataset
     datasets.fits.load_fits(mix, data_dir, skip_missing=False) -> Fits, for `TargetBuilder(smpl, renderer, fits)`
 
@@ -74,14 +74,15 @@ MIXES = {
 
 
 def parse_mix(name: str) -> Mix:
-    """A mix of 2020, one data set, or several joined by "+", each with ":share" or all in equal shares.
+    """A mix of 2020, one data set, or several of both joined by "+", each with ":share" or all in equal shares.
 
     Raises ValueError for unknown or repeated members and for shares that do not add up to 1.
     """
     if name in MIXES:
         return MIXES[name]
     parts = [part.strip().partition(":") for part in name.split("+")]
-    members = tuple(member.strip() for member, _, _ in parts)
+    terms = [MIXES.get(term.strip()) or Mix(term, (((term.strip(),), 1.0),)) for term, _, _ in parts]
+    members = [member for term in terms for member in term.members]
     unknown = next((member for member in members if member not in MEMBERS), None)
     if unknown is not None:
         raise ValueError(
@@ -90,10 +91,16 @@ def parse_mix(name: str) -> Mix:
         )
     if len(set(members)) < len(members):
         raise ValueError(
-            f"The mix '{name}' names a data set twice; name each once, with a share like coco:0.3."
+            f"The mix '{name}' holds a data set twice; name each once, with a share like coco:0.3."
         )
-    shares = _shares(name, [share for _, colon, share in parts if colon], len(members))
-    return Mix(name, tuple(((member,), share) for member, share in zip(members, shares, strict=True)))
+    shares = _shares(name, [share for _, colon, share in parts if colon], len(parts))
+    groups = tuple(
+        (group, share * within)
+        for term, share in zip(terms, shares, strict=True)
+        for group, within in term.groups
+    )
+    fitted = any(term.bodies == LABELS_OR_FITS for term in terms if term.members != (SYNTHETIC,))
+    return Mix(name, groups, LABELS_OR_FITS if fitted else LABELS)
 
 
 def _shares(name: str, given: list[str], count: int) -> list[float]:
