@@ -73,6 +73,10 @@ NEED = ("body", "regressor_extra", "regressor_h36m")
 SYNTHETIC = "synthetic"
 RUNNING = ("mpjpe", "pa_mpjpe", "pve", "mask_counts", "part_counts")  # rows that scores are made of
 SHOWN_SAMPLES = 6
+LEGENDS = {
+    "joints": "crop, predicted body, skeletons from the front and the side (predicted blue, true orange)",
+    "parts": "crop, predicted body, predicted parts, true parts",
+}
 FAR_PLANE_2020 = 100.0  # metres
 
 
@@ -121,9 +125,8 @@ def prepare(cfg: EvalConfig) -> Setup:
         renderer = PartRenderer(subject.assets.body.faces, classes, FAR_PLANE_2020 if legacy else math.inf)
         to_picture = uncrop_legacy if legacy else uncrop
         scorer = PartScorer(subject.smpl, renderer, to_picture)
-        return Setup(
-            protocol, dataset, scorer, subject, {"part classes": source, "truth": "mask and part pictures"}
-        )
+        facts = {"truth": "mask and part pictures", "root": protocol.root, "part classes": source}
+        return Setup(protocol, dataset, scorer, subject, facts, LabelPictures(dataset))
     joint_set = JOINT_SETS[protocol.joint_set]
     regress = JointRegressor(subject.smpl, subject.assets.h36m).to(subject.device)
     if protocol.truth == "stored":
@@ -205,6 +208,7 @@ def summarise(setup: Setup, results: Results, names: Sequence[str]) -> Summary:
         summary = summarise_joints(results, joint_names, names, setup.protocol.per_action)
         errors = results.rows["pa_mpjpe"]
     best, worst = extremes(errors, SHOWN_SAMPLES)
+    legend = LEGENDS["parts" if setup.protocol.truth == "parts" else "joints"]
     galleries = []
     for title, found in (("Best samples", best), ("Worst samples", worst)):
         rows = (
@@ -214,7 +218,7 @@ def summarise(setup: Setup, results: Results, names: Sequence[str]) -> Summary:
             f"{names[i]}: {in_words(setup.protocol, row)}" for i, row in zip(found, rows, strict=True)
         ]
         strips = [strip_of(setup, results, int(i)) for i in found]
-        galleries.append(Gallery(title, tuple(zip(captions, strips, strict=True))))
+        galleries.append(Gallery(f"{title}: {legend}", tuple(zip(captions, strips, strict=True))))
     return with_galleries(summary, galleries)
 
 

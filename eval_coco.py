@@ -42,6 +42,7 @@ log = logging.getLogger("eval_coco")
 NEED = ("body", "regressor_extra")
 NUM_OPENPOSE = 25
 SHOWN_SAMPLES = 6
+LEGEND = "crop, predicted body, keypoints (predicted blue, true orange)"
 PCK_SHARE = 0.1  # of the box's longer side
 
 
@@ -73,7 +74,14 @@ def open_dataset(cfg: EvalCocoConfig) -> tuple[COCODataset, Path]:
             cfg.ann_file, cfg.img_root, cfg.detections, crop_mode=cfg.crop_mode, min_score=cfg.min_score
         )
         return dataset, Path(cfg.ann_file)
-    return COCODataset.from_extras(cfg.data_dir, cfg.paths, crop_mode=cfg.crop_mode)
+    dataset = COCODataset.from_extras(cfg.data_dir, cfg.paths, crop_mode=cfg.crop_mode)
+    ann_file = dataset.root / "annotations" / "person_keypoints_val2014.json"
+    if not ann_file.is_file():
+        raise FileNotFoundError(
+            f"The annotations of val2014 are not at {ann_file}. They come in annotations_trainval2014.zip from "
+            "cocodataset.org; or give others by --ann_file and --img_root."
+        )
+    return dataset, ann_file
 
 
 def score_all(
@@ -115,7 +123,7 @@ def summarise(dataset: COCODataset, subject: Subject, results: Results, scores: 
     for title, chosen in zip(("Best people", "Worst people"), extremes(-found, SHOWN_SAMPLES), strict=True):
         captions = [f"{dataset.name_of(i)}: PCK {found[i]:.2f}" for i in chosen]
         strips = [strip_of(dataset, subject, results, int(i), true[i]) for i in chosen]
-        galleries.append(Gallery(title, tuple(zip(captions, strips, strict=True))))
+        galleries.append(Gallery(f"{title}: {LEGEND}", tuple(zip(captions, strips, strict=True))))
     histogram = Histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", found, "")
     numbers = tuple(Score(name, scores[name]) for name in STAT_NAMES)
     return Summary(numbers, histograms=(histogram,), galleries=tuple(galleries))
@@ -139,7 +147,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
     dataset, ann_file = open_dataset(cfg)
     subject = load_subject(cfg, NEED)
     names = [dataset.name_of(i) for i in range(len(dataset))]
-    title = ann_file.stem.removeprefix("person_keypoints_")
+    title = ann_file.stem.removeprefix("person_keypoints_")  # val2014
     log.info("%s: %d people in %d images; %s", title, len(names), len(dataset.image_ids), subject.describe())
     folder = Path(cfg.output_dir) / f"coco_{title}_{cfg.regressor}"
     settings = {

@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,7 @@ class COCODataset(LabelledPeople):
         dataset = cls.__new__(cls)
         dataset.__dict__.update(base.__dict__)
         ids = np.array([_id_of(name, base.file) for name in base.labels.imgname], dtype=np.int64)
-        values = {**base.labels.__dict__, "image_id": ids, "score": np.ones(len(ids))}
-        dataset.labels = Labels(**values)
+        dataset.labels = replace(base.labels, image_id=ids, score=np.ones(len(ids)))
         dataset.image_ids = list(dict.fromkeys(ids.tolist()))
         dataset.rule = EXTRAS_RULE
         return dataset
