@@ -11,12 +11,14 @@ import standin
 import torch
 from fill import fill_state_dict
 
+from datasets.fits import Fits, FitTable
 from models import SMPL, build_danet
 from models.danet import preset
 from models.losses import IUVCriterion, SMPLCriterion
 from models.targets import TargetBuilder
 from utils.body import read_smpl_file
 from utils.densepose_uv import load_uv_processed
+from utils.geometry import batch_rodrigues
 from utils.renderer import IUV_Renderer
 from utils.skeleton import EXTRA_JOINT_NAMES
 from utils.structures import DensePosePoints, Regressor, Sample
@@ -39,11 +41,22 @@ def standin_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def build_targets(standin_files):
+def fits(golden):
+    """The fits of both data sets; the mix of this batch trusts labels alone."""
+    tables = {}
+    for name in ("h36m", "dp_coco"):
+        values = golden[f"fits_{name}"].astype(np.float32)
+        nobody = np.zeros(len(values), dtype=bool)
+        tables[name] = FitTable(values[:, :72], values[:, 72:], nobody, Path())
+    return Fits(tables)
+
+
+@pytest.fixture(scope="module")
+def build_targets(standin_files, fits):
     extra = Regressor("smpl", standin.regressors()[0].astype(np.float32), EXTRA_JOINT_NAMES)
     smpl = SMPL(read_smpl_file(standin_files / "smpl" / "SMPL_NEUTRAL.pkl"), extra)
     atlas = load_uv_processed(standin_files / "UV_data" / "UV_Processed.mat")
-    return TargetBuilder(smpl, IUV_Renderer(atlas=atlas))
+    return TargetBuilder(smpl, IUV_Renderer(atlas=atlas), fits)
 
 
 def golden_batch(golden) -> Sample:
@@ -61,8 +74,8 @@ def golden_batch(golden) -> Sample:
     )
     return Sample(
         image=torch.from_numpy(standin.image_batch(2)),
-        rotvec=tensor("full/opt_pose"),  # ground truth or fit, as the 2020 look-up gave it
-        betas=tensor("full/opt_betas"),
+        rotvec=tensor("in/pose"),  # zeros for the first person, whose body is fitted
+        betas=tensor("in/betas"),
         keypoints=tensor("in/keypoints"),
         joints_3d=tensor("in/pose_3d"),
         smpl_keypoints=tensor("in/smpl_2dkps"),
@@ -93,6 +106,9 @@ def filled_model():
 
 def test_targets(golden, build_targets):
     targets = build_targets(golden_batch(golden))
+    wanted = batch_rodrigues(torch.from_numpy(golden["full/opt_pose"]).view(-1, 3)).view(2, 24, 3, 3)
+    np.testing.assert_allclose(targets.rotmat, wanted, atol=1e-6)
+    np.testing.assert_array_equal(targets.betas, golden["full/opt_betas"])
     np.testing.assert_allclose(targets.centers, golden["full/target_smpl_kps"], atol=1e-5)
     np.testing.assert_allclose(targets.cam, golden["full/target_cam"], rtol=1e-4, atol=1e-6)
     assert targets.has_iuv.tolist() == golden["full/has_iuv"].astype(bool).tolist()
