@@ -13,7 +13,7 @@ from models.targets import TargetBuilder
 from utils.assets import resolve_body
 from utils.geometry import project_to_crop
 from utils.renderer import IUV_Renderer
-from utils.structures import DensePosePoints, Sample
+from utils.structures import BodyFits, DensePosePoints, Sample
 
 BATCH = 3
 
@@ -86,6 +86,15 @@ CASES = {
     "no keypoint": {"keypoints": torch.zeros(BATCH, 49, 3)},
     "no centre weight": {"smpl_keypoints": torch.zeros(BATCH, 24, 3), "has_smpl": NONE},
     "extreme betas": {"betas": torch.full((BATCH, 10), 50.0)},
+    "dense alone": {
+        "dataset": ("dp_coco",) * BATCH,
+        "has_smpl": NONE,
+        "has_dense": ~NONE,
+        "has_joints_3d": NONE,
+    },
+    "fits alone": {"dataset": ("coco",) * BATCH, "has_smpl": NONE, "has_dense": NONE, "fitted": ~NONE},
+    "some fits": {"has_smpl": NONE, "fitted": torch.tensor([True, False, True])},
+    "no valid fit": {"dataset": ("coco",) * BATCH, "has_smpl": NONE, "has_dense": NONE, "fitted": NONE},
     "one dense point": {"dense_points": 1},
 }
 
@@ -98,12 +107,23 @@ def test_every_mask_case(case, model, batch, build_targets):
         part = torch.zeros_like(batch.dense.part)
         part[:, 0] = 5
         changes["dense"] = replace(batch.dense, part=part)
+    valid = changes.pop("fitted", None)
+    if valid is not None:
+        fit = BodyFits(batch.rotvec, torch.full((BATCH, 10), 50.0), valid)  # of extreme shape
+        build_targets = TargetBuilder(build_targets.smpl, build_targets.iuv_renderer, lambda _: fit)
     losses = all_losses(model, replace(batch, **changes), build_targets)
+    assert all(value.requires_grad and value.ndim == 0 for value in losses.values())
     assert all(torch.isfinite(value) for value in losses.values()), losses
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-    if case in ("nothing", "no body"):
+    if case in ("nothing", "no body", "dense alone", "no valid fit"):
         zero = {"smpl_pose", "smpl_betas", "joint_rotation0", "joint_position1", "loss_U", "loss_pIndexUV"}
         assert all(losses[name] == 0 for name in zero)
+    if case in ("nothing", "no dense", "fits alone"):
+        assert all(losses[name] == 0 for name in ("loss_Udp", "loss_Vdp", "loss_IndexUVdp", "loss_segAnndp"))
+    if case == "dense alone":
+        assert losses["loss_Udp"] > 0 and losses["loss_roi"] > 0
+    if case in ("fits alone", "some fits"):
+        assert losses["smpl_pose"] > 0 and losses["loss_U"] > 0 and losses["smpl_betas"] < 1
     if case == "no keypoint":
         assert losses["keypoints_2d"] == 0 and losses["loss_IndexUV"] == 0
 
