@@ -58,7 +58,9 @@ def test_command(command):
         assert given and set(given) <= set(targets), command
     elif program in ("bash", "sh"):
         assert (ROOT / words[1]).is_file(), command
-    elif program.startswith(("python", "torchrun")):
+    elif program == "torchrun":
+        check_python(words[next(i for i, word in enumerate(words) if word.endswith(".py")) :], command)
+    elif program.startswith("python"):
         check_python(words[1:], command)
     else:
         pytest.fail(f"The README names a program the test does not know: {command}")
