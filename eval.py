@@ -290,7 +290,7 @@ def input_files(dataset: BaseDataset | SyntheticPeople) -> tuple[list[Path], lis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    cfg = parse_config(EvalConfig, argv, __doc__)
+    cfg = parse_config(EvalConfig, argv, __doc__.splitlines()[0])
     try:
         with joined_processes() as processes:
             setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)

@@ -188,7 +188,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    cfg = parse_config(EvalCocoConfig, argv, __doc__)
+    cfg = parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0])
     try:
         with joined_processes() as processes:
             setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
