@@ -32,6 +32,7 @@ from models.eval_setup import (
     fingerprint_of,
     gendered_bodies,
     load_subject,
+    run_script,
     versions,
 )
 from models.evaluation import (
@@ -45,7 +46,7 @@ from models.evaluation import (
 )
 from models.truth_check import Certificate, check_labels, check_posed, check_stored
 from utils.config import group, option, parse_config
-from utils.eval_pictures import body_over_crop, extremes, label_pair, stick_figures
+from utils.eval_pictures import body_over_crop, label_pair, stick_figures
 from utils.eval_report import (
     Summary,
     joint_scores,
@@ -55,7 +56,7 @@ from utils.eval_report import (
     save_results,
     summarise_joints,
     summarise_parts,
-    with_galleries,
+    with_extremes,
     write_evaluation,
 )
 from utils.evaluation import Results, RowStore, plan_batches, run_plan
@@ -64,15 +65,13 @@ from utils.lsp_parts import PartRenderer, face_classes, uncrop
 from utils.metrics import accuracy
 from utils.protocols import PROTOCOLS, Protocol
 from utils.renderer import MeshRenderer
-from utils.report import Gallery
-from utils.runtime import Processes, joined_processes, setup_logging
+from utils.runtime import Processes
 
 log = logging.getLogger("eval")
 
 NEED = ("body", "regressor_extra", "regressor_h36m")
 SYNTHETIC = "synthetic"
 RUNNING = ("mpjpe", "pa_mpjpe", "pve", "mask_counts", "part_counts")  # rows that scores are made of
-SHOWN_SAMPLES = 6
 LEGENDS = {
     "joints": "crop, predicted body, skeletons from the front and the side (predicted blue, true orange)",
     "parts": "crop, predicted body, predicted parts, true parts",
@@ -207,19 +206,13 @@ def summarise(setup: Setup, results: Results, names: Sequence[str]) -> Summary:
         joint_names = JOINT_SETS[setup.protocol.joint_set].joint_names
         summary = summarise_joints(results, joint_names, names, setup.protocol.per_action)
         errors = results.rows["pa_mpjpe"]
-    best, worst = extremes(errors, SHOWN_SAMPLES)
+
+    def caption(index: int) -> str:
+        row = {n: results.rows[n][index : index + 1] for n in RUNNING if n in results.rows}
+        return f"{names[index]}: {in_words(setup.protocol, row)}"
+
     legend = LEGENDS["parts" if setup.protocol.truth == "parts" else "joints"]
-    galleries = []
-    for title, found in (("Best samples", best), ("Worst samples", worst)):
-        rows = (
-            {name: results.rows[name][i : i + 1] for name in RUNNING if name in results.rows} for i in found
-        )
-        captions = [
-            f"{names[i]}: {in_words(setup.protocol, row)}" for i, row in zip(found, rows, strict=True)
-        ]
-        strips = [strip_of(setup, results, int(i)) for i in found]
-        galleries.append(Gallery(f"{title}: {legend}", tuple(zip(captions, strips, strict=True))))
-    return with_galleries(summary, galleries)
+    return with_extremes(summary, errors, legend, caption, lambda index: strip_of(setup, results, index))
 
 
 def strip_of(setup: Setup, results: Results, index: int) -> np.ndarray:
@@ -290,14 +283,7 @@ def input_files(dataset: BaseDataset | SyntheticPeople) -> tuple[list[Path], lis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    cfg = parse_config(EvalConfig, argv, __doc__.splitlines()[0])
-    try:
-        with joined_processes() as processes:
-            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
-            return evaluate(cfg, processes)
-    except (ValueError, OSError) as error:
-        log.error("%s", error)
-        return 2
+    return run_script(evaluate, parse_config(EvalConfig, argv, __doc__.splitlines()[0]), log)
 
 
 if __name__ == "__main__":

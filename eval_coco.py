@@ -23,17 +23,25 @@ from datasets.coco_dataset import COCODataset
 from datasets.loading import PlannedBatch, load_planned
 from datasets.registry import PathsConfig
 from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
-from models.eval_setup import EvaluationConfig, Subject, fingerprint_of, load_subject, versions
+from models.eval_setup import EvaluationConfig, Subject, fingerprint_of, load_subject, run_script, versions
 from models.evaluation import KeypointScorer
 from utils.coco_eval import STAT_NAMES, coco_results, keypoint_ap
 from utils.config import group, option, parse_config
-from utils.eval_pictures import body_over_crop, extremes, keypoints_over_crop
-from utils.eval_report import Score, Summary, print_summary, protocol_tree, save_results, write_evaluation
+from utils.eval_pictures import body_over_crop, keypoints_over_crop
+from utils.eval_report import (
+    Score,
+    Summary,
+    print_summary,
+    protocol_tree,
+    save_results,
+    with_extremes,
+    write_evaluation,
+)
 from utils.evaluation import Results, RowStore, plan_batches, run_plan
 from utils.metrics import pck
 from utils.renderer import MeshRenderer
-from utils.report import Gallery, Histogram
-from utils.runtime import Processes, joined_processes, setup_logging
+from utils.report import Histogram
+from utils.runtime import Processes
 from utils.safe_io import save_json_atomic
 from utils.skeleton import GT24_TO_COCO17
 
@@ -41,7 +49,6 @@ log = logging.getLogger("eval_coco")
 
 NEED = ("body", "regressor_extra")
 NUM_OPENPOSE = 25
-SHOWN_SAMPLES = 6
 LEGEND = "crop, predicted body, keypoints (predicted blue, true orange)"
 PCK_SHARE = 0.1  # of the box's longer side
 
@@ -119,14 +126,15 @@ def summarise(dataset: COCODataset, subject: Subject, results: Results, scores: 
         *map(torch.from_numpy, (results.rows["keypoints"], true[..., :2], true[..., 2] > 0, size)), PCK_SHARE
     )
     found = np.where(results.scored > 0, found.numpy(), np.nan)
-    galleries = []
-    for title, chosen in zip(("Best people", "Worst people"), extremes(-found, SHOWN_SAMPLES), strict=True):
-        captions = [f"{dataset.name_of(i)}: PCK {found[i]:.2f}" for i in chosen]
-        strips = [strip_of(dataset, subject, results, int(i), true[i]) for i in chosen]
-        galleries.append(Gallery(f"{title}: {LEGEND}", tuple(zip(captions, strips, strict=True))))
     histogram = Histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", found, "")
     numbers = tuple(Score(name, scores[name]) for name in STAT_NAMES)
-    return Summary(numbers, histograms=(histogram,), galleries=tuple(galleries))
+    return with_extremes(
+        Summary(numbers, histograms=(histogram,)),
+        -found,
+        LEGEND,
+        lambda index: f"{dataset.name_of(index)}: PCK {found[index]:.2f}",
+        lambda index: strip_of(dataset, subject, results, index, true[index]),
+    )
 
 
 def strip_of(
@@ -188,14 +196,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    cfg = parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0])
-    try:
-        with joined_processes() as processes:
-            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
-            return evaluate(cfg, processes)
-    except (ValueError, OSError) as error:
-        log.error("%s", error)
-        return 2
+    return run_script(evaluate, parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0]), log)
 
 
 if __name__ == "__main__":

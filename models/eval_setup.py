@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +31,7 @@ from utils.body import OPEN_DIR, SMPL_ID
 from utils.checkpoint import weights_id
 from utils.config import group, option
 from utils.geometry import batch_rodrigues
-from utils.runtime import choose_device
+from utils.runtime import Processes, choose_device, joined_processes, setup_logging
 
 CROP_MODES = ("warp", "legacy")
 
@@ -122,6 +124,17 @@ def gendered_bodies(subject: Subject, data_dir: str) -> tuple[dict[int, tuple[SM
         smpl = SMPL(find_smpl_file(gender, data_dir), assets.extra, assets.surface).to(subject.device)
         bodies[code] = (smpl, JointRegressor(smpl, assets.h36m).to(subject.device))
     return bodies, "SMPL_MALE and SMPL_FEMALE by the annotated gender"
+
+
+def run_script(evaluate: Callable[[Any, Processes], int], cfg: EvaluationConfig, log: logging.Logger) -> int:
+    """Join the other processes, evaluate, and answer what is wrong with one sentence. Returns the exit code."""
+    try:
+        with joined_processes() as processes:
+            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
+            return evaluate(cfg, processes)
+    except (ValueError, OSError) as error:
+        log.error("%s", error)
+        return 2
 
 
 # -------------------------------------------------------------------------------------------------- fingerprint

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utils.eval_pictures import extremes
 from utils.evaluation import Results
 from utils.metrics import accuracy, by_action, mean_f1
 from utils.report import Bars, Gallery, Histogram, Report, Table, write_report
 from utils.safe_io import save_json_atomic, save_npz_atomic
 
 if TYPE_CHECKING:
-    from jaxtyping import Shaped
+    from jaxtyping import Float, Shaped, UInt8
 
 log = logging.getLogger(__name__)
 
 SCHEMA = "danet-eval-1"
 MILLIMETRES = 1000.0
-SHOWN_UNREADABLE = 20
+SHOWN_SAMPLES, SHOWN_UNREADABLE = 6, 20
 # What a 2020 result file holds.
 RESULT_KEYS = ("pred_joints", "pose", "betas", "camera")
 
@@ -184,9 +185,22 @@ def save_results(path: str | Path, results: Results) -> None:
     save_npz_atomic(path, **{name: results.rows[name] for name in RESULT_KEYS if name in results.rows})
 
 
-def with_galleries(summary: Summary, galleries: Sequence[Gallery]) -> Summary:
-    """The summary with pictures of samples."""
-    return replace(summary, galleries=tuple(galleries))
+def with_extremes(
+    summary: Summary,
+    errors: Float[np.ndarray, "N"],
+    legend: str,
+    caption: Callable[[int], str],
+    strip: Callable[[int], UInt8[np.ndarray, "H W 3"]],
+) -> Summary:
+    """The summary with pictures of the samples with the least and the greatest errors; NaNs are left out."""
+    best, worst = extremes(errors, SHOWN_SAMPLES)
+    return replace(
+        summary,
+        galleries=tuple(
+            Gallery(f"{title}: {legend}", tuple((caption(int(i)), strip(int(i))) for i in chosen))
+            for title, chosen in (("Best samples", best), ("Worst samples", worst))
+        ),
+    )
 
 
 def print_summary(summary: Summary, results: Results, folder: Path) -> None:
