@@ -123,13 +123,11 @@ class Demo:
     def panel(self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int) -> np.ndarray:
         """The row of pictures, RGBA; views by opendr stand before our own two."""
         vertices, cam = body.vertices[row].cpu(), output.smpl.params.cam[row].cpu()
-        maps = [
-            iuvmap_clean(m.u, m.v, m.index, m.ann)
-            for m in (output.iuv.iuv[row : row + 1], output.iuv.part_iuv[row : row + 1])
-        ]
-        own = result_panel(
-            person.crop, maps[0][0], maps[1][0], vertices, cam, self.iuv_renderer, self.mesh_renderer
-        )
+        maps, parts = output.iuv.iuv[row : row + 1], output.iuv.part_iuv
+        clean = iuvmap_clean(maps.u, maps.v, maps.index, maps.ann)[0]
+        if parts is not None:
+            parts = iuvmap_clean(*list(parts[row : row + 1])[:3])[0]
+        own = result_panel(person.crop, clean, parts, vertices, cam, self.iuv_renderer, self.mesh_renderer)
         if not isinstance(self.other_renderer, OpendrMeshRenderer):
             return own
         cam_t, size = cam_to_translation(cam), person.crop.shape[0]

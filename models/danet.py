@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,11 +12,19 @@ from torch import nn
 
 from models.fold import can_pack, fold_batch_norm, pack_convolutions
 from models.hrnet import HRNet
-from models.iuv_estimator import IUVEstimator
+from models.iuv_estimator import GlobalIUVEstimator, IUVEstimator
+from models.lstm_refinement import DirectLSTMRefinement, LSTMRefinement
 from models.movenet import MoveNetBackbone
-from models.part_crop import part_drop, part_targets
-from models.smpl_regressor import AggregatedRefinement, SMPLRegressor
-from utils.assets import DATA_DIR, load_learned_ratio, load_mean_params
+from models.part_crop import part_drop
+from models.resnet import ResNetBackbone
+from models.smpl_regressor import (
+    AggregatedRefinement,
+    DirectGraphRefinement,
+    GlobalPredictor,
+    SMPLRegressor,
+    WithoutRefinement,
+)
+from utils.assets import DATA_DIR, MeanParams, load_learned_ratio, load_mean_params
 from utils.config import option
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuvmap_clean
@@ -26,15 +35,49 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+BACKBONES: dict[str, Callable[[DaNetConfig], nn.Module]] = {
+    "hrnet": lambda cfg: HRNet(cfg.backbone_width, cfg.hrnet_stem, cfg.hrnet_blocks, cfg.hrnet_modules),
+    "resnet": lambda cfg: ResNetBackbone(cfg.resnet_width, cfg.resnet_blocks, cfg.deconv_width),
+    "movenet": lambda cfg: MoveNetBackbone(cfg.backbone_width),
+}
+GRAPHS: dict[str, type[AggregatedRefinement]] = {
+    "gcn": AggregatedRefinement,
+    "gcn_direct": DirectGraphRefinement,
+    "none": WithoutRefinement,
+}
+LSTMS: dict[str, type[LSTMRefinement | DirectLSTMRefinement]] = {
+    "lstm": LSTMRefinement,
+    "lstm_direct": DirectLSTMRefinement,
+}
+
+
 @dataclass(frozen=True)
 class DaNetConfig:
-    """Sizes and switches of the network; the defaults are those of the released weights."""
+    """Sizes and switches of the network; the defaults are those of the released weights.
 
-    backbone: str = option("hrnet", "trunk of the IUV estimator", choices=("hrnet", "movenet"))
-    backbone_width: int = option(48, "channels of the features at stride 4")
+    `backbone`, `refinement`, `decomposed` and `input_mode` choose the paper's ablations. Raises ValueError for choices
+    that make no sense.
+    """
+
+    backbone: str = option("hrnet", "trunk of the IUV estimator", choices=tuple(BACKBONES))
+    refinement: str = option(
+        "gcn",
+        "how rotations are refined; the direct ones and 'none' are ablations",
+        choices=(*GRAPHS, *LSTMS),
+    )
+    decomposed: bool = option(True, "see the body in parts; without, global maps alone give all numbers")
+    input_mode: str = option(
+        "iuv",
+        "maps that train the regressor: estimated (iuv) or rendered (iuv_gt)",
+        choices=("iuv", "iuv_gt"),
+    )
+    backbone_width: int = option(48, "channels of HRNet's or MoveNet's features at stride 4")
     hrnet_stem: int = option(64, "channels of HRNet's stem")
     hrnet_blocks: int = option(4, "basic blocks in an HRNet branch")
     hrnet_modules: tuple[int, int, int] = option((1, 4, 3), "HRNet modules of stages 2, 3 and 4")
+    resnet_width: int = option(64, "channels of the first layer of the resnet trunk")
+    resnet_blocks: tuple[int, int, int, int] = option((3, 4, 6, 3), "bottlenecks of its layers")
+    deconv_width: int = option(256, "channels of its features at stride 4")
     body_width: int = option(64, "width of the ResNet-18 behind the global maps")
     limb_width: int = option(64, "width of the ResNet-18 behind the part maps")
     features: int = option(128, "features of a joint")
@@ -46,11 +89,21 @@ class DaNetConfig:
     detach_maps: bool = option(False, "keep the body's losses from changing the maps in training")
 
     def __post_init__(self):
-        if self.backbone == "hrnet" and self.backbone_width % 4:
-            raise ValueError(f"backbone_width must be a multiple of 4, got {self.backbone_width}.")
+        for field in fields(self):
+            choices, value = field.metadata.get("choices"), getattr(self, field.name)
+            if choices and value not in choices:
+                raise ValueError(f"{field.name} is one of {', '.join(choices)}; it was given {value!r}.")
+        width = {"hrnet": "backbone_width", "resnet": "deconv_width"}.get(self.backbone)
+        if width and getattr(self, width) % 4:
+            raise ValueError(f"{width} must be a multiple of 4, got {getattr(self, width)}.")
         for name in ("vis_threshold", "partdrop_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}.")
+        if not self.decomposed and self.refinement != "gcn":
+            raise ValueError(
+                f"A network without parts (decomposed off) has no features of joints that '{self.refinement}' could "
+                "refine: leave refinement at its default."
+            )
 
 
 PRESETS = {
@@ -66,6 +119,24 @@ def preset(name: str) -> DaNetConfig:
     if name not in PRESETS:
         raise ValueError(f"There is no model named '{name}'; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]
+
+
+def network_of_weights(shapes: Mapping[str, Sequence[int]]) -> DaNetConfig:
+    """The published network or ablation that a file's keys and shapes show, or the shipped compact one.
+
+    'none' has the keys of 'gcn' and is taken for it; sizes other than the presets' are not seen.
+    """
+    net = "iuv2smpl.smpl_para_Outs."
+    if any(".iuv_est.trunk." in key for key in shapes):
+        return PRESETS["danet_s"]
+    backbone = "resnet" if any(".iuv_est.deconv_layers." in key for key in shapes) else "hrnet"
+    stems = {key.split(net)[1].split(".")[0] for key in shapes if net in key}
+    if "Conv_Body" in stems:
+        return DaNetConfig(backbone=backbone, decomposed=False)
+    raw = any(key.endswith(f"{net}mean_pose") and shape[-1] == 216 for key, shape in shapes.items())
+    if "limb_lstm" in stems:
+        return DaNetConfig(backbone=backbone, refinement="lstm" if "rot2pos" in stems else "lstm_direct")
+    return DaNetConfig(backbone=backbone, refinement="gcn_direct" if raw else "gcn")
 
 
 class DaNet(nn.Module):
@@ -98,24 +169,24 @@ class DaNet(nn.Module):
         estimate = self.img2iuv(image)
         if iuv_only:
             return DaNetOutput(estimate, None)
-        return DaNetOutput(estimate, self._regress(estimate.iuv, estimate.part_iuv))
+        read = estimate.detach() if self.detach_maps else estimate
+        return DaNetOutput(estimate, self._regress(read.iuv, read.part_iuv))
 
     def forward_rendered(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> DaNetOutput:
         """The body from rendered maps [B,25,H,W] and true joint centres instead of a picture.
 
-        It lets the regressor learn without the estimator, several times faster.
+        It lets the regressor learn without the estimator, several times faster (`input_mode` iuv_gt: always), and
+        says what it makes of perfect maps. Centres outside the picture are moved to its border.
         """
-        crops = self.img2iuv.place_crops(centers.clamp(-1, 1), iuv.index)
-        return DaNetOutput(None, self._regress(iuv, part_targets(iuv, crops)))
+        return DaNetOutput(None, self._regress(iuv, self.img2iuv.render_parts(iuv, centers.clamp(-1, 1))))
 
-    def _regress(self, iuv: IUVMaps, part_iuv: IUVMaps) -> SMPLEstimate:
-        if self.detach_maps:
-            iuv, part_iuv = iuv.detach(), part_iuv.detach()
+    def _regress(self, iuv: IUVMaps, part_iuv: IUVMaps | None) -> SMPLEstimate:
         if self.training and self.partdrop_rate:
             iuv, part_iuv = part_drop(iuv, part_iuv, self.partdrop_rate)
         clean = iuvmap_clean(iuv.u, iuv.v, iuv.index)
-        part_clean = iuvmap_clean(part_iuv.u, part_iuv.v, part_iuv.index)
-        return self.iuv2smpl(clean, part_clean)
+        if part_iuv is None:  # a network without parts
+            return self.iuv2smpl(clean, None)
+        return self.iuv2smpl(clean, iuvmap_clean(part_iuv.u, part_iuv.v, part_iuv.index))
 
     def prepare_for_inference(self) -> DaNet:
         """Turn this model into its fast form, in place, and return it.
@@ -139,19 +210,26 @@ def build_danet(cfg: DaNetConfig = PRESETS["danet"], data_dir: str | os.PathLike
     Mean pose, shape and camera and the crop ratios are the user's in `data_dir`, else the shipped ones; a
     checkpoint carries its own.
     """
-    if cfg.backbone == "movenet":
-        backbone = MoveNetBackbone(cfg.backbone_width)
-    else:
-        backbone = HRNet(cfg.backbone_width, cfg.hrnet_stem, cfg.hrnet_blocks, cfg.hrnet_modules)
-    ratio, offset = load_learned_ratio(data_dir=data_dir)
-    estimator = IUVEstimator(backbone, ratio, offset, cfg.vis_threshold, cfg.center_jitter, cfg.scale_jitter)
     mean = load_mean_params(data_dir=data_dir)
-    regressor = AggregatedRefinement(
-        torch.cat([mean.cam, mean.betas])[None],
-        mean.pose_6d[None],
-        cfg.body_width,
-        cfg.limb_width,
-        cfg.features,
-        cfg.gcn_hidden,
+    backbone = BACKBONES[cfg.backbone](cfg)
+    make_estimator = IUVEstimator if cfg.decomposed else GlobalIUVEstimator
+    estimator = make_estimator(
+        backbone,
+        *load_learned_ratio(data_dir=data_dir),
+        cfg.vis_threshold,
+        cfg.center_jitter,
+        cfg.scale_jitter,
+        learn_crops=cfg.decomposed and cfg.input_mode == "iuv_gt",
     )
-    return DaNet(estimator, SMPLRegressor(regressor), cfg.partdrop_rate, cfg.detach_maps)
+    regressor = SMPLRegressor(_build_regressor(cfg, mean))
+    return DaNet(estimator, regressor, cfg.partdrop_rate, cfg.detach_maps)
+
+
+def _build_regressor(cfg: DaNetConfig, mean: MeanParams) -> nn.Module:
+    if not cfg.decomposed:
+        return GlobalPredictor(cfg.body_width)
+    zero_features = torch.cat([mean.cam, mean.betas])[None], mean.pose_6d[None]
+    sizes = (cfg.body_width, cfg.limb_width, cfg.features)
+    if cfg.refinement in LSTMS:
+        return LSTMS[cfg.refinement](*zero_features, *sizes)
+    return GRAPHS[cfg.refinement](*zero_features, *sizes, cfg.gcn_hidden)

@@ -16,7 +16,7 @@ def fold_batch_norm(module: nn.Module) -> None:
     """
     previous = None
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d) and isinstance(previous, nn.Conv2d):
+        if isinstance(child, nn.BatchNorm2d) and isinstance(previous, nn.Conv2d | nn.ConvTranspose2d):
             _fold(previous, child)
             setattr(module, name, nn.Identity())
         else:
@@ -25,9 +25,10 @@ def fold_batch_norm(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold(convolution: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    convolution.weight.mul_(scale[:, None, None, None])
+    outputs = -3 if isinstance(convolution, nn.ConvTranspose2d) else -4  # axis of the output channels
+    convolution.weight.mul_(scale.view(-1, *(1,) * (-outputs - 1)))
     bias = torch.zeros_like(norm.running_mean) if convolution.bias is None else convolution.bias
     convolution.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias, requires_grad=False)
 

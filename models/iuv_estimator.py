@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from models.part_crop import hidden_joints, part_crops, sample_crops, soft_argmax
+from models.part_crop import hidden_joints, part_crops, part_targets, sample_crops, soft_argmax
 from models.resnet import Bottleneck
 from utils.iuvmap import one_hot_max
 from utils.structures import IUVEstimate, IUVMaps, PartCrops
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NUM_PARTS, NUM_CHANNELS, NUM_LOCAL, NUM_ANN = 24, 25, 7, 15
 
 
-class IUVHeads(nn.Module):
+class GlobalHeads(nn.Module):
     """3x3 convolutions on the trunk's features; no activation on any output."""
 
     def __init__(self, channels: int):
@@ -33,9 +33,6 @@ class IUVHeads(nn.Module):
         self.predict_uv_index = head(NUM_CHANNELS)
         blocks = nn.Sequential(*(Bottleneck(channels, channels // 4) for _ in range(3)))
         self.predict_hm = nn.Sequential(blocks, head(NUM_PARTS))
-        self.predict_partial_iuv = nn.Conv2d(
-            NUM_PARTS * channels, NUM_PARTS * 3 * NUM_LOCAL, 3, padding=1, groups=NUM_PARTS
-        )
 
     def global_maps(self, features: Float[Tensor, "B C H W"]) -> IUVMaps:
         return IUVMaps(
@@ -43,6 +40,16 @@ class IUVHeads(nn.Module):
             self.predict_v(features),
             self.predict_uv_index(features),
             self.predict_ann_index(features),
+        )
+
+
+class IUVHeads(GlobalHeads):
+    """The heads of the whole picture and the one of the part crops."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.predict_partial_iuv = nn.Conv2d(
+            NUM_PARTS * channels, NUM_PARTS * 3 * NUM_LOCAL, 3, padding=1, groups=NUM_PARTS
         )
 
     def part_maps(self, crops: Float[Tensor, "B P*C H W"]) -> IUVMaps:
@@ -55,9 +62,12 @@ class IUVEstimator(nn.Module):
     """Trunk, global IUV, joint centres, part crops, part IUV.
 
     backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4]. ratio, offset [24]: learned crop sizes (buffers: a checkpoint
-    carries them). vis_threshold: 0 treats every joint as visible. center_jitter, scale_jitter: full width of the
-    uniform noise put on crops in training; 0 switches it off.
+    carries them; parameters with `learn_crops`, where rendered part maps give them a gradient). vis_threshold: 0
+    treats every joint as visible. center_jitter, scale_jitter: full width of the uniform noise put on crops in
+    training; 0 switches it off.
     """
+
+    heads: type[GlobalHeads] = IUVHeads
 
     def __init__(
         self,
@@ -67,13 +77,15 @@ class IUVEstimator(nn.Module):
         vis_threshold: float = 0.5,
         center_jitter: float = 0.1,
         scale_jitter: float = 0.2,
+        learn_crops: bool = False,
     ):
         super().__init__()
-        self.register_buffer("learned_ratio", ratio.clone())
-        self.register_buffer("learned_offset", offset.clone())
+        hold = self.register_parameter if learn_crops else self.register_buffer
+        for name, value in (("learned_ratio", ratio), ("learned_offset", offset)):
+            hold(name, nn.Parameter(value.clone()) if learn_crops else value.clone())
         self.iuv_est = backbone
         # The file format has the heads as a child of the trunk.
-        self.iuv_est.final_pred = IUVHeads(backbone.out_channels)
+        self.iuv_est.final_pred = self.heads(backbone.out_channels)
         self.vis_threshold = vis_threshold
         self.center_jitter = center_jitter
         self.scale_jitter = scale_jitter
@@ -84,9 +96,19 @@ class IUVEstimator(nn.Module):
         iuv = heads.global_maps(features)
         heatmaps = heads.predict_hm(features)
         centers = soft_argmax(heatmaps)
-        crops = self.place_crops(centers, one_hot_max(iuv.index))
-        part_iuv = heads.part_maps(sample_crops(features, crops))
+        part_iuv, crops = self.estimate_parts(features, iuv, centers)
         return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops)
+
+    def estimate_parts(
+        self, features: Float[Tensor, "B C H W"], iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]
+    ) -> tuple[IUVMaps | None, PartCrops | None]:
+        """Raw part maps from the features seen through crops about the joints."""
+        crops = self.place_crops(centers, one_hot_max(iuv.index))
+        return self.iuv_est.final_pred.part_maps(sample_crops(features, crops)), crops
+
+    def render_parts(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> IUVMaps | None:
+        """Part maps cut out of rendered global maps; crop sizes get a gradient through U and V."""
+        return part_targets(iuv, self.place_crops(centers, iuv.index))
 
     def place_crops(self, centers: Float[Tensor, "B 24 2"], index: Float[Tensor, "B 25 H W"]) -> PartCrops:
         """Crops around joint centres; which joints are hidden is read from the one-hot `index`. Jitters in training."""
@@ -96,3 +118,15 @@ class IUVEstimator(nn.Module):
         hidden = hidden_joints(centers, index, self.vis_threshold)
         jitter = self.scale_jitter if self.training else 0.0
         return part_crops(centers, hidden, self.learned_ratio, self.learned_offset, jitter)
+
+
+class GlobalIUVEstimator(IUVEstimator):
+    """The estimator of the baseline without parts: global maps and joint centres only."""
+
+    heads = GlobalHeads
+
+    def estimate_parts(self, features: Tensor, iuv: IUVMaps, centers: Tensor) -> tuple[None, None]:
+        return None, None
+
+    def render_parts(self, iuv: IUVMaps, centers: Tensor) -> None:
+        return None

@@ -45,6 +45,7 @@ class LossWeights:
     keypoints_2d_weight: float = option(300.0, "projected joints")
     keypoints_3d_weight: float = option(300.0, "joints about the pelvis")
     verts_weight: float = option(0.0, "vertices")
+    orthogonal_weight: float = option(0.0, "orthogonality of rotations of nine raw numbers; <= 0: none")
     openpose_train_weight: float = option(0.0, "confidence factor of the 25 OpenPose keypoints")
     gt_train_weight: float = option(1.0, "confidence factor of the 24 annotated keypoints")
 
@@ -151,10 +152,11 @@ class IUVCriterion:
 
     def _parts(self, output: DaNetOutput, targets: Targets) -> Losses:
         w, keep, pred = self.weights, targets.has_iuv, output.iuv.part_iuv
+        if pred is None:  # a network without parts
+            return {}
         if not keep.any():
-            return dict.fromkeys(
-                ("loss_pU", "loss_pV", "loss_pIndexUV"), connected_zero(pred.u, pred.v, pred.index)
-            )
+            zero = connected_zero(pred.u, pred.v, pred.index)
+            return dict.fromkeys(("loss_pU", "loss_pV", "loss_pIndexUV"), zero)
         batch, parts = pred.index.shape[:2]
         with torch.no_grad():
             target = part_targets(kept(targets.iuv, keep), kept(output.iuv.crops, keep))
@@ -203,6 +205,9 @@ class SMPLCriterion:
             F.l1_loss(vertices[valid], targets.vertices[valid]) if valid.any() else connected_zero(vertices)
         )
         losses["smpl_verts"] = w.verts_weight * verts
+        if w.orthogonal_weight > 0:
+            squares = params.rotmat @ params.rotmat.mT
+            losses["Rs_orth"] = w.orthogonal_weight * (squares - torch.eye(3).to(squares)).square().mean()
         losses["cam"] = (torch.exp(-10 * params.cam[:, 0]) ** 2).mean()  # keeps the scale positive
         return losses
 

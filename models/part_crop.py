@@ -93,7 +93,10 @@ def sample_crops(features: Float[Tensor, "B C H W"], crops: PartCrops) -> Float[
 
 
 def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
-    """Global target maps seen through the crops: [B, P, 7, H, W], soft at part borders (method.md 5)."""
+    """Global target maps seen through the crops: [B, P, 7, H, W], soft at part borders (method.md 5).
+
+    Gradient reaches crops whose sizes are learned.
+    """
     batch, _, height, width = iuv.index.shape
     channels = torch.tensor(PART_CHANNELS, device=iuv.index.device)  # [P, 6]
     u, v, index = (m[:, channels] for m in (iuv.u, iuv.v, iuv.index))  # [B, P, 6, H, W]
@@ -101,7 +104,7 @@ def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
     background = (index.sum(dim=2, keepdim=True) < 0.5).to(index.dtype)
     stacked = torch.cat([none, u, none, v, background, index], dim=2)  # [B, P, 21, H, W]
     grid = F.affine_grid(
-        crops.theta.detach().flatten(0, 1),
+        crops.theta.flatten(0, 1),
         [batch * crops.scales.shape[1], 1, height, width],
         align_corners=True,
     )
@@ -110,18 +113,18 @@ def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
     return IUVMaps(u, v, index)
 
 
-def part_drop(iuv: IUVMaps, part_iuv: IUVMaps, rate: float) -> tuple[IUVMaps, IUVMaps]:
+def part_drop(iuv: IUVMaps, part_iuv: IUVMaps | None, rate: float) -> tuple[IUVMaps, IUVMaps | None]:
     """PartDrop (paper section 3.4): zero the raw maps of randomly drawn DensePose parts, global and partial alike.
 
     One draw a sample and part; dropped scores become 0, so a dropped part may still win.
     """
     keep = (torch.rand(iuv.index.shape[0], 24, device=iuv.index.device) >= rate).to(iuv.index.dtype)
     keep = torch.cat([torch.ones_like(keep[:, :1]), keep], dim=1)  # [B, 25], background stays
+    whole = keep[:, :, None, None]
+    kept = IUVMaps(iuv.u * whole, iuv.v * whole, iuv.index * whole, iuv.ann)
+    if part_iuv is None:
+        return kept, None
     local = torch.tensor(PART_CHANNELS, device=keep.device)
     local = torch.cat([torch.zeros_like(local[:, :1]), local], dim=1)  # [P, 7]
-    whole = keep[:, :, None, None]
     parts = keep[:, local][..., None, None]  # [B, P, 7, 1, 1]
-    return (
-        IUVMaps(iuv.u * whole, iuv.v * whole, iuv.index * whole, iuv.ann),
-        IUVMaps(part_iuv.u * parts, part_iuv.v * parts, part_iuv.index * parts),
-    )
+    return kept, IUVMaps(part_iuv.u * parts, part_iuv.v * parts, part_iuv.index * parts)

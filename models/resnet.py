@@ -1,4 +1,6 @@
-"""Residual blocks and the ResNet-18 trunks of the SMPL regressor (paper section 3.3; method.md 4).
+"""Residual blocks, the ResNet-18 trunks of the SMPL regressor and the ResNet-50 one of the IUV estimator.
+
+Paper sections 3.1 and 3.3; method.md 3 and 4.
 
 Attribute names are the checkpoint's key names.
 """
@@ -48,19 +50,19 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with a shortcut; the output is four times `channels` wide."""
+    """1x1, 3x3 (with the stride), 1x1 convolutions with a shortcut; the output is four times `channels` wide."""
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int):
+    def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv3x3(channels, channels)
+        self.conv2 = conv3x3(channels, channels, stride)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, 4 * channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * channels)
-        self.downsample = projection(in_channels, 4 * channels, 1)
+        self.downsample = projection(in_channels, 4 * channels, stride)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,3 +131,47 @@ class GroupedLayer4(nn.Module):
     def forward(self, x: Float[Tensor, "BP C H W"]) -> Float[Tensor, "B P D"]:
         joint_major = x.reshape(-1, self.num_parts * x.shape[1], *x.shape[2:])  # [B, P*C, H, W]
         return self.layer4(joint_major).mean(dim=(2, 3)).unflatten(1, (self.num_parts, -1))
+
+
+def bottleneck_layer(in_channels: int, channels: int, num_blocks: int, stride: int = 1) -> nn.Sequential:
+    """A row of bottlenecks; the first one changes the size."""
+    blocks = [Bottleneck(in_channels, channels, stride)]
+    return nn.Sequential(*blocks, *(Bottleneck(4 * channels, channels) for _ in range(num_blocks - 1)))
+
+
+class ResNetBackbone(nn.Module):
+    """ResNet-50 and three deconvolutions: [B,3,H,W] -> [B, out_channels, H/4, W/4]; H and W are multiples of 32.
+
+    width: channels of the first layer; num_blocks: bottlenecks of each of the four layers.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
+        out_channels: int = 256,
+    ):
+        super().__init__()
+        self.out_channels = out_channels
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels = width
+        for i, count in enumerate(num_blocks):
+            layer = bottleneck_layer(channels, width * 2**i, count, stride=1 if i == 0 else 2)
+            setattr(self, f"layer{i + 1}", layer)
+            channels = 4 * width * 2**i
+        upward: list[nn.Module] = []
+        for _ in range(3):
+            upward += [
+                nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
+                nn.ReLU(inplace=True),
+            ]
+            channels = out_channels
+        self.deconv_layers = nn.Sequential(*upward)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H4 W4"]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        return self.deconv_layers(self.layer4(self.layer3(self.layer2(self.layer1(x)))))

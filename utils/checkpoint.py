@@ -25,12 +25,16 @@ from utils.safe_io import DataFileError, atomic_path, load_torch
 
 log = logging.getLogger(__name__)
 
-# What a 2020 checkpoint (of DaNet or the HMR baseline) holds and our modules leave out: pattern of the key's
-# beginning, and why.
+# What a 2020 checkpoint (of DaNet, its ablations or the HMR baseline) holds and our modules leave out: pattern of the
+# key's beginning, and why. The lstm refinement runs its rot2pos and pos2rot; they are nested one level deeper there,
+# so that these patterns never match them.
 IGNORED: tuple[tuple[str, str], ...] = (
     (r"(?:iuv2smpl\.)?smpl\.", "the body model: it comes from its own file, never from weights"),
-    (r"iuv2smpl\.smpl_para_Outs\.rot2pos\.", "made by the gcn refinement of 2020 but never run"),
-    (r"iuv2smpl\.smpl_para_Outs\.pos2rot\.", "made by the gcn refinement of 2020 but never run"),
+    (
+        r"iuv2smpl\.smpl_para_Outs\.rot2pos\.\d+\.\d+\.[a-z]",
+        "made by the gcn refinement of 2020 but never run",
+    ),
+    (r"iuv2smpl\.smpl_para_Outs\.pos2rot\.\d+\.[a-z]", "made by the gcn refinement of 2020 but never run"),
     (r"iuv2smpl\.smpl_para_Outs\.A$", "a graph matrix that no layer reads"),
     (r"iuv2smpl\.smpl_para_Outs\.A_link$", "a graph matrix that no layer reads"),
     (r"img2iuv\.iuv_est\.(?:global|part)_feat_down\.", "made for an input mode that never trained"),
@@ -68,7 +72,9 @@ class LoadReport:
     path: Path
     weights_id: str  # the first 12 digits of the file's SHA-256
     loaded: int  # tensors put into the model
-    ignored: tuple[str, ...]  # keys left out on purpose
+    ignored: tuple[str, ...]  # keys of the file left out on purpose
+    taken: tuple[str, ...] = ()  # keys put into the model
+    fresh: tuple[str, ...] = ()  # keys of the model that the file has nothing for
     meta: dict[str, Any] = field(default_factory=dict)  # what the file says about itself
 
     def __str__(self) -> str:
@@ -166,26 +172,36 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     if missing or unexpected or misshapen:
         raise StateMismatchError(path, missing, unexpected, misshapen)
     model.load_state_dict({key: _as_weights(path, key, state[key], target[key].dtype) for key in target})
-    return LoadReport(path, weights_id(path), len(target), ignored, dict(checkpoint.get("meta") or {}))
+    meta = dict(checkpoint.get("meta") or {})
+    return LoadReport(path, weights_id(path), len(target), ignored, tuple(target), meta=meta)
 
 
-def load_matching(module: nn.Module, path: str | os.PathLike, only: Iterable[str] = ()) -> LoadReport:
+def load_matching(
+    module: nn.Module, path: str | os.PathLike, only: Iterable[str] = (), skip: Iterable[str] = ()
+) -> LoadReport:
     """Overlay what fits in name and shape: a pretrained trunk, or a network to fine-tune.
 
-    only: first parts of the key names to take (default: all). After an error the module is unchanged.
+    only: first parts of the key names to take (default: all); skip: those to leave. The report names every key taken,
+    left out of the file, and left fresh in the model; both go to the log. After an error the module is unchanged.
     Raises StateMismatchError when nothing fits, and else what `load_danet` raises.
     """
-    path, only = Path(path), frozenset(only)
+    path, only, skip = Path(path), frozenset(only), frozenset(skip)
     state, target = strip_prefixes(load_checkpoint(path)["model"]), module.state_dict()
+    wanted = [k for k in target if (not only or k.split(".")[0] in only) and k.split(".")[0] not in skip]
     chosen = {
-        key: _as_weights(path, key, value, target[key].dtype)
-        for key, value in state.items()
-        if key in target and value.shape == target[key].shape and (not only or key.split(".")[0] in only)
+        key: _as_weights(path, key, state[key], target[key].dtype)
+        for key in wanted
+        if key in state and state[key].shape == target[key].shape
     }
-    if not chosen:
+    if not any(value.ndim for value in chosen.values()):  # counters fit anywhere
         raise StateMismatchError(path, list(target), list(state), [])
     module.load_state_dict(chosen, strict=False)
-    return LoadReport(path, weights_id(path), len(chosen), tuple(key for key in state if key not in chosen))
+    left, fresh = (tuple(key for key in keys if key not in chosen) for keys in (state, target))
+    report = LoadReport(path, weights_id(path), len(chosen), left, tuple(chosen), fresh)
+    log.info("%s: %d keys of the model have nothing in the file.", report, len(fresh))
+    for title, keys in (("taken", report.taken), ("ignored", left), ("left as they were", fresh)):
+        log.debug("%s: %d keys %s: %s", path.name, len(keys), title, ", ".join(keys))
+    return report
 
 
 def _as_weights(path: Path, key: str, value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -37,7 +37,10 @@ def pack_iuv(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"
 
 
 def person_arrays(output: DaNetOutput, body: SMPLOutput, row: int) -> dict[str, np.ndarray]:
-    """Person `row` of a batch as named arrays; the annotation head masks the global map."""
+    """Person `row` of a batch as named arrays; the annotation head masks the global map.
+
+    A network without parts gives no part_centers, part_scales and part_iuv.
+    """
     params, estimate = output.smpl.params, output.iuv
     maps = estimate.iuv[row : row + 1]
     numbers = {
@@ -48,15 +51,17 @@ def person_arrays(output: DaNetOutput, body: SMPLOutput, row: int) -> dict[str, 
         "vertices": body.vertices,
         "joints": body.joints,
         "smpl_joints": body.smpl_joints,
-        "part_centers": estimate.crops.centers,
-        "part_scales": estimate.crops.scales,
     }
+    parts = {}
+    if estimate.part_iuv is not None:
+        numbers |= {"part_centers": estimate.crops.centers, "part_scales": estimate.crops.scales}
+        parts["part_iuv"] = pack_iuv(part_maps2img(estimate.part_iuv[row]))
     return {
         **{name: value[row].detach().float().cpu().numpy() for name, value in numbers.items()},
         "joint_names": np.array(JOINT_NAMES),
         "smpl_joint_names": np.array(SMPL_JOINT_NAMES),
         "iuv": pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann)[0]),
-        "part_iuv": pack_iuv(part_maps2img(estimate.part_iuv[row])),
+        **parts,
     }
 
 

@@ -155,13 +155,13 @@ class PartCrops(Record):
 
 @dataclass(frozen=True)
 class IUVEstimate(Record):
-    """Raw maps of the IUV estimator."""
+    """Raw maps of the IUV estimator; a network without parts has no part maps and no crops."""
 
     iuv: IUVMaps
-    part_iuv: IUVMaps  # [B, P, L, H, W]
+    part_iuv: IUVMaps | None  # [B, P, L, H, W]
     heatmaps: Float[Tensor, "B P H W"]
     centers: Float[Tensor, "B P 2"]  # soft-argmax of the heat-maps, before jitter
-    crops: PartCrops
+    crops: PartCrops | None
 
 
 # ------------------------------------------------------------------------------------------------ SMPL regressor

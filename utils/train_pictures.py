@@ -61,11 +61,14 @@ def body_pairs(
 def iuv_pictures(
     images: Float[Tensor, "B 3 224 224"], estimate: IUVEstimate, targets: Targets
 ) -> dict[str, Float[Tensor, "3 H W"]]:
-    """What the IUV estimator says, beside its targets; everything on the CPU."""
+    """What the IUV estimator says, beside its targets; everything on the CPU. Without parts, no part maps."""
     soft = (10 * estimate.heatmaps).flatten(2).softmax(-1).view_as(estimate.heatmaps)
     soft = (soft / soft.amax(dim=(2, 3), keepdim=True)).amax(dim=1, keepdim=True)
     hard = estimate.heatmaps.amax(dim=1, keepdim=True).sigmoid()
-    parts = part_maps2img(estimate.part_iuv[0])  # of sample 0
+    parts = {}
+    if estimate.part_iuv is not None:
+        of_first = part_maps2img(estimate.part_iuv[0]).clamp(0, 1)
+        parts["part_uvi_pred"] = make_grid(of_first, nrow=6, padding=1, pad_value=1)
     return {
         "pred_uv": grid(blend(images, iuv_map2img(*estimate.iuv))),
         "gt_uv": grid(blend(images, iuv_map2img(*targets.iuv))),
@@ -73,7 +76,7 @@ def iuv_pictures(
         "stn_centers_gt": grid(torch.stack(list(map(draw_centers, images, targets.centers[..., :2])))),
         "skps_hm_pred": grid(hard.expand(-1, 3, -1, -1)),
         "skps_hm_pred_soft": grid(soft.expand(-1, 3, -1, -1)),
-        "part_uvi_pred": make_grid(parts.clamp(0, 1), nrow=6, padding=1, pad_value=1),
+        **parts,
     }
 
 

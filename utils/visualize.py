@@ -28,7 +28,7 @@ DRAW_SHIFT = 4
 def result_panel(
     image: Float[Tensor, "3 224 224"] | np.ndarray,
     iuv: IUVMaps,
-    part_iuv: IUVMaps,
+    part_iuv: IUVMaps | None,
     vertices: Float[Tensor, "V 3"],
     cam: Float[Tensor, "3"],
     iuv_renderer: IUV_Renderer,
@@ -41,7 +41,7 @@ def result_panel(
     only one that is transparent. The last two are always there.
 
     image: RGB in 0..1 (channel first or last) or uint8; iuv: cleaned maps of one person, [25, 56, 56] and ann
-    [15, 56, 56] or None; part_iuv: cleaned maps [24, 7, 56, 56]; vertices in metres and cam = (s, tx, ty) as
+    [15, 56, 56] or None; part_iuv: cleaned maps [24, 7, 56, 56] or None; vertices in metres and cam = (s, tx, ty) as
     regressed. Raises ValueError when the picture is not 224 x 224.
     """
     picture = to_rgb_float(image)
@@ -68,8 +68,10 @@ def global_iuv_picture(iuv: IUVMaps, size: int = SIZE) -> Float[np.ndarray, "S S
     return _channel_last(resize_linear(iuv_map2img(iuv.u[None], iuv.v[None], iuv.index[None], ann), size)[0])
 
 
-def part_iuv_picture(part_iuv: IUVMaps) -> Float[np.ndarray, "224 336 3"]:
-    """(part/24, U, V) of the 24 part maps of one person, 6 a row, with the global part numbers."""
+def part_iuv_picture(part_iuv: IUVMaps | None) -> Float[np.ndarray, "224 336 3"]:
+    """(part/24, U, V) of the 24 part maps of one person, 6 a row, with the global part numbers; black for None."""
+    if part_iuv is None:
+        return np.zeros((SIZE, PART_COLUMNS * PART_SIZE, 3), np.float32)
     resized = resize_linear(part_maps2img(part_iuv), PART_SIZE)
     return _rows(np.clip(resized.detach().cpu().float().permute(0, 2, 3, 1).numpy(), 0, 1), PART_COLUMNS)
 
