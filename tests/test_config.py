@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import yaml
 
+from models import DaNetConfig
 from models.losses import LossWeights
 from utils.config import (
     ConfigError,
@@ -153,7 +154,11 @@ def test_bad_command_lines_end_with_a_sentence(capsys, argv, said):
         ("- 1\n", "must hold keys and values"),
         ("a: [\n", "not valid YAML"),
         ("a: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
-        ("DANET: {INPUT_MODE: seg}\n", "INPUT_MODE is 'seg', but this project has 'iuv' only"),
+        ("DANET: {INPUT_MODE: seg}\n", "INPUT_MODE is 'seg', but this project has 'iuv', 'iuv_gt' only"),
+        ("DANET: {INPUT_MODE: [iuv]}\n", "INPUT_MODE is ['iuv'], but"),
+        ("DANET: {DECOMPOSED: 1}\n", "DECOMPOSED is 1, but this project has True, False only"),
+        ("DANET: {REFINE_STRATEGY: tcn}\n", "has 'gcn', 'lstm', 'lstm_direct', 'gcn_direct' only"),
+        ("DANET: {USE_LEARNED_RATIO: false}\n", "USE_LEARNED_RATIO is False, but this project has True only"),
         ("DANET: {INPUT_MODE: iuv}\nno_such_key: 1\n", "unknown keys: no_such_key"),
         ("DANET: {STN_PART_VIS_SCORE: 0.4}\nvis_threshold: 0.3\n", "SCORE both give 'vis_threshold'"),
     ],
@@ -193,6 +198,79 @@ def test_2020_tree_goes_through_the_key_map(tmp_path, caplog):
         assert line.count(note) == 1
 
 
+@dataclass(frozen=True)
+class Choosing:
+    net: DaNetConfig = group(DaNetConfig)
+    pretr_set: str = "none"
+
+
+DEFAULTS_2020 = {
+    "INPUT_MODE": "iuv", "IUV_REGRESSOR": "hrnet", "DECOMPOSED": True, "REFINE_STRATEGY": "gcn", "REFINE_ON": True,
+    "USE_6D_ROT": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours"),
+    [
+        ({}, {}),
+        ({"IUV_REGRESSOR": "resnet"}, {"backbone": "resnet"}),
+        ({"INPUT_MODE": "iuv_gt"}, {"input_mode": "iuv_gt"}),
+        ({"DECOMPOSED": False}, {"decomposed": False}),
+        ({"DECOMPOSED": False, "REFINE_STRATEGY": "lstm", "REFINE_ON": False}, {"decomposed": False}),
+        ({"REFINE_STRATEGY": "lstm"}, {"refinement": "lstm"}),
+        ({"REFINE_STRATEGY": "lstm_direct"}, {"refinement": "lstm_direct"}),
+        ({"REFINE_STRATEGY": "lstm_direct", "USE_6D_ROT": False}, {"refinement": "lstm_direct"}),
+        ({"REFINE_STRATEGY": "gcn_direct", "USE_6D_ROT": False}, {"refinement": "gcn_direct"}),
+        ({"REFINE_ON": False}, {"refinement": "none"}),
+        ({"IUV_REGRESSOR": "resnet", "REFINE_ON": False}, {"backbone": "resnet", "refinement": "none"}),
+    ],
+    ids=str,
+)
+def test_2020_files_choose_networks(changes, ours):
+    tree = {"DANET": DEFAULTS_2020 | changes, "HR_MODEL": {"PRETR_SET": "coco"}}
+    config = from_dict(Choosing, tree)
+    assert config == Choosing(DaNetConfig(**ours), pretr_set="coco")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"REFINE_STRATEGY": "gcn_direct"}, "regresses nine numbers a joint, but DANET.USE_6D_ROT is True"),
+        ({"USE_6D_ROT": False}, "but DANET.REFINE_STRATEGY is 'gcn'. Set DANET.USE_6D_ROT to True"),
+        ({"REFINE_STRATEGY": "lstm", "USE_6D_ROT": False}, "but DANET.REFINE_STRATEGY is 'lstm'"),
+        (
+            {"REFINE_STRATEGY": "lstm", "REFINE_ON": False},
+            "REFINE_ON False goes with DANET.REFINE_STRATEGY 'gcn'",
+        ),
+        ({"INPUT_MODE": "iuv_feat"}, "INPUT_MODE is 'iuv_feat'"),
+        ({"IUV_REGRESSOR": None}, "IUV_REGRESSOR is None"),
+    ],
+)
+def test_senseless_2020_networks_are_refused(changes, said):
+    with pytest.raises(ConfigError) as error:
+        from_dict(Choosing, {"DANET": DEFAULTS_2020 | changes})
+    assert said in str(error.value)
+
+
+def test_2020_networks_on_the_command_line_and_beside_our_own_keys(caplog):
+    config = parse_config(
+        Choosing,
+        words("--misc DANET.REFINE_STRATEGY gcn_direct DANET.USE_6D_ROT false DANET.ORTHOGONAL_WEIGHTS 1"),
+    )
+    assert config.net.refinement == "gcn_direct"
+    assert "DANET.USE_6D_ROT (it follows from DANET.REFINE_STRATEGY)" in caplog.text
+    assert "DANET.ORTHOGONAL_WEIGHTS (no such setting in this script)" in caplog.text
+    caplog.clear()
+    from_dict(Choosing, {"DANET": {"DECOMPOSED": False, "REFINE_STRATEGY": "lstm", "REFINE_ON": True}})
+    assert "DANET.REFINE_STRATEGY (a network without parts has nothing to refine)" in caplog.text
+    assert "REFINE_ON" not in caplog.text
+    assert from_dict(Script, {"DANET": {"REFINE_ON": False}}) == Script()  # a script without that choice
+    assert "DANET.REFINE_ON (no such setting in this script)" in caplog.text
+    with pytest.raises(ConfigError, match="REFINE_STRATEGY both give 'refinement'"):
+        from_dict(Choosing, {"DANET": {"REFINE_STRATEGY": "lstm"}, "refinement": "lstm"})
+
+
 def test_unknown_2020_keys_and_empty_branches_are_named_and_ignored(tmp_path, caplog):
     file = tmp_path / "old.yaml"
     file.write_text("DANET:\nSOLVER: {NO_SUCH: 1}\nSMPL: {lower: {ODD: null}}\nbatch_size: 3\n")
@@ -216,6 +294,7 @@ def test_2020_loss_weights_and_schedule_are_carried_over():
         "KPS3D_WEIGHTS": 302,
         "JOINT_POSITION_WEIGHTS": 2,
         "VERTS_WEIGHTS": 3,
+        "ORTHOGONAL_WEIGHTS": -1,
     }
     tree = {
         "DANET": danet,
@@ -232,6 +311,7 @@ def test_2020_loss_weights_and_schedule_are_carried_over():
         keypoints_3d_weight=302.0,
         position_weight=2.0,
         verts_weight=3.0,
+        orthogonal_weight=-1.0,
         point_index_weight=0.4,
         uv_weight=0.6,
         point_ann_weight=2.5,

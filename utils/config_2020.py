@@ -1,6 +1,7 @@
 """Key map of 2020 YAML files (upper-case trees such as DANET.INPUT_MODE) to our settings.
 
-A key is carried over, or must have the one value we have, or has no effect; those are named with the reason.
+A key is carried over, or chooses a network, or must have the one value we have, or has no effect; those without are
+named with the reason. Values that 2020 could not run, or that gave a broken output, are refused.
 """
 
 from __future__ import annotations
@@ -26,26 +27,38 @@ CARRIED: dict[str, str] = {
     r"DANET\.(KPS?_?3D|KEYPOINTS?_?3D)_WEIGHTS": "keypoints_3d_weight",
     r"DANET\.JOINT_POS(ITION)?_WEIGHTS": "position_weight",
     r"DANET\.(SMPL_)?VERT(EX|ICES|S)_WEIGHTS": "verts_weight",
+    r"DANET\.ORTHOGONAL_WEIGHTS": "orthogonal_weight",
+    r"HR_MODEL\.PRETR_SET": "pretr_set",
     r"SOLVER\.BASE_LR": "base_lr",
     r"SOLVER\.STEPS": "lr_steps",
     r"SOLVER\.GAMMA": "lr_gamma",
 }
 
-# 2020 key -> the one value that this project has. Others were broken in 2020 or gave other networks.
+# 2020 key that chooses a network -> {its values here: our settings}. The published network's values set nothing, so
+# that a file that spells them out does not change a smaller network's trunk.
+NETWORKS: dict[str, dict[Any, dict[str, Any]]] = {
+    "DANET.IUV_REGRESSOR": {"hrnet": {}, "resnet": {"backbone": "resnet"}},
+    "DANET.INPUT_MODE": {"iuv": {}, "iuv_gt": {"input_mode": "iuv_gt"}},
+    "DANET.DECOMPOSED": {True: {}, False: {"decomposed": False}},
+    "DANET.REFINE_STRATEGY": {
+        "gcn": {},
+        "lstm": {"refinement": "lstm"},
+        "lstm_direct": {"refinement": "lstm_direct"},
+        "gcn_direct": {"refinement": "gcn_direct"},
+    },
+    "DANET.REFINE_ON": {True: {}, False: {"refinement": "none"}},
+    "DANET.USE_6D_ROT": {True: {}, False: {}},  # follows from the refinement
+}
+REFINEMENT_KEYS = ("DANET.REFINE_STRATEGY", "DANET.REFINE_ON", "DANET.USE_6D_ROT")
+
+# 2020 key -> the one value that this project has.
 ONLY: dict[str, Any] = {
-    "DANET.INPUT_MODE": "iuv",
-    "DANET.DECOMPOSED": True,
-    "DANET.IUV_REGRESSOR": "hrnet",
-    "DANET.USE_6D_ROT": True,
-    "DANET.REFINE_STRATEGY": "gcn",
-    "DANET.REFINE_ON": True,
     "DANET.USE_LEARNED_RATIO": True,
     "SOLVER.WEIGHT_DECAY": 0.0,
 }
 
 # 2020 key -> why it has no effect. A key that ends in ".*" stands for its whole branch.
 WITHOUT_EFFECT: dict[str, str] = {
-    "DANET.ORTHOGONAL_WEIGHTS": "rotations are orthogonal by construction",
     "DANET.STN_HM_WEIGHTS": "the 2020 code could not run with it above zero",
     "DANET.INIMG_SIZE": "pictures are always 224 px",
     "DANET.HEATMAP_SIZE": "maps are always 56 px",
@@ -65,6 +78,7 @@ WITHOUT_EFFECT: dict[str, str] = {
     "DATA_DIR": "the command line gives --data_dir",
 }
 NO_SETTING = "no such setting in this script"
+NO_REFINEMENT = "a network without parts has nothing to refine"
 UNKNOWN = "nothing here corresponds to it"
 
 
@@ -77,26 +91,79 @@ def translate_2020(tree: dict[Any, Any], settings: set[str], source: str) -> tup
     """Flat {our setting: value}, and "key, key (reason)" for what has no effect with these `settings`.
 
     Lower-case top keys, which no 2020 file has, are kept, so that the caller checks them as our own.
-    Raises ConfigError for a network that this project does not have and for two weights of one loss.
+    Raises ConfigError for a network that this project does not have or that makes no sense, and for two values of one
+    setting.
     """
     result = {key: value for key, value in tree.items() if not _is_upper(key)}
+    flat = _dotted({key: value for key, value in tree.items() if _is_upper(key)})
     ignored: dict[str, list[str]] = {}  # reason -> keys
     origin: dict[str, str] = {}
-    for key, value in _dotted({key: value for key, value in tree.items() if _is_upper(key)}).items():
+    networks = _networks(flat, source, ignored)
+    for key, value in flat.items():
         name = next((ours for pattern, ours in CARRIED.items() if re.fullmatch(pattern, key)), None)
-        if name in settings:
+        if key in networks:
+            given = networks[key]
+        elif name in settings:
+            given = {name: _changed(key, value)}
+        elif key in ONLY and value != ONLY[key]:
+            raise ConfigError(f"{source}: {key} is {value!r}, but this project has {ONLY[key]!r} only.")
+        else:
+            given = {}
+            if key not in ONLY:
+                _note(ignored, *((key, NO_SETTING) if name else _without_effect(key)))
+        for name, setting in given.items():
+            if name not in settings:
+                _note(ignored, key, NO_SETTING)
+                continue
             if name in result:
                 first = origin.get(name, name)
                 raise ConfigError(f"{source}: {first} and {key} both give '{name}'; give it once.")
-            result[name], origin[name] = _changed(key, value), key
-        elif key in ONLY:
-            if value != ONLY[key]:
-                raise ConfigError(f"{source}: {key} is {value!r}, but this project has {ONLY[key]!r} only.")
-        else:
-            shown, reason = (key, NO_SETTING) if name else _without_effect(key)
-            keys = ignored.setdefault(reason, [])
-            keys += [shown] if shown not in keys else []
+            result[name], origin[name] = setting, key
     return result, [f"{', '.join(keys)} ({reason})" for reason, keys in ignored.items()]
+
+
+def _note(ignored: dict[str, list[str]], key: str, reason: str) -> None:
+    keys = ignored.setdefault(reason, [])
+    keys += [key] if key not in keys else []
+
+
+def _networks(flat: dict[str, Any], source: str, ignored: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """Our settings by the keys of `NETWORKS` that a file gives. Raises ConfigError for what makes no sense."""
+    given = {key: flat[key] for key in NETWORKS if key in flat}
+    for key, value in given.items():
+        if not any(type(value) is type(known) and value == known for known in NETWORKS[key]):
+            known = ", ".join(map(repr, NETWORKS[key]))
+            raise ConfigError(f"{source}: {key} is {value!r}, but this project has {known} only.")
+    chosen = {key: NETWORKS[key][value] for key, value in given.items()}
+    if given.get("DANET.DECOMPOSED") is False:
+        for key in REFINEMENT_KEYS:
+            if chosen.pop(key, None):
+                _note(ignored, key, NO_REFINEMENT)
+            chosen[key] = {}
+        return chosen
+    _require_sense(source, *(given.get(key) for key in REFINEMENT_KEYS))
+    if given.get("DANET.USE_6D_ROT") is False and "DANET.REFINE_STRATEGY" not in given:
+        _note(ignored, "DANET.USE_6D_ROT", "it follows from DANET.REFINE_STRATEGY")
+    return chosen
+
+
+def _require_sense(source: str, strategy: str | None, refine: bool | None, six: bool | None) -> None:
+    """Raise ConfigError for refinements that contradict each other; None: the file does not say."""
+    if refine is False and strategy not in (None, "gcn"):
+        raise ConfigError(
+            f"{source}: DANET.REFINE_ON False goes with DANET.REFINE_STRATEGY 'gcn' only, but that is {strategy!r}. "
+            "Leave one of them out."
+        )
+    if six is True and strategy == "gcn_direct":
+        raise ConfigError(
+            f"{source}: DANET.REFINE_STRATEGY 'gcn_direct' regresses nine numbers a joint, but DANET.USE_6D_ROT is "
+            "True: the two together gave a broken output in 2020. Set DANET.USE_6D_ROT to False."
+        )
+    if six is False and strategy in ("gcn", "lstm"):
+        raise ConfigError(
+            f"{source}: DANET.USE_6D_ROT False goes with the strategies 'gcn_direct' and 'lstm_direct', but "
+            f"DANET.REFINE_STRATEGY is {strategy!r}. Set DANET.USE_6D_ROT to True."
+        )
 
 
 def _without_effect(key: str) -> tuple[str, str]:
