@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
-from models.danet import PRESETS, DaNetConfig, build_danet, preset
+from models.danet import PRESETS, DaNetConfig, build_danet, network_of_weights, preset
 from models.hmr import build_hmr
 from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_danet
@@ -28,31 +28,27 @@ REGRESSORS = ("danet", "hmr")
 
 
 def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
-    """The named network, or the one that the checkpoint belongs to; the shipped one without either."""
+    """The named network, or the one that the checkpoint belongs to; the shipped one without either.
+
+    Raises ValueError for a damaged file.
+    """
     if model is None and checkpoint is not None and Path(checkpoint).is_file():
-        model = network_name(Path(checkpoint))
+        return _network_in(Path(checkpoint))
     return preset(model or "danet_s")
 
 
-def network_name(path: Path) -> str:
-    """Name of the network that weights belong to: what the file says, or what its keys show.
-
-    Only the header of a .safetensors file is read. Raises ValueError for a damaged file.
-    """
-    said = None
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                keys, said = file.keys(), (file.metadata() or {}).get("model")
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{path} is not a readable safetensors file ({error}). Fetch it again."
-            ) from error
-    else:
-        keys = load_checkpoint(path)["model"]
-    if said in PRESETS:
-        return said
-    return "danet" if any("iuv_est.stage4" in key for key in keys) else "danet_s"
+def _network_in(path: Path) -> DaNetConfig:
+    """What a weights file says of itself, or what its keys show; of a .safetensors file only the header is read."""
+    if path.suffix != ".safetensors":
+        state = load_checkpoint(path)["model"]
+        return network_of_weights({key: tuple(getattr(value, "shape", ())) for key, value in state.items()})
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = (file.metadata() or {}).get("model")
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    return preset(said) if said in PRESETS else network_of_weights(shapes)
 
 
 def weights_file(checkpoint: str | None) -> Path:

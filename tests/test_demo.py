@@ -223,12 +223,23 @@ def test_the_network_is_seen_from_the_weights(weights, tmp_path):
 def test_the_network_is_taken_from_the_words_of_the_file_without_its_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "load_checkpoint", None)
     path = tmp_path / "w.safetensors"
+    compact = {"img2iuv.iuv_est.trunk.a": torch.zeros(1)}
     for meta, name in (({"model": "danet"}, "danet"), ({"model": "other"}, "danet_s"), ({}, "danet_s")):
-        export_safetensors(path, {"a": torch.zeros(1)}, meta)
-        assert pretrained.network_name(path) == name
+        export_safetensors(path, compact, meta)
+        assert pretrained.network_of(None, str(path)) == preset(name)
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="not a readable safetensors file"):
-        pretrained.network_name(path)
+        pretrained.network_of(None, str(path))
+
+
+@pytest.mark.parametrize("change", [{"refinement": "lstm"}, {"decomposed": False}, {"backbone": "resnet"}])
+def test_ablations_are_seen_from_their_keys(change, tmp_path):
+    config = DaNetConfig(**change)
+    with torch.device("meta"):  # names and shapes only
+        state = build_danet(config).state_dict()
+    save = {key: torch.zeros(value.shape, dtype=torch.float16) for key, value in state.items()}
+    export_safetensors(tmp_path / "w.safetensors", save, {})
+    assert pretrained.network_of(None, str(tmp_path / "w.safetensors")) == config
 
 
 def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path, capsys, monkeypatch):
