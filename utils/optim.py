@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+
+from utils.config import option
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How fast the weights move; the defaults are the published ones (Adam)."""
+
+    base_lr: float = option(1e-4, "learning rate")
+    lr_schedule: str = option("step", "learning rate over time", choices=("step", "cosine"))
+    lr_steps: tuple[int, ...] = option((30000, 60000), "steps at which the rate falls")
+    lr_gamma: float = option(0.1, "factor of each fall")
+    warmup_steps: int = option(0, "steps over which the rate rises")
+    backbone_lr_factor: float = option(1.0, "factor on the rate of the pretrained trunk")
+    freeze_backbone: int = option(0, "first steps that leave the trunk alone")
+    ema_decay: float = option(0.0, "moving average of the weights; 0: none")
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Factor on the base rate at a global step, counted from 0."""
+        return learning_rate_factor(
+            step, self.lr_schedule, total_steps, self.lr_steps, self.lr_gamma, self.warmup_steps
+        )
 
 
 def learning_rate_factor(

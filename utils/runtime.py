@@ -21,10 +21,15 @@ import torch
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """'auto' takes CUDA when there is one, else the CPU. Raises ValueError for a device that is absent."""
+def choose_device(name: str = "auto", number: int | None = None) -> torch.device:
+    """'auto' takes CUDA when there is one, else the CPU. Raises ValueError for a device that is absent.
+
+    number: which CUDA device to take where the name leaves it open.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and number:
+        name = f"cuda:{number}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -48,6 +53,7 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    local_rank: int = 0  # among those on this machine: the number of its GPU
 
     @property
     def is_first(self) -> bool:
@@ -56,20 +62,52 @@ class Processes:
 
     def wait_for_all(self) -> None:
         """Return when every process has come here."""
-        if self.count > 1:
+        if self.count == 1:
+            return
+        if torch.distributed.get_backend() == "gloo":  # shares of an evaluation may differ by hours
+            torch.distributed.monitored_barrier(timeout=timedelta(days=7))
+        else:
             torch.distributed.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process; all must ask at the same moment."""
+        if self.count == 1:
+            return flag
+        flags = torch.tensor(int(flag))
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        return bool(flags)
+
+    def mean(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Means over the processes of scalars with the same names; all must ask at the same moment."""
+        if self.count == 1:
+            return values
+        stacked = torch.stack([value.detach().double().cpu() for value in values.values()])
+        torch.distributed.all_reduce(stacked)
+        return dict(zip(values, (stacked / self.count).float(), strict=True))
+
+    def share(self, text: str) -> str:
+        """The first process's text."""
+        if self.count == 1:
+            return text
+        texts = [text]
+        torch.distributed.broadcast_object_list(texts)
+        return texts[0]
 
 
 @contextlib.contextmanager
-def joined_processes() -> Iterator[Processes]:
-    """Join the group that `torchrun` describes in the environment, over gloo: no GPU is needed to meet."""
+def joined_processes(backend: str = "gloo") -> Iterator[Processes]:
+    """Join the group that `torchrun` describes in the environment, over gloo: no GPU is needed to meet.
+
+    backend: "cpu:gloo,cuda:nccl" for those that exchange tensors on GPUs, too.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()
         return
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))  # shares differ in length
+    torch.distributed.init_process_group(backend)
     try:
-        yield Processes(torch.distributed.get_rank(), count)
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        yield Processes(torch.distributed.get_rank(), count, local)
     finally:
         torch.distributed.destroy_process_group()
 

@@ -1,0 +1,162 @@
+"""What a training run tells about itself: scalars and pictures, its pace, and the code it ran."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from utils.config import option
+from utils.safe_io import atomic_write, save_json_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """How often a run tells about itself and saves."""
+
+    summary_steps: int = option(100, "steps between scalars")
+    vis_interval: int = option(1000, "steps between pictures")
+    checkpoint_steps: int = option(10000, "steps between checkpoints")
+    keep: int = option(3, "checkpoints kept")
+    test_steps: int = option(1000, "steps between scores on held-out people; 0: none")
+    test_size: int = option(64, "held-out people scored each time")
+    eval_pve: bool = option(False, "accepted; the surface error (PVE) is always among those scores")
+
+    def __post_init__(self) -> None:
+        require_positive(self, "summary_steps", "vis_interval", "checkpoint_steps", "keep", "test_size")
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Raise ValueError for a setting below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(config, name)}.")
+
+
+def in_words(scores: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+class Pace:
+    """Samples a second, and the share of time spent waiting for data, since they were last asked for."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self.clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        self.start, self.waited, self.samples = self.clock(), 0.0, 0
+
+    def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
+        """The same batches; the time each takes to come counts as waiting."""
+        iterator = iter(batches)
+        while True:
+            before = self.clock()
+            batch = next(iterator, None)
+            self.waited += self.clock() - before
+            if batch is None:
+                return
+            yield batch
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count."""
+        before = self.clock()
+        yield
+        self.start += self.clock() - before
+
+    def take(self) -> dict[str, float]:
+        """The two numbers; counting starts anew."""
+        spent = max(self.clock() - self.start, 1e-9)
+        result = {"samples_per_second": self.samples / spent, "waiting_for_data": self.waited / spent}
+        self.restart()
+        return result
+
+
+class RunLog:
+    """TensorBoard and a progress bar; with `quiet` (all processes but the first) nothing is written."""
+
+    def __init__(self, folder: Path, total_samples: int, done_samples: int, quiet: bool = False):
+        self.writer = None if quiet else SummaryWriter(str(folder / "tb_summary"))
+        self.progress = tqdm(total=total_samples, initial=done_samples, unit="samples", disable=quiet)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.close()
+        if self.writer:
+            self.writer.close()
+
+    def advance(self, samples: int) -> None:
+        self.progress.update(samples)
+
+    def scalars(self, prefix: str, values: Mapping[str, float | Tensor], step: int) -> None:
+        """`<prefix><name>` for each value; losses bring their own `loss_`, which is not doubled."""
+        for name, value in values.items():
+            if self.writer:
+                self.writer.add_scalar(prefix + name.removeprefix("loss_"), float(value), step)
+
+    def show(self, values: Mapping[str, float | Tensor]) -> None:
+        """Beside the progress bar."""
+        self.progress.set_postfix({n.removeprefix("loss_"): f"{float(v):.3g}" for n, v in values.items()})
+
+    def pictures(self, pictures: Mapping[str, Tensor], step: int) -> None:
+        for name, picture in pictures.items():
+            if self.writer:
+                self.writer.add_image(name, picture, step)
+
+
+def git_state(folder: Path = ROOT) -> dict[str, Any]:
+    """The commit of the code and whether it was changed since; empty without git or a repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.rstrip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no").splitlines()
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(changed),
+            "changed": [c[3:] for c in changed],
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def note_start(folder: Path, settings: str, step: int, data: Mapping[str, Any]) -> None:
+    """Write what a run that starts or continues is made of.
+
+    `config.yaml`: its settings; `data.json`: the mix that really runs; `git.json`: for each start and continuation,
+    when it was, from which step, and with which code.
+    """
+    with atomic_write(folder / "config.yaml", "w") as file:
+        file.write(settings)
+    path = folder / "git.json"
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    except ValueError:  # a disk that was full
+        starts = []
+    start = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "step": step, **git_state()}
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    save_json_atomic(path, [*starts, start | versions])
+    save_json_atomic(folder / "data.json", data)
