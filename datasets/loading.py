@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,43 +13,97 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.pictures import PictureError
-from datasets.sampler import ResumableSampler
-from datasets.synthetic import SyntheticPeople
+from datasets.sampler import Place, StepSampler
 from utils.evaluation import Unreadable
 from utils.structures import Batch, Sample, collate_samples
 
 
 def _quiet_worker(_: int) -> None:
-    """Workers share the cores: one thread each."""
+    """Workers share the cores, one thread each, and leave Ctrl-C to the process that saves."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def load_batches(
-    people: SyntheticPeople, batch_size: int, num_workers: int, sampler: ResumableSampler | None = None
-) -> DataLoader:
-    """In order and whole; with a sampler in its order, without the short batch at the end."""
+def load_batches(people: Dataset, batch_size: int, num_workers: int) -> DataLoader:
+    """All samples, in order, the last batch short."""
     return DataLoader(
         people,
         batch_size,
-        sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate_samples,
-        drop_last=sampler is not None,
         worker_init_fn=_quiet_worker,
-        # Otherwise every start of an epoch would draw from the training's own numbers.
+        # Otherwise every start would draw from the training's own numbers.
         generator=torch.Generator(),
     )
 
 
-def epoch_batches(
-    people: SyntheticPeople, epoch: int, skip: int, batch_size: int, num_workers: int
+class WorkerError(RuntimeError):
+    """A process that loads data ended before its time."""
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a sample could not be made; it travels from the worker in place of the batch."""
+
+    reason: str
+
+
+class _Told(Dataset):
+    """Samples of a data set; one that cannot be made becomes a sentence instead of a worker's traceback."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, place: Place) -> Sample | _Refusal:
+        try:
+            return self.dataset[place]
+        except (PictureError, OSError) as error:
+            return _Refusal(str(error))
+
+
+def _collate_told(items: list[Sample | _Refusal]) -> Batch | _Refusal:
+    refused = [item for item in items if isinstance(item, _Refusal)]
+    return refused[0] if refused else collate_samples(items)
+
+
+def training_batches(
+    dataset: Dataset, sampler: StepSampler, num_workers: int, pin_memory: bool = False
 ) -> Iterator[Batch]:
-    """The batches of an epoch from number `skip` on, shuffled by (seed, epoch) alone."""
-    people.set_epoch(epoch)
-    sampler = ResumableSampler(len(people), people.seed)
-    sampler.start_at(epoch, skip * batch_size)
-    yield from load_batches(people, batch_size, num_workers, sampler)
+    """The batches that a sampler names, from one set of workers that lives as long as the run.
+
+    `dataset` takes a `Place`. Raises PictureError for a sample that cannot be made, WorkerError when a worker dies.
+    """
+    cv2.setNumThreads(1)  # forked workers would wait for ever for threads that only this process has
+    loader = DataLoader(
+        _Told(dataset),
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_collate_told,
+        worker_init_fn=_quiet_worker,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),
+    )
+    batches = iter(loader)
+    in_main = threading.current_thread() is threading.main_thread()
+    if num_workers and in_main and hasattr(signal, "SIGCHLD"):
+        # torch would raise a worker's death in the middle of a step; the next look for a batch finds it, too.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while True:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise WorkerError(
+                f"A data worker ended before its time ({str(error).splitlines()[0]}). Was memory short? Fewer "
+                "--num_workers need less; --resume continues the run."
+            ) from error
+        if batch is None:
+            return
+        if isinstance(batch, _Refusal):
+            raise PictureError(batch.reason)
+        yield batch
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,60 @@
-"""What a training run carries from step to step, and how it is written to and read from disk."""
+"""What a training run carries from step to step, what it starts from, and how it is written to disk."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.danet import DaNet, DaNetConfig
-from utils.checkpoint import export_safetensors, find_latest
+from models.danet import DaNet, DaNetConfig, build_danet
+from models.movenet import MoveNetBackbone, load_movenet_trunk
+from models.pretraining import load_pretrained_backbones
+from utils.body import OPEN_DIR
+from utils.checkpoint import export_safetensors, find_latest, load_danet, save_checkpoint
 from utils.config import to_dict
-from utils.optim import WeightAverage
+from utils.optim import OptimConfig, WeightAverage
+
+log = logging.getLogger(__name__)
+
+# Settings that give the steps of a run their meaning; a continued run must have the same.
+MEANING = ("model", "batch_size", "train_data", "synthetic_size", "shuffle_train", "seed")
+# Fields of `DaNetConfig` that may change: they alter training, not the weights' shapes.
+NOT_SIZES = {"vis_threshold", "center_jitter", "scale_jitter", "partdrop_rate", "detach_maps"}
+LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.tmp\.pt")  # of a process that was killed while it wrote
 
 
-class Stage(Enum):
-    """IUV: the estimator alone. RENDERED: the regressor alone, on rendered maps. JOINT: everything."""
+# -------------------------------------------------------------------------------------------------- weights
 
-    IUV = auto()
-    RENDERED = auto()
-    JOINT = auto()
+
+def start_weights(model: DaNet, pretr_set: str, data_dir: str | os.PathLike) -> None:
+    """Give a fresh network what its training starts from: MoveNet's trunk is shipped, others are public files.
+
+    pretr_set: "auto" takes COCO's weights when they are there, and says so when not; else as for
+    `load_pretrained_backbones`, whose errors it raises.
+    """
+    trunk = model.img2iuv.iuv_est
+    if isinstance(trunk, MoveNetBackbone) and pretr_set == "auto":
+        load_movenet_trunk(trunk.trunk, OPEN_DIR / "movenet_trunk.safetensors")
+    elif pretr_set == "auto":
+        try:
+            load_pretrained_backbones(model, data_dir, "coco")
+        except (FileNotFoundError, ValueError) as error:
+            log.warning("Training starts from fresh weights, which takes longer and ends worse. %s", error)
+    else:
+        load_pretrained_backbones(model, data_dir, pretr_set)
 
 
 def pretrained_parameters(model: DaNet) -> list[nn.Parameter]:
     """Parameters of the trunk: those that can come from pretrained files."""
-    fresh = ("final_pred.", "neck.")
+    fresh = ("final_pred.", "neck.", "deconv_layers.")
     return [p for n, p in model.img2iuv.iuv_est.named_parameters() if not n.startswith(fresh)]
 
 
@@ -40,40 +67,28 @@ def make_optimizer(model: DaNet, base_lr: float, backbone_lr_factor: float) -> t
     return torch.optim.Adam(groups, lr=base_lr)
 
 
-@dataclass
-class TrainingState:
-    """Model, optimiser, moving average and global step; with the random state, all that a step depends on."""
+def build_state(
+    net: DaNetConfig,
+    optim: OptimConfig,
+    device: torch.device,
+    data_dir: str | os.PathLike,
+    *,
+    whole: str = "",
+    pretr_set: str = "auto",
+    continued: bool = False,
+) -> TrainingState:
+    """Network, Adam and moving average at step 0, on a device.
 
-    model: DaNet
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    step: int = 0
-
-    def shipped_weights(self) -> dict[str, Tensor]:
-        """The moving average where there is one, else the weights."""
-        return self.average.state if self.average else self.model.state_dict()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for a checkpoint; "model", "optimizer" and "total_step_count" are the 2020 names."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-            "total_step_count": self.step,
-            "rng_state": torch.get_rng_state(),
-            "cuda_rng_state": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Continue from `to_dict`'s data, random numbers included."""
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = saved["total_step_count"]
-        if self.average and saved["average"]:
-            self.average.load_state_dict(saved["average"])
-        torch.set_rng_state(saved["rng_state"])
-        if torch.cuda.is_available() and saved["cuda_rng_state"]:
-            torch.cuda.set_rng_state_all(saved["cuda_rng_state"])
+    whole: weights of a whole model; else `start_weights` gives the first ones, unless the state is to be `continued`.
+    """
+    model = build_danet(net, data_dir)
+    if whole:
+        log.info("Starting from %s", load_danet(model, whole))
+    elif not continued:
+        start_weights(model, pretr_set, data_dir)
+    model = model.to(device, memory_format=torch.channels_last)
+    average = WeightAverage(model, optim.ema_decay) if optim.ema_decay else None
+    return TrainingState(model, make_optimizer(model, optim.base_lr, optim.backbone_lr_factor), average)
 
 
 def export_weights(
@@ -90,12 +105,140 @@ def export_weights(
     export_safetensors(path, state.shipped_weights(), meta)
 
 
-def newest_run(log_dir: str, name: str) -> Path:
-    """Folder of the newest run of this name that has a checkpoint. Raises FileNotFoundError when there is none."""
-    folders = sorted((Path(log_dir) / name).glob("log_*"), key=lambda path: path.stat().st_mtime)
-    for folder in reversed(folders):
-        if find_latest(folder / "checkpoints"):
-            return folder
+# ---------------------------------------------------------------------------------------- state and checkpoints
+
+
+@dataclass
+class TrainingState:
+    """Model, optimiser, moving average and global step: all that a step depends on, with seed and settings.
+
+    Sampler position and random numbers are functions of the step (`datasets.sampler`, `seed_step`).
+    """
+
+    model: DaNet
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    step: int = 0
+
+    def shipped_weights(self) -> dict[str, Tensor]:
+        """The moving average where there is one, else the weights."""
+        return self.average.state if self.average else self.model.state_dict()
+
+    def set_rates(self, optim: OptimConfig, total_steps: int) -> None:
+        """Learning rates of the next step; a frozen trunk gets no gradient."""
+        rate = optim.base_lr * optim.factor(self.step, total_steps)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate * parameters["factor"]
+        for parameter in pretrained_parameters(self.model):
+            parameter.requires_grad_(self.step >= optim.freeze_backbone)
+
+    def advance(self) -> None:
+        """Change the weights by their gradients: a step is done."""
+        self.optimizer.step()
+        self.step += 1
+        if self.average:
+            self.average.update(self.model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint; "model", "optimizer" and "total_step_count" are the 2020 names."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "total_step_count": self.step,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from `to_dict`'s data."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step = saved["total_step_count"]
+        if self.average and saved["average"]:
+            self.average.load_state_dict(saved["average"])
+
+
+def write_checkpoint(
+    folder: Path, state: TrainingState, settings: dict[str, Any], epoch_size: int, batch_size: int
+) -> Path:
+    """Write a run's state with its settings as `folder`/<step>.pt, whole or not at all; returns the path.
+
+    Raises FloatingPointError for weights that are not finite, OSError with a sentence when the disk refuses.
+    """
+    path = folder / f"{state.step:08d}.pt"
+    epoch, batch_index = divmod(state.step, epoch_size // batch_size)
+    # The names of 2020; the order of samples follows from epoch and seed, so no permutation is stored.
+    place = {"epoch": epoch, "batch_idx": batch_index, "batch_size": batch_size, "dataset_perm": None}
+    content = state.to_dict() | place | {"epoch_size": epoch_size, "config": settings}
+    bad = [n for n, v in content["model"].items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if bad:
+        raise FloatingPointError(
+            f"{len(bad)} tensors of the weights are not finite at step {content['total_step_count']}, the first is "
+            f"{bad[0]}: no checkpoint was written. Lower --base_lr, or --resume from the checkpoint before."
+        )
+    try:
+        save_checkpoint(path, content)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OSError(
+            f"The checkpoint {path} could not be written ({reason}). Earlier ones are untouched: make room on the "
+            "disk and continue with --resume."
+        ) from error
+    return path
+
+
+def tidy_checkpoints(newest: Path) -> None:
+    """After a crash: drop what was half written, and set the damaged checkpoints after `newest` aside (*.damaged)."""
+    for path in newest.parent.iterdir():
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink()
+        elif re.fullmatch(r"\d{8,}\.pt", path.name) and int(path.stem) > int(newest.stem):
+            path.rename(path.with_name(path.name + ".damaged"))
+
+
+def newest_checkpoint(log_dir: str, name: str, timestamp: str = "") -> Path:
+    """The newest undamaged checkpoint of the newest run of this name (and timestamp, when given) that has one.
+
+    Raises FileNotFoundError when there is none.
+    """
+    found = (Path(log_dir) / name).glob(f"log_{timestamp or '*'}")
+    for folder in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        if path := find_latest(folder / "checkpoints"):
+            return path
+    which = f"named '{name}'" + (f" with the timestamp '{timestamp}'" if timestamp else "")
     raise FileNotFoundError(
-        f"--resume: no checkpoint of a run named '{name}' in {log_dir}. Start it without --resume."
+        f"--resume: no checkpoint of a run {which} in {log_dir}. Start it without --resume."
     )
+
+
+def require_same_run(path: Path, saved: Mapping[str, Any], settings: dict[str, Any], epoch_size: int) -> None:
+    """Raise ValueError when continuing a checkpoint would mean another network or count its steps in another way.
+
+    settings: those of now, as `to_dict` gives them; epoch_size: people in an epoch of the data of now.
+    """
+    if "config" not in saved:
+        raise ValueError(
+            f"{path} holds weights, but no training of ours that could be continued. Start a run from it with "
+            "--pretrained_checkpoint."
+        )
+    before, now = _leaves(saved["config"]), _leaves(settings)
+    changed = {name for name in MEANING if name in before and before[name] != now[name]}
+    network = set(saved["config"]["net"]) - NOT_SIZES
+    changed |= {name for name in network if before[name] != now.get(name)}
+    if changed:
+        raise ValueError(
+            f"--resume: the saved run has other values of {', '.join(sorted(changed))}. Give the same ones, or start "
+            "a new --name."
+        )
+    if saved.get("epoch_size", epoch_size) != epoch_size:
+        raise ValueError(
+            f"--resume: an epoch of the saved run has {saved['epoch_size']:,} people, the data now have "
+            f"{epoch_size:,}. Give back the same files, or start a new --name with --pretrained_checkpoint."
+        )
+
+
+def _leaves(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name; groups are flattened, because they have moved between versions."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _leaves(value) if isinstance(value, Mapping) else {name: value}
+    return flat

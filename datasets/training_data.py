@@ -1,0 +1,109 @@
+"""The people of a training run, by epoch and index, and the settings that choose them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from datasets.augment import CROP_MODES, AugmentConfig
+from datasets.base_dataset import LabelledPeople
+from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, member_name, mix_of, parse_mix
+from datasets.registry import PathsConfig
+from datasets.sampler import Place
+from utils.config import group, option
+from utils.structures import Sample
+
+CROP = 224
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is shown to the network; the augmentation is the published one."""
+
+    train_data: str = option(
+        SYNTHETIC, f"{', '.join(MIXES)}, a set's name, {SYNTHETIC}, or several with '+' as in synthetic+coco"
+    )
+    skip_missing: bool = option(False, "train on those sets of the mix that are there")
+    synthetic_size: int = option(16000, "synthetic people in an epoch")
+    easy_epochs: int = option(0, "epochs over which the synthetic pictures grow to full difficulty")
+    ignore_3d: bool = option(False, "pass over pose, shape and 3D joints of labelled sets")
+    crop_mode: str = option(
+        "warp", "crops: anti-aliased (warp) or those of 2020 (legacy)", choices=CROP_MODES
+    )
+    img_res: int = option(CROP, "side of the crops in pixels; the networks take 224 only")
+    shuffle_train: bool = option(True, "another order in every epoch; --no_shuffle_train: that of the files")
+    num_workers: int = option(2, "processes that prepare pictures; 0: the training itself does")
+    pin_memory: bool = option(True, "faster copies to a CUDA device; --no_pin_memory to save memory")
+    augment: AugmentConfig = group(AugmentConfig)
+    paths: PathsConfig = group(PathsConfig)
+
+    def __post_init__(self) -> None:
+        parse_mix(self.train_data)
+        if self.img_res != CROP:
+            raise ValueError(
+                f"--img_res is {self.img_res}, but the networks take pictures of {CROP} px only."
+            )
+        if self.synthetic_size < 1 or self.num_workers < 0 or self.easy_epochs < 0:
+            raise ValueError(
+                "--synthetic_size must be at least 1, --num_workers and --easy_epochs at least 0; got "
+                f"{self.synthetic_size}, {self.num_workers} and {self.easy_epochs}."
+            )
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of all sets of the mix."""
+        return parse_mix(self.train_data).members
+
+
+class TrainingData(Dataset):
+    """The people of a run by `Place`: each is a function of (seed, epoch, index) and the settings.
+
+    easy_epochs: over which synthetic pictures grow to full difficulty. rendered: epochs that look at no picture, so
+    that synthetic ones need not be painted.
+    """
+
+    def __init__(self, mix: MixedDataset, easy_epochs: int = 0, rendered: range = range(0)):
+        self.mix, self.easy_epochs, self.rendered = mix, easy_epochs, rendered
+
+    def __len__(self) -> int:
+        """People in an epoch."""
+        return len(self.mix)
+
+    def __getitem__(self, place: Place) -> Sample:
+        self.mix.set_epoch(place.epoch)
+        if people := self.mix.synthetic:
+            people.difficulty = min(1.0, (place.epoch + 1) / (self.easy_epochs + 1))
+            people.labels_only = place.epoch in self.rendered
+        return self.mix[place.index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mix that really runs, as plain data."""
+        shares = zip(self.mix.members, self.mix.probabilities.tolist(), strict=True)
+        members = {member_name(m): {"people": len(m), "probability": share} for m, share in shares}
+        return {
+            "mix": self.mix.name,
+            "members": members,
+            "left_out": list(self.mix.left_out),
+            "epoch": len(self),
+        }
+
+
+def build_training_data(
+    cfg: DataConfig, data_dir: str | Path, seed: int = 0, *, body_labels: bool = True
+) -> TrainingData:
+    """Open all sets of a mix. body_labels: off to pass over pose and shape, which belong to one body.
+
+    Raises what `mix_of` raises.
+    """
+    mix = mix_of(
+        cfg.train_data, data_dir, cfg.paths,
+        crop_mode=cfg.crop_mode, ignore_3d=cfg.ignore_3d, augmentation=cfg.augment, seed=seed,
+        synthetic_size=cfg.synthetic_size, skip_missing=cfg.skip_missing,
+    )  # fmt: skip
+    for member in mix.members:
+        if isinstance(member, LabelledPeople) and not body_labels:
+            member.labels = replace(member.labels, has_smpl=None)
+    return TrainingData(mix, cfg.easy_epochs)
