@@ -3,7 +3,7 @@
 A script describes its settings as a dataclass whose fields may be dataclasses that live beside their
 consumers (`DaNetConfig`, `LossWeights`, ...). Every leaf field becomes one flat flag of its name.
 Precedence: defaults < preset < `--cfg file.yaml` < flags and `--misc KEY VALUE ...`. Nothing here knows a
-particular setting; `utils/config_2020.py` holds the key map of 2020 YAML files.
+particular setting; `utils/config_2020.py` and `utils/config_json.py` hold the key maps of 2020 files.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import yaml
 
 from utils.command_line import SentenceParser, StoreOnce
 from utils.config_2020 import is_2020_tree, translate_2020
+from utils.config_json import is_2020_options, translate_options
 from utils.config_values import ConfigError, describe, load_tree, parse_yaml, to_type
 
 Config = TypeVar("Config")
@@ -89,7 +90,7 @@ def leaves(config_cls: type, path: tuple[str, ...] = ()) -> dict[str, Leaf]:
     return found
 
 
-RESERVED = ("cfg", "danet_cfg_file", "misc", "help")
+RESERVED = ("cfg", "danet_cfg_file", "from_json", "misc", "help")
 
 
 def convert(leaf: Leaf, value: Any) -> Any:
@@ -114,8 +115,8 @@ def build_parser(config_cls: type, description: str = "") -> argparse.ArgumentPa
     """
     parser = SentenceParser(description=description)
     once = {"action": StoreOnce, "default": argparse.SUPPRESS}
-    parser.add_argument("--cfg", "--danet_cfg_file", dest="cfg", metavar="FILE.yaml", **once,
-                        help="settings file (ours or a 2020 one); flags win over it")  # fmt: skip
+    parser.add_argument("--cfg", "--danet_cfg_file", "--from_json", dest="cfg", metavar="FILE", **once,
+                        help="settings file (ours, or a YAML or config.json of 2020); flags win over it")  # fmt: skip
     parser.add_argument("--misc", nargs="+", metavar="KEY VALUE", **once, help="more settings as pairs")
     for name, leaf in leaves(config_cls).items():
         shown = (leaf.field.metadata.get("help") or "").replace("%", "%%")
@@ -254,10 +255,13 @@ def read_yaml(config_cls: type, path: str | Path) -> dict[str, Any]:
 def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]:
     """Check a tree's keys against the config class and flatten it."""
     known = leaves(config_cls)
+    ignored: list[str] = []
     if is_2020_tree(tree):
         tree, ignored = translate_2020(tree, set(known), source)
-        if ignored:
-            log.warning("%s: keys without effect: %s.", source, "; ".join(ignored))
+    elif is_2020_options(tree):
+        tree, ignored = translate_options(tree, set(known))
+    if ignored:
+        log.warning("%s: keys without effect: %s.", source, "; ".join(ignored))
     by_path = {leaf.path: name for name, leaf in known.items()}
     groups = {leaf.path[:n] for leaf in known.values() for n in range(1, len(leaf.path))}
     values: dict[str, Any] = {}
