@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import signal
+
 import pytest
 import torch
 
 import train as script
+from models.train_step import Stage, Stages
 from utils.checkpoint import load_checkpoint, load_danet
 from utils.optim import WeightAverage, learning_rate_factor
+from utils.run_log import Pace, git_state
+from utils.stopping import StopSignals
 
 TINY = (
     "--model danet --backbone_width 8 --hrnet_stem 8 --hrnet_blocks 1 --hrnet_modules 1 1 1 --body_width 4 "
@@ -42,7 +48,12 @@ def finished(tmp_path_factory):
 
 def test_run_folder(finished):
     files = {p.name for p in folder(finished).iterdir()}
-    assert {"config.yaml", "train.log", "checkpoints", "tb_summary", "danet.safetensors"} <= files
+    assert {"config.yaml", "data.json", "git.json", "train.log", "checkpoints", "tb_summary"} <= files
+    assert "danet.safetensors" in files
+    (start,) = json.loads((folder(finished) / "git.json").read_text())
+    assert start["step"] == 0 and start["torch"] == torch.__version__
+    if "commit" in start:  # a checkout
+        assert len(start["commit"]) == 40 and isinstance(start["dirty"], bool)
     assert any((folder(finished) / "tb_summary").iterdir())
     assert "part_accuracy" in (folder(finished) / "train.log").read_text()
 
@@ -57,6 +68,11 @@ def test_scalars_and_pictures(finished):
         "pred_uv",
         "gt_uv",
         "stn_centers_pred",
+        "part_uvi_pred",
+        "opt_shape",
+        "pred_shape",
+        "pace_samples_per_second",
+        "pace_waiting_for_data",
     ):
         assert name.encode() in events, name
 
@@ -113,6 +129,68 @@ def test_resumed_run_equals_an_unbroken_one(tmp_path, first):
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_a_given_checkpoint_is_continued_in_a_new_folder(tmp_path, capfd):
+    """Newer checkpoints of the old folder must not be taken for the new run's."""
+    assert run(tmp_path, *"--num_epochs 1 --checkpoint_steps 1 --timestamp old".split()) == 0
+    first = tmp_path / "t" / "log_old" / "checkpoints" / "00000001.pt"
+    assert run(tmp_path, "--timestamp", "new", "--checkpoint", str(first), "--num_epochs", "1") == 0
+    (left,) = (tmp_path / "t" / "log_new" / "checkpoints").iterdir()
+    a, b = (load_checkpoint(path)["model"] for path in (left, first.with_name("00000002.pt")))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    weights_only = tmp_path / "w.pt"
+    torch.save({"model": a}, weights_only)
+    assert run(tmp_path, "--checkpoint", str(weights_only)) == 1
+    assert "--pretrained_checkpoint" in capfd.readouterr().err
+
+
+def test_rendered_maps_train_the_regressor_of_iuv_gt(tmp_path):
+    assert (
+        run(tmp_path, *"--input_mode iuv_gt --pretr_step 2 --num_epochs 2 --checkpoint_steps 2 --amp".split())
+        == 0
+    )
+    two, four = weights(tmp_path, 2)["model"], weights(tmp_path, 4)["model"]
+    moved = {
+        key.split(".")[0] for key in two if key.endswith("weight") and not torch.equal(two[key], four[key])
+    }
+    assert moved == {"iuv2smpl"}
+
+
+def test_stages():
+    stages = Stages(4, 6)
+    assert [stages.at(step) for step in (0, 3, 4, 9, 10)] == [Stage.IUV] * 2 + [Stage.RENDERED] * 2 + [
+        Stage.JOINT
+    ]
+    assert stages.rendered_epochs(2, 9) == range(2, 5)
+    always = Stages(5, 0, always_rendered=True)
+    assert always.at(5) is always.at(10**6) is Stage.RENDERED
+    assert always.rendered_epochs(2, 4) == range(3, 4)  # epoch 2 begins with stage one
+    assert len(Stages(10**9).rendered_epochs(4, 3)) == 0
+
+
+def test_the_second_signal_keeps_its_meaning():
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignals() as stop:
+        assert not stop.asked
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked == "SIGINT"
+        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_pace_counts_waiting_and_leaves_out_pauses():
+    moments = iter([0, 1, 3, 4, 9, 10, 12])
+    pace = Pace(lambda: next(moments))  # starts at 0
+    batches = pace.timed([8])  # waits from 1 to 3
+    pace.samples += next(batches)
+    with pace.paused():  # from 4 to 9
+        pass
+    assert pace.take() == {"samples_per_second": 8 / 5, "waiting_for_data": 2 / 5}  # at 10
+
+
+def test_no_repository_no_state(tmp_path):
+    assert git_state(tmp_path) == {}
+
+
 def test_refusals(tmp_path, capsys):
     assert run(tmp_path, "--resume") == 1  # nothing to resume
     with pytest.raises(SystemExit):
@@ -124,6 +202,31 @@ def test_refusals(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--pretr_step", "1", "--rendered_steps", "2")
     assert "whole epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--img_res 256", "224 px only"),
+        ("--train_data h36m_everything", "h36m_dp"),
+        ("--body smpl", "show the open body"),
+        ("--resume --pretrained_checkpoint x", "starts a run"),
+        ("--crop_mode stretched", "legacy"),
+        ("--scale_factor 1", "below 1"),
+        ("--accumulate 0", "at least 1"),
+    ],
+)
+def test_settings_without_sense_are_refused(tmp_path, capsys, flags, said):
+    with pytest.raises(SystemExit):
+        run(tmp_path, *flags.split())
+    assert said in capsys.readouterr().err
+
+
+def test_shares_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, capfd):
+    assert run(tmp_path, "--accumulate", "3") == 1
+    assert "cannot be split evenly" in capfd.readouterr().err and not (tmp_path / "t").exists()
+    assert run(tmp_path, "--sync_bn") == 1
+    assert "CUDA" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["--batch_size 1", "--features 16", "--seed 5"])
