@@ -92,12 +92,13 @@ def training_batches(
     while True:
         try:
             batch = next(batches, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, ConnectionError) as error:  # its connection may close before it is missed
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WorkerError(
-                f"A data worker ended before its time ({str(error).splitlines()[0]}). Was memory short? Fewer "
-                "--num_workers need less; --resume continues the run."
+                f"A data worker ended before its time ({reason}). Was memory short? Fewer --num_workers need less; "
+                "--resume continues the run."
             ) from error
         if batch is None:
             return
