@@ -38,7 +38,7 @@ def load_batches(people: Dataset, batch_size: int, num_workers: int) -> DataLoad
     )
 
 
-class WorkerError(RuntimeError):
+class WorkerError(ChildProcessError):
     """A process that loads data ended before its time."""
 
 
@@ -84,9 +84,17 @@ def training_batches(
         pin_memory=pin_memory,
         generator=torch.Generator(),
     )
+    for batch in _loaded(loader):
+        if isinstance(batch, _Refusal):
+            raise PictureError(batch.reason)
+        yield batch
+
+
+def _loaded(loader: DataLoader) -> Iterator[Any]:
+    """What a loader gives. Raises WorkerError when one of its processes dies."""
     batches = iter(loader)
     in_main = threading.current_thread() is threading.main_thread()
-    if num_workers and in_main and hasattr(signal, "SIGCHLD"):
+    if loader.num_workers and in_main and hasattr(signal, "SIGCHLD"):
         # torch would raise a worker's death in the middle of a step; the next look for a batch finds it, too.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while True:
@@ -102,8 +110,6 @@ def training_batches(
             ) from error
         if batch is None:
             return
-        if isinstance(batch, _Refusal):
-            raise PictureError(batch.reason)
         yield batch
 
 
@@ -143,13 +149,17 @@ def load_planned(
     batches: Sequence[Sequence[int]],
     num_workers: int,
     extra: Callable[[int], Any] | None = None,
-) -> DataLoader:
-    """`PlannedBatch`es in the order of `batches`, which hold the samples' numbers; `extra(index)` goes along."""
+) -> Iterator[PlannedBatch]:
+    """`PlannedBatch`es in the order of `batches`, which hold the samples' numbers; `extra(index)` goes along.
+
+    Raises WorkerError when a worker dies.
+    """
     cv2.setNumThreads(1)  # forked workers would wait for ever for threads that only this process has
-    return DataLoader(
+    loader = DataLoader(
         _Readable(dataset, extra),
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_collate_readable,
         worker_init_fn=_quiet_worker,
     )
+    yield from _loaded(loader)

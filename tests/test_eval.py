@@ -25,7 +25,7 @@ from utils.protocols import PROTOCOLS
 from utils.safe_io import load_npz
 
 PEOPLE = 5
-FLAGS = ["--model", "danet", "--device", "cpu", "--num_workers", "0", "--batch_size", "2", "--log_freq", "1"]
+FLAGS = ["--model", "danet", "--device", "cpu", "--batch_size", "2", "--log_freq", "1"]
 for key, value in TINY.items():
     FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
 
@@ -53,6 +53,7 @@ def own_sets(sets, tmp_path):
 
 
 def arguments(folder, weights, out, *more):
+    more = more if "--num_workers" in more else (*more, "--num_workers", 0)
     given = ["--data_dir", str(folder), "--checkpoint", str(weights), "--output_dir", str(out)]
     return [*FLAGS, *given, *map(str, more)]
 
@@ -183,6 +184,18 @@ def test_two_processes_give_the_numbers_of_one(sets, weights, tmp_path, root):
         np.testing.assert_allclose(one[1][name], two[1][name], atol=1e-6)
     for name, score in one[0]["scores"].items():
         assert two[0]["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-3)
+
+
+def test_a_dead_worker_is_a_sentence_and_the_rest_is_kept(sets, weights, tmp_path, monkeypatch, capsys):
+    class Deadly(evaluation.BaseDataset):
+        def __getitem__(self, index):
+            return super().__getitem__(index) if index < 2 else os._exit(3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "BaseDataset", Deadly)
+        assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--num_workers", "1") == 2
+    assert "A data worker ended before its time" in capsys.readouterr().err
+    assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--resume") == 0
 
 
 def test_the_hmr_baseline(sets, tmp_path):
