@@ -6,6 +6,7 @@ translation (tx, ty, 2 * 5000 / (224 s)).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 FOCAL_LENGTH = 5000.0
 CROP_SIZE = 224
+UNIT = 200.0  # a crop's side in pixels of the full picture is UNIT * scale
 DEFAULT_SCALE = 0.9  # camera used where keypoints say nothing
 
 
@@ -111,6 +113,52 @@ def project_to_crop(points: Float[Tensor, "B N 3"], cam: Float[Tensor, "B 3"]) -
     """Crop coordinates in [-1, 1] of camera-frame points under the weak camera."""
     moved = points + cam_to_translation(cam)[:, None]
     return FOCAL_LENGTH * moved[..., :2] / moved[..., 2:] / (CROP_SIZE / 2)
+
+
+def crop_to_full_weak(
+    cam: Float[Tensor, "*B 3"],
+    center: Float[Tensor, "*B 2"],
+    scale: Float[Tensor, "*B"],
+    image_size: Float[Tensor, "*B 2"],
+) -> Float[Tensor, "*B 3"]:
+    """Weak camera (s, tx, ty) of a crop to the weak camera (s', tx', ty') of the full picture.
+
+    The crop is the square of side b = 200 scale pixels around `center` (cx, cy) of a picture of `image_size` (W, H):
+
+        s' = s b / 2 (pixels per metre)    tx' = tx + (cx - W/2) / s'    ty' = ty + (cy - H/2) / s'
+
+    A point (X, Y, Z) in metres then lies at the pixel (W/2 + s' (X + tx'), H/2 + s' (Y + ty')).
+    """
+    pixels_per_metre = (cam[..., 0] * scale * (UNIT / 2)).unsqueeze(-1)
+    shift = (center - image_size / 2) / pixels_per_metre
+    return torch.cat([pixels_per_metre, cam[..., 1:] + shift], dim=-1)
+
+
+def full_weak_to_perspective(
+    full_cam: Float[Tensor, "*B 3"], focal_length: Float[Tensor, "*B"] | float
+) -> Float[Tensor, "*B 3"]:
+    """Weak camera (s', tx', ty') of a full picture to the translation of a pinhole camera: (tx', ty', f / s').
+
+    With K = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]], f in pixels, a point P in metres lies at the pixel K (P + t),
+    divided by its depth. At the depth of the body's origin (Z = 0) that is the weak camera's pixel whatever f is.
+    A point d pixels from the picture's middle and Z metres behind the origin is off by d Z / (Z + f / s'): the weak
+    camera has no perspective, and a crop's own (5000 px on 224) hardly any.
+    """
+    depth = (focal_length / full_cam[..., 0]).unsqueeze(-1)
+    return torch.cat([full_cam[..., 1:], depth], dim=-1)
+
+
+def crop_focal_length(scale: Float[Tensor, "*B"], focal_length: float = FOCAL_LENGTH) -> Float[Tensor, "*B"]:
+    """Focal length of a crop in pixels of the full picture: f b / 224, with b = 200 scale the side of the crop.
+
+    With it, and the crop's middle for principal point, the pinhole camera of the full picture is the crop's own.
+    """
+    return focal_length * UNIT * scale / CROP_SIZE
+
+
+def assumed_focal_length(image_size: tuple[int, int]) -> float:
+    """Focal length in pixels where nothing is known: the diagonal sqrt(W^2 + H^2), 53 degrees from corner to corner."""
+    return math.hypot(*image_size)
 
 
 def has_determined_camera(confidence: Float[Tensor, "B N"]) -> Bool[Tensor, "B"]:

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,13 +97,16 @@ class IUV_Renderer:
 
 
 class MeshRenderer:
-    """Smooth shaded, anti-aliased pictures of one body mesh; no far plane.
+    """Smooth shaded, anti-aliased pictures of a mesh, one body or several; no far plane.
 
     Pixel coordinates are continuous: a picture spans [0, width] x [0, height], pixel i has its centre at
     i + 0.5.
     """
 
-    def __init__(self, faces: Int[Array, "F 3"], color: tuple[float, float, float] = LIGHT_BLUE) -> None:
+    def __init__(
+        self, faces: Int[Array, "F 3"], color: Sequence[float] | Float[np.ndarray, "F 3"] = LIGHT_BLUE
+    ) -> None:
+        """`color` is one for all faces or one for each, RGB in 0..1."""
         self.faces = _array(faces).astype(np.int32)
         self.color = np.asarray(color, np.float32)
 
@@ -172,19 +176,22 @@ class MeshRenderer:
         covered = face >= 0
         normal = np.einsum("nk,nkc->nc", bary[covered], normals[self.faces[face[covered]]])
         fine = np.zeros((*face.shape, 4), np.float32)
-        fine[covered] = np.column_stack([self._shade(normal), np.ones(len(normal), np.float32)])
+        fine[covered] = np.column_stack(
+            [self._shade(normal, face[covered]), np.ones(len(normal), np.float32)]
+        )
         summed = fine.reshape(side, SUPERSAMPLE, side, SUPERSAMPLE, 4).sum(axis=(1, 3))
         summed[..., :3] /= np.maximum(summed[..., 3:], 1)
         summed[..., 3] /= SUPERSAMPLE**2
         return summed
 
-    def _shade(self, normal: np.ndarray) -> np.ndarray:
+    def _shade(self, normal: np.ndarray, face: np.ndarray | None = None) -> np.ndarray:
         """Lambert: ambient light, a key light and a fill light at the camera."""
         normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         key, fill = (
             np.clip(normal @ (d / np.linalg.norm(d)), 0, None) for d in map(np.array, (KEY_LIGHT, FILL_LIGHT))
         )
-        return np.clip((AMBIENT + KEY * key + FILL * fill)[:, None] * self.color, 0, 1).astype(np.float32)
+        color = self.color if self.color.ndim == 1 else self.color[face]
+        return np.clip((AMBIENT + KEY * key + FILL * fill)[:, None] * color, 0, 1).astype(np.float32)
 
 
 class OpendrMeshRenderer(MeshRenderer):

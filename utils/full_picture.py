@@ -1,0 +1,119 @@
+"""All people of a full picture, drawn over it with one z-buffer; the demo's `<stem>_people.jpg`."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+
+from utils.geometry import assumed_focal_length, crop_to_full_weak, full_weak_to_perspective
+from utils.renderer import LIGHT_BLUE, MeshRenderer
+from utils.safe_io import atomic_write
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
+
+SUFFIX = "_people.jpg"
+QUALITY = 95
+HUE_STEP = 0.381966  # golden ratio: neighbours in number are far apart in hue
+
+
+@dataclass(frozen=True)
+class FullCamera:
+    """A pinhole camera of a full picture, K = [[f, 0, px], [0, f, py], [0, 0, 1]], and where a body stands in it."""
+
+    cam_t: Float[np.ndarray, "3"]  # metres, added to the body's vertices
+    focal_length: float  # pixels
+    principal_point: tuple[float, float]  # pixels
+
+
+def full_camera(
+    cam: Float[torch.Tensor, "3"],
+    center: tuple[float, float],
+    scale: float,
+    image_size: tuple[int, int],
+    focal_length: float | None = None,
+) -> FullCamera:
+    """Camera of the full picture (width, height) from a crop's weak camera; see `utils.geometry` for the formulas.
+
+    focal_length: pixels; None assumes the picture's diagonal.
+    """
+    focal = assumed_focal_length(image_size) if focal_length is None else float(focal_length)
+    size = torch.tensor(image_size, dtype=torch.float64)
+    where = torch.tensor(center, dtype=torch.float64)
+    weak = crop_to_full_weak(cam.detach().cpu().double(), where, torch.tensor(float(scale)).double(), size)
+    cam_t = full_weak_to_perspective(weak, focal).float().numpy()
+    return FullCamera(cam_t, focal, (image_size[0] / 2, image_size[1] / 2))
+
+
+def person_colors(count: int) -> Float[np.ndarray, "N 3"]:
+    """Light colours, one for each person; the first is the blue of single bodies."""
+    hue = colorsys.rgb_to_hsv(*LIGHT_BLUE)[0]
+    return np.array([colorsys.hsv_to_rgb((hue + i * HUE_STEP) % 1, 0.35, 0.92) for i in range(count)])
+
+
+def draw_people(
+    picture: UInt8[np.ndarray, "H W 3"],
+    people: Sequence[tuple[Float[np.ndarray, "V 3"], FullCamera]],
+    faces: Int[np.ndarray, "F 3"],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture with all bodies (vertices in metres and their cameras) drawn over it, nearer ones in front.
+
+    All cameras share focal length and principal point. Without people the picture comes back as it is.
+    """
+    if not people:
+        return picture
+    camera = people[0][1]
+    vertices = np.concatenate([vertices + camera.cam_t for vertices, camera in people])
+    count = len(people[0][0])
+    all_faces = np.concatenate([np.asarray(faces) + i * count for i in range(len(people))])
+    renderer = MeshRenderer(all_faces, np.repeat(person_colors(len(people)), len(faces), axis=0))
+    return renderer.overlay(picture, vertices, np.zeros(3), camera.focal_length, camera.principal_point)
+
+
+class PeoplePictures:
+    """Collects the people of one picture after the other and writes `<stem>_people.jpg` when the next begins."""
+
+    def __init__(self, out_dir: Path, faces: Int[np.ndarray, "F 3"]):
+        self.out_dir = out_dir
+        self.faces = faces
+        self.failed: list[tuple[Path, str]] = []  # pictures that could not be written, and why
+        self._current: tuple[str, Path, np.ndarray] | None = None
+        self._people: list[tuple[np.ndarray, FullCamera]] = []
+
+    def add(
+        self,
+        stem: str,
+        path: Path,
+        picture: UInt8[np.ndarray, "H W 3"],
+        vertices: Float[np.ndarray, "V 3"],
+        camera: FullCamera,
+    ) -> None:
+        """A person of the picture of that stem; people of one picture come one after the other."""
+        if self._current is not None and self._current[0] != stem:
+            self.finish()
+        self._current = (stem, path, picture)
+        self._people.append((vertices, camera))
+
+    def finish(self) -> None:
+        """Write the picture that is not written yet."""
+        if self._current is None:
+            return
+        stem, path, picture = self._current
+        drawn = draw_people(picture, self._people, self.faces)
+        self._current, self._people = None, []
+        _, data = cv2.imencode(
+            ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        )
+        try:
+            with atomic_write(self.out_dir / f"{stem}{SUFFIX}") as file:
+                file.write(data.tobytes())
+        except OSError as error:
+            reason = error.strerror or error
+            self.failed.append((path, f"'{stem}{SUFFIX}' cannot be written to '{self.out_dir}': {reason}"))
