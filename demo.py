@@ -1,4 +1,5 @@
-"""Pictures of people to dense body parts and posed bodies: `<stem>_result.png` and `<stem>.npz` for each.
+"""Pictures of people to dense body parts and posed bodies: `<stem>_result.png` and `<stem>.npz` for each,
+and `<picture>_people.jpg` with everybody in it where people were cut out of a picture.
 
 Exit code 0: all well; 1: some files could not be used; 2: nothing could be done, or a setting is wrong.
 """
@@ -18,7 +19,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
-from datasets.people import BadPicture, People, PersonCrop
+from datasets.keypoint_files import KeypointFiles
+from datasets.people import DETECTORS, BadPicture, People, PersonCrop
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import PRESETS
 from models.pretrained import network_of, warn_of_another_body, weights_file
@@ -27,6 +29,7 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import person_arrays, save_person
+from utils.full_picture import FullCamera, PeoplePictures, full_camera
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
 from utils.iuvmap import iuvmap_clean
 from utils.renderer import IUV_Renderer, MeshRenderer, OpendrMeshRenderer, build_mesh_renderer
@@ -48,7 +51,17 @@ class DemoConfig:
     model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
     batch_size: int = option(8, "people at a time")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
-    boxes: str | None = option(None, "JSON file with person boxes; without it a picture is one person's crop")
+    detector: str = option(
+        "auto",
+        "who finds the people: movenet, or none (a picture is one person's crop); auto: none for square pictures, "
+        "movenet for others",
+        choices=DETECTORS,
+    )
+    boxes: str | None = option(None, "JSON file with person boxes, instead of a detector")
+    keypoints: str | None = option(
+        None, "folder of OpenPose results <stem>_keypoints.json, instead of a detector"
+    )
+    focal_length: float | None = option(None, "of the full pictures, pixels; default: their diagonal")
     body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
     data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
     use_opendr: bool = option(False, "add views by opendr to the panel, if it works here")
@@ -58,6 +71,12 @@ class DemoConfig:
     def __post_init__(self):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        if self.focal_length is not None and not 0 < self.focal_length < float("inf"):
+            raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}.")
+        if (self.detector != "auto") + (self.boxes is not None) + (self.keypoints is not None) > 1:
+            raise ValueError(
+                "Give one of --detector, --boxes and --keypoints: each says where the people are."
+            )
         if self.checkpoint is None and self.model not in (None, "danet_s"):
             raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
 
@@ -79,6 +98,8 @@ class Demo:
         self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(self.device)
         self.iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
         self.mesh_renderer = MeshRenderer(assets.body.faces)
+        self.focal_length = config.focal_length
+        self.people_pictures = PeoplePictures(self.out_dir, assets.body.faces)
         self.facts = {"body_model": assets.body.model_id, "weights": weights.weights_id}
         self.other_renderer = build_mesh_renderer(assets.body.faces, config.use_opendr)
 
@@ -100,25 +121,40 @@ class Demo:
             return BadPicture(
                 person.path, f"the prediction of '{person.stem}' is not finite; the weights may be damaged"
             )
+        camera = full_camera(
+            output.smpl.params.cam[row], person.center, person.scale, person.image_size, self.focal_length
+        )
         try:
             write_png(self.out_dir / f"{person.stem}_result.png", self.panel(person, output, body, row))
-            save_person(
-                self.out_dir / f"{person.stem}.npz",
-                person_arrays(output, body, row),
-                picture=person.path.name,
-                person=person.person,
-                box=person.box,
-                center=person.center,
-                scale=person.scale,
-                image_size=person.image_size,
-                **self.facts,
-            )
+            arrays = person_arrays(output, body, row)
+            save_person(self.out_dir / f"{person.stem}.npz", arrays, **self.facts_of(person, camera))
         except OSError as error:
             return BadPicture(
                 person.path,
                 f"the results '{person.stem}' cannot be written to '{self.out_dir}': {error.strerror or error}",
             )
+        if person.full_picture is not None:
+            full = person.full_picture
+            self.people_pictures.add(full.stem, full.path, full.pixels, arrays["vertices"], camera)
         return person
+
+    def facts_of(self, person: PersonCrop, camera: FullCamera) -> dict[str, object]:
+        """Where a person's arrays come from."""
+        detected = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
+        return {
+            "picture": person.path.name,
+            "person": person.person,
+            "box": person.box,
+            "score": person.score,
+            "center": person.center,
+            "scale": person.scale,
+            "image_size": person.image_size,
+            "cam_t_full": camera.cam_t,
+            "focal_length_full": camera.focal_length,
+            "principal_point": camera.principal_point,
+            **detected,
+            **self.facts,
+        }
 
     def panel(self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int) -> np.ndarray:
         """The row of pictures, RGBA; views by opendr stand before our own two."""
@@ -157,13 +193,24 @@ def outcomes(demo: Demo, people: People, batch_size: int) -> Iterator[PersonCrop
                 yield from demo.run(batch)
                 batch = []
     yield from demo.run(batch)
+    demo.people_pictures.finish()
+    yield from (BadPicture(path, reason) for path, reason in demo.people_pictures.failed)
+
+
+def where_people_are(config: DemoConfig) -> People:
+    """The people of the pictures, by the file, folder or detector that the settings name."""
+    if config.boxes is not None:
+        return People(config.img_dir, load_boxes(config.boxes))
+    if config.keypoints is not None:
+        return People(config.img_dir, KeypointFiles(config.keypoints))
+    return People(config.img_dir, detector=config.detector)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(DemoConfig, argv, __doc__)
     setup_logging()
     try:
-        people = People(config.img_dir, load_boxes(config.boxes) if config.boxes else None)
+        people = where_people_are(config)
         demo = Demo(config)
     except (ValueError, OSError) as error:
         log.error("%s", error)

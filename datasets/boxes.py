@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+from datasets.detector import Box, Detection
+
 PERSON = 1  # COCO's category
 MIN_SCORE = 0.5  # detections below are passed over
 MIN_SIDE = 4.0  # px
@@ -20,6 +21,8 @@ class Boxes:
 
     Raises ValueError when two names differ in their folders only: pictures are looked up in one folder.
     """
+
+    what = "boxes file"
 
     def __init__(self, by_name: Iterable[tuple[str, list[Box]]], by_id: dict[int, list[Box]] | None = None):
         self._by_name: dict[str, list[Box]] = {}
@@ -36,6 +39,14 @@ class Boxes:
         """Boxes of a picture; empty when the file names none."""
         key = self._key(path)
         return self._by_name[key] if isinstance(key, str) else self._by_id.get(key, [])
+
+    def names(self, path: Path) -> bool:
+        """Whether the file has a box of this picture."""
+        return bool(self.of(path))
+
+    def detections(self, path: Path) -> list[Detection]:
+        """The boxes of a picture in the form that detectors give."""
+        return [Detection(box) for box in self.of(path)]
 
     def without_picture(self, paths: Iterable[Path]) -> list[str]:
         """File names and image ids that have boxes and stand for none of these pictures."""

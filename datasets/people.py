@@ -1,27 +1,42 @@
-"""People in a user's pictures: a file or folder, with or without boxes, to person crops for the network.
+"""People in a user's pictures: a file or folder, with given or detected boxes, to person crops for the network.
 
-A picture that cannot be used is a `BadPicture` with its reason, never an exception that ends the run.
+Whoever says where the people are (a detector, a boxes file, a folder of keypoints), the rest of the way is the same:
+`Detection`, square crop, `PersonCrop`. A picture that cannot be used is a `BadPicture` with its reason, never an
+exception that ends the run.
 Boxes are (x, y, width, height) in pixels of the picture as it is displayed, that is after EXIF rotation.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.boxes import Box, Boxes, check_box
-from datasets.pictures import PictureError, list_pictures, read_picture
+from datasets.boxes import Boxes, check_box
+from datasets.detector import Box, Detection, Detector, MoveNet, WholePicture
+from datasets.keypoint_files import KeypointFiles
+from datasets.pictures import list_pictures, read_picture
 from datasets.transforms import box_to_center_scale, crop_picture, normalize, to_tensor
 
 log = logging.getLogger(__name__)
 
 SHOWN_KEYS = 10
+DETECTORS = ("auto", "none", "movenet")
+
+
+@dataclass(frozen=True)
+class FullPicture:
+    """A picture that people were cut out of, shared by them."""
+
+    stem: str
+    path: Path
+    pixels: np.ndarray  # [H, W, 3] RGB uint8
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,9 @@ class PersonCrop:
     center: tuple[float, float]  # of the crop's square, picture pixels
     scale: float  # side of the square / 200 px
     image_size: tuple[int, int]  # width, height of the picture
+    score: float  # of the detector; 1 for given boxes and whole pictures
+    keypoints: np.ndarray | None  # [17, 3] x, y in the picture, confidence; COCO's order
+    full_picture: FullPicture | None  # None where the picture is one person's crop
 
     @property
     def pixels(self) -> torch.Tensor:
@@ -59,18 +77,28 @@ class BadPicture:
 class People:
     """Iterates over the people of a file or folder in a fixed order, one picture in memory at a time.
 
-    `boxes` None takes every picture as one person's crop, padded to a square. Otherwise pictures without a
-    box are passed over, and boxes without a picture named in a warning. Raises ValueError when there is
-    nothing to read.
+    given: where the people are (a boxes file, a folder of keypoints); pictures that it does not name are passed over,
+    and names without a picture are in a warning. Without it `detector` looks: "none" takes every picture as one
+    person's crop, padded to a square, "movenet" finds people, and "auto" is "none" for square pictures and "movenet"
+    for others; any other `Detector` works too. Raises ValueError when there is nothing to read.
     """
 
-    def __init__(self, source: str | Path, boxes: Boxes | None = None):
+    def __init__(
+        self,
+        source: str | Path,
+        given: Boxes | KeypointFiles | None = None,
+        detector: str | Detector = "none",
+    ):
         self.paths = list_pictures(source)
-        self.boxes = boxes
-        if boxes is not None and not any(boxes.of(path) for path in self.paths):
-            raise ValueError(f"The boxes file names no picture of '{source}'; its keys must be file names.")
-        if boxes is not None:
-            _warn_of(boxes.without_picture(self.paths), source)
+        self.given = given
+        if given is not None:
+            missing = given.without_picture(self.paths)
+            if not any(given.names(path) for path in self.paths):
+                raise ValueError(
+                    f"The {given.what} names no picture of '{source}'; its keys must be file names."
+                )
+            _warn_of(missing, given.what, source)
+        self._choose = _detector_choice(detector) if given is None else None
         self.stems = _unique_stems(self.paths)
         self._taken = frozenset(stem.lower() for stem in self.stems.values())
 
@@ -84,48 +112,72 @@ class People:
 
     def people_of(self, path: Path) -> Iterator[PersonCrop | BadPicture]:
         """The people of one picture; a `BadPicture` for the picture or a single box that cannot be used."""
-        boxes = None if self.boxes is None else self.boxes.of(path)
-        if boxes is not None and not boxes:
+        if self.given is not None and not self.given.names(path):
             return
         try:
             picture = read_picture(path)
-        except PictureError as error:
+            found = self._find(path, picture)
+        except ValueError as error:  # PictureError and damaged files of keypoints are such
             yield BadPicture(path, str(error))
             return
-        if boxes is None:
-            yield self._whole(path, picture)
-            return
-        for person, box in enumerate(boxes):
-            yield self._person(path, picture, person, box, alone=len(boxes) == 1)
+        if not found:
+            yield BadPicture(path, self._nobody())
+        full = FullPicture(self.stems[path], path, picture)
+        for person, detection in enumerate(found):
+            yield self._person(full, person, detection, alone=len(found) == 1)
 
-    def _whole(self, path: Path, picture: np.ndarray) -> PersonCrop:
-        height, width = picture.shape[:2]
-        box = (0.0, 0.0, float(width), float(height))
-        center, scale = box_to_center_scale(box, margin=1.0)
-        crop = crop_picture(picture, center, scale)
-        return PersonCrop(self.stems[path], 0, path, crop, box, center, scale, (width, height))
+    def _find(self, path: Path, picture: np.ndarray) -> list[Detection]:
+        if self.given is not None:
+            return self.given.detections(path)
+        return self._choose(picture).detect(picture)
+
+    def _nobody(self) -> str:
+        if self.given is not None:
+            return f"the {self.given.what} holds nobody that could be cut out"
+        return "nobody was found; --detector none takes the picture as one person's crop"
 
     def _person(
-        self, path: Path, picture: np.ndarray, person: int, box: Box, alone: bool
+        self, full: FullPicture, person: int, found: Detection, alone: bool
     ) -> PersonCrop | BadPicture:
-        height, width = picture.shape[:2]
+        height, width = full.pixels.shape[:2]
         try:
-            check_box(box, (width, height))
-            center, scale = box_to_center_scale(box)
-            crop = crop_picture(picture, center, scale)
+            check_box(found.box, (width, height))
+            center, scale = box_to_center_scale(found.box, found.margin)
+            crop = crop_picture(full.pixels, center, scale)
         except ValueError as error:
-            return BadPicture(path, f"box {person}: {error}")
-        stem = self.stems[path] if alone else f"{self.stems[path]}_{person}"
+            return BadPicture(full.path, f"box {person}: {error}")
+        stem = full.stem if alone else f"{full.stem}_{person}"
         while not alone and stem.lower() in self._taken:
             stem += "_"  # another picture has that name
-        return PersonCrop(stem, person, path, crop, box, center, scale, (width, height))
+        return PersonCrop(
+            stem, person, full.path, crop, found.box, center, scale, (width, height), found.score, found.keypoints,
+            None if found.is_whole else full,
+        )  # fmt: skip
 
 
-def _warn_of(keys: list[str], source: str | Path) -> None:
+def _detector_choice(detector: str | Detector) -> Callable[[np.ndarray], Detector]:
+    """From a picture to the detector that looks at it; MoveNet is loaded when the first picture needs it."""
+    if not isinstance(detector, str):
+        return lambda picture: detector
+    if detector not in DETECTORS:
+        raise ValueError(f"Unknown detector '{detector}'; choose one of {', '.join(DETECTORS)}.")
+    movenet = functools.cache(MoveNet)
+    if detector == "movenet":
+        movenet()  # a network that cannot be loaded is better said before the first picture
+    whole = WholePicture()
+
+    def choose(picture: np.ndarray) -> Detector:
+        is_crop = detector == "none" or (detector == "auto" and picture.shape[0] == picture.shape[1])
+        return whole if is_crop else movenet()
+
+    return choose
+
+
+def _warn_of(keys: list[str], what: str, source: str | Path) -> None:
     if not keys:
         return
     shown = ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
-    log.warning("Keys of the boxes file without a picture in '%s' (%d): %s", source, len(keys), shown)
+    log.warning("Keys of the %s without a picture in '%s' (%d): %s", what, source, len(keys), shown)
 
 
 def _unique_stems(paths: list[Path]) -> dict[Path, str]:

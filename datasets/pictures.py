@@ -13,7 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MIN_SIDE = 8  # px; nothing can be seen in less
-RESULT_SUFFIX = "_result"
+RESULT_SUFFIX, OVERLAY_SUFFIX = "_result", "_people"
+# Endings of the files of several people of a picture; the first ones may have failed.
+FIRST_PEOPLE = [f"_{person}" for person in range(6)]
 
 
 class PictureError(ValueError):
@@ -24,7 +26,8 @@ def list_pictures(source: str | Path) -> list[Path]:
     """Pictures of a folder (not of its sub-folders) in natural order, a2 before a10; or the file itself.
 
     A single file may have any extension. Hidden files are passed over, and so are earlier results of the demo:
-    `x_result.png` beside an `x.npz`. A link to nowhere is listed, so that reading it reports it.
+    `x_result.png` beside an `x.npz`, and `x_people.jpg` beside an `x.npz` or an `x_0.npz`. A link to nowhere is listed,
+    so that reading it reports it.
     Raises ValueError when there is no such place or no picture in it.
     """
     source = Path(source)
@@ -40,8 +43,14 @@ def list_pictures(source: str | Path) -> list[Path]:
 
 
 def _is_result(path: Path) -> bool:
-    person = path.with_name(path.stem.removesuffix(RESULT_SUFFIX) + ".npz")
-    return path.suffix == ".png" and path.stem.endswith(RESULT_SUFFIX) and person.is_file()
+    for suffix, kind, endings in (
+        (RESULT_SUFFIX, ".png", [""]),
+        (OVERLAY_SUFFIX, ".jpg", ["", *FIRST_PEOPLE]),
+    ):
+        if path.suffix == kind and path.stem.endswith(suffix):
+            stem = path.stem.removesuffix(suffix)
+            return any(path.with_name(f"{stem}{ending}.npz").is_file() for ending in endings)
+    return False
 
 
 def _is_broken_link(path: Path) -> bool:

@@ -42,6 +42,8 @@ def weights(tmp_path_factory):
 
 
 def run(weights, source, out, *more):
+    if not {"--boxes", "--keypoints", "--detector"} & set(more):
+        more = ("--detector", "none", *more)
     return demo.main(
         [*FLAGS, "--checkpoint", str(weights), "--img_dir", str(source), "--out_dir", str(out), *more]
     )
@@ -156,6 +158,52 @@ def test_boxes_give_several_people(weights, pictures, tmp_path):
         assert data["center"].tolist() == [195.0, 110.0] and data["scale"] == pytest.approx(1.2 * 180 / 200)
 
 
+def test_detected_people_stand_in_the_full_picture(weights, pictures, tmp_path, root):
+    Image.open(root / "examples/rendered_1.jpg").resize((300, 300)).save(pictures / "c.png")
+    two = np.concatenate(
+        [np.asarray(Image.open(root / f"examples/rendered_{i}.jpg")) for i in (2, 1)], axis=1
+    )
+    Image.fromarray(two).save(pictures / "d.png")
+    out = tmp_path / "out"
+    assert (
+        run(weights, pictures, out, "--detector", "auto", "--focal_length", "400", "--batch_size", "1") == 0
+    )
+    names = {p.name for p in out.iterdir()}
+    assert {"a_people.jpg", "d_people.jpg", "d_0.npz", "d_1_result.png"} <= names
+    assert "c.npz" in names and "c_people.jpg" not in names  # square: one person's crop
+    assert Image.open(out / "d_people.jpg").size == (448, 224)
+    for name in ("d_0.npz", "d_1.npz"):
+        with np.load(out / name) as data:
+            points, box = data["detected_keypoints"], data["box"]
+            assert points.shape == (17, 3) and 0.25 <= data["score"] <= 1
+            known = points[points[:, 2] > 0.3, :2]
+            assert (known > box[:2] - 15).all() and (known < box[:2] + box[2:] + 15).all()
+            assert data["focal_length_full"] == 400 and data["principal_point"].tolist() == [224, 112]
+            s, tx, ty = data["cam"]
+            metre = s * 100 * data["scale"]  # pixels
+            shift = (data["center"] - [224, 112]) / metre
+            assert np.allclose(data["cam_t_full"], [tx + shift[0], ty + shift[1], 400 / metre], rtol=1e-4)
+    with np.load(out / "c.npz") as data:
+        assert "detected_keypoints" not in data and data["score"] == 1
+
+
+def test_keypoints_give_people_too(weights, pictures, tmp_path):
+    body = np.zeros((25, 3))
+    body[:3] = [[50, 30, 0.9], [80, 150, 0.9], [60, 60, 0.9]]
+    content = {"people": [{"pose_keypoints_2d": body.ravel().tolist()}]}
+    (tmp_path / "a_keypoints.json").write_text(json.dumps(content))
+    assert run(weights, pictures, tmp_path / "out", "--keypoints", str(tmp_path)) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.npz", "a_people.jpg", "a_result.png"}
+    with np.load(tmp_path / "out/a.npz") as data:
+        assert data["box"].tolist() == [50, 30, 30, 120] and data["detected_keypoints"][0, 0] == 50
+
+
+def test_a_people_picture_that_cannot_be_written_is_named(weights, pictures, tmp_path, capsys):
+    (tmp_path / "out/a_people.jpg").mkdir(parents=True)
+    assert run(weights, pictures / "a.webp", tmp_path / "out", "--detector", "movenet") == 1
+    assert "'a_people.jpg' cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -163,6 +211,9 @@ def test_boxes_give_several_people(weights, pictures, tmp_path):
         (["--device", "cuda:7"], "'device' is given twice"),
         (["--batch_size", "0"], "batch_size must be at least 1"),
         (["--boxes", __file__], "is not valid JSON"),
+        (["--boxes", "b.json", "--detector", "movenet"], "Give one of --detector, --boxes and --keypoints"),
+        (["--keypoints", "nowhere"], "no folder 'nowhere' of OpenPose results"),
+        (["--focal_length", "-3"], "focal_length must be a positive number"),
         (["--reference_input", "--misc", "img_dir", "[x"], "is not valid YAML"),
     ],
 )

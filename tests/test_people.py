@@ -190,6 +190,9 @@ def test_earlier_results_are_no_input(tmp_path):
     assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "a_result.png"]  # the user's own
     (tmp_path / "a.npz").touch()
     assert [p.name for p in list_pictures(tmp_path)] == ["a.png"]
+    save(tmp_path / "a_people.jpg"), save(tmp_path / "b_people.jpg"), save(tmp_path / "c_people.jpg")
+    (tmp_path / "b_2.npz").touch()
+    assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "c_people.jpg"]
 
 
 def test_a_broken_link_is_a_bad_picture(tmp_path):

@@ -25,7 +25,9 @@ SCHEMA = "danet-person-1"
 AXES = "camera frame: x right, y down, z forward; the root rotation holds the body's half turn about x"
 UNITS = (
     "vertices and joints: metres from the body's origin; cam_t: metres, added to them for focal 5000 px on "
-    "the 224 px crop; box, center: pixels of the picture after EXIF rotation, from its upper left corner; "
+    "the 224 px crop; cam_t_full: metres, added to them for focal_length_full and principal_point, pixels of the "
+    "picture; detected_keypoints: x, y, confidence of COCO's 17; these, box, center: pixels of the picture after EXIF "
+    "rotation, from its upper left corner; "
     "scale: side of the square crop / 200 px; iuv: part 0..24, then U and V times 255"
 )
 

@@ -44,14 +44,15 @@ def openpose_of(folder: Path | None, imgname: str, part: np.ndarray, scale: floa
     path = folder / f"{Path(imgname).stem}_keypoints.json"
     if not path.is_file():
         return np.zeros((NUM_JOINTS, 3))
-    people = _read_people(path)
+    people = read_people(path)
     distances = [_distance(person, part) / (BOX_UNIT * scale) if scale > 0 else np.inf for person in people]
     if not distances or min(distances) > MAX_DISTANCE:
         return np.zeros((NUM_JOINTS, 3))
     return people[int(np.argmin(distances))]
 
 
-def _read_people(path: Path) -> list[np.ndarray]:
+def read_people(path: Path) -> list[np.ndarray]:
+    """Keypoints [25,3] (pixels, confidence) of an OpenPose file's people. Raises DataFileError for damage."""
     content = read_json(path)
     try:
         people = [np.array(person["pose_keypoints_2d"], np.float64) for person in content["people"]]

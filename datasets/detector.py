@@ -1,0 +1,208 @@
+"""Finding people in pictures: the detector's form, and MoveNet MultiPose in `data/open/movenet_multipose.onnx`.
+
+MoveNet finds up to six people a pass, each with a box and 17 COCO keypoints. It sees the picture shrunk so that its
+longer side is 256 px; large pictures are looked at a second time in overlapping tiles of half the longer side, which
+finds people who are small in the whole. What both passes found is merged by non-maximum suppression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+
+from datasets.transforms import BOX_MARGIN
+from utils.body import OPEN_DIR
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+MODEL_FILE = OPEN_DIR / "movenet_multipose.onnx"
+INPUT_SIDE = 256  # px; longer side of what the network sees, as it was trained
+STRIDE = 32  # both sides of the network's input are multiples of it
+MIN_SCORE = 0.25  # people below are passed over; as MoveNet's own examples choose it
+MAX_OVERLAP = 0.5  # IoU; of two people that overlap more, the one with the higher score stays
+TILED_FROM = 2 * INPUT_SIDE  # px; pictures with a longer side of this or more get the tiled pass
+TILE_OVERLAP = 0.25  # of a tile's side
+EDGE = 0.02  # of a tile's side: a box this near to a cut is taken for half a person
+NUM_KEYPOINTS = 17
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A person in a picture; all numbers in pixels of the picture."""
+
+    box: Box  # x, y, width, height
+    score: float = 1.0  # 0..1
+    keypoints: Float[np.ndarray, "17 3"] | None = None  # COCO's order: x, y, confidence
+    is_whole: bool = False  # the picture is this person's crop already
+
+    @property
+    def margin(self) -> float:
+        """The crop's side is this much larger than the longer side of the box."""
+        return 1.0 if self.is_whole else BOX_MARGIN
+
+
+class Detector(Protocol):
+    """Anything that finds people."""
+
+    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        """People of an RGB picture, best first."""
+
+
+class WholePicture:
+    """No detector: the picture is the crop of one person, padded to a square."""
+
+    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        height, width = picture.shape[:2]
+        return [Detection((0.0, 0.0, float(width), float(height)), is_whole=True)]
+
+
+class MoveNet:
+    """MoveNet MultiPose with onnxruntime, on the CPU."""
+
+    def __init__(self, session: Any = None, min_score: float = MIN_SCORE, tiled: bool = True):
+        """`session` is an onnxruntime session or what looks like one; None loads the shipped network.
+
+        Raises ValueError when the network cannot be loaded.
+        """
+        self.session = load_session() if session is None else session
+        self.min_score = min_score
+        self.tiled = tiled
+
+    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        height, width = picture.shape[:2]
+        found = self.detect_once(picture)
+        if self.tiled and max(height, width) >= TILED_FROM:
+            for corner, side in tiles(width, height):
+                found += self._in_tile(picture, corner, side)
+        return suppress(found)
+
+    def detect_once(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        """One pass over the whole picture, at most six people."""
+        height, width = picture.shape[:2]
+        canvas, factor = letterbox(picture)
+        rows = self.session.run(None, {"picture": canvas})[0][0]
+        people = [to_detection(row, canvas.shape[1:3], factor, (width, height)) for row in rows]
+        return [p for p in people if p is not None and p.score >= self.min_score]
+
+    def _in_tile(self, picture: np.ndarray, corner: tuple[int, int], side: int) -> list[Detection]:
+        x, y = corner
+        tile = picture[y : y + side, x : x + side]
+        height, width = picture.shape[:2]
+        low = (-np.inf if x == 0 else x, -np.inf if y == 0 else y)
+        high = (np.inf if x + side >= width else x + side, np.inf if y + side >= height else y + side)
+        moved = [_move(person, x, y) for person in self.detect_once(tile)]
+        return [person for person in moved if _is_inside(person.box, low, high, EDGE * side)]
+
+
+def load_session(path: Path = MODEL_FILE) -> Any:
+    """onnxruntime session of the shipped network. Raises ValueError when package or file does not work."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(
+            f"The detector needs the package onnxruntime ({error}): pip install onnxruntime, "
+            "or give --boxes, --keypoints or --detector none."
+        ) from error
+    if not path.is_file():
+        raise ValueError(
+            f"The detector '{path}' is missing; it is part of this project: git checkout -- data/open"
+        )
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class
+        raise ValueError(f"The detector '{path}' cannot be loaded, it may be damaged: {error}") from error
+
+
+# ------------------------------------------------------------------------------------- before and after the network
+
+
+def letterbox(
+    picture: UInt8[np.ndarray, "H W 3"], side: int = INPUT_SIDE
+) -> tuple[Int[np.ndarray, "1 h w 3"], tuple[float, float]]:
+    """Picture as the network's input, and input pixels per picture pixel (x, y).
+
+    The picture keeps its proportions (to the pixel) in the upper left corner; the rest, up to the next multiple of
+    32, is black.
+    """
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(picture, size, interpolation=method)
+    canvas = np.zeros((1, *(-(-n // STRIDE) * STRIDE for n in (size[1], size[0])), 3), np.int32)
+    canvas[0, : size[1], : size[0]] = small
+    return canvas, (size[0] / width, size[1] / height)
+
+
+def to_detection(
+    row: Float[np.ndarray, "56"],
+    canvas_size: tuple[int, int],
+    factor: tuple[float, float],
+    picture_size: tuple[int, int],
+) -> Detection | None:
+    """One of the network's people: 17 x (y, x, score), then the box (ymin, xmin, ymax, xmax) and its score.
+
+    row: in 0..1 of the letterboxed input; canvas_size: (height, width) of that; factor: as `letterbox` gives it;
+    picture_size: (width, height). None for a box without area in the picture, or numbers that are not finite.
+    """
+    if not np.isfinite(row).all():
+        return None
+    to_picture = np.array([canvas_size[1] / factor[0], canvas_size[0] / factor[1]])
+    keypoints = row[:51].reshape(NUM_KEYPOINTS, 3).astype(np.float64)
+    xy = keypoints[:, 1::-1] * to_picture
+    corners = row[51:55].astype(np.float64).reshape(2, 2)[:, ::-1] * to_picture
+    low, high = np.clip(corners, 0, picture_size)
+    if (high <= low).any():
+        return None
+    box = tuple(map(float, (*low, *(high - low))))
+    return Detection(box, float(row[55]), np.column_stack([xy, keypoints[:, 2]]).astype(np.float32))
+
+
+def tiles(width: int, height: int) -> list[tuple[tuple[int, int], int]]:
+    """Overlapping squares ((x, y), side) of half the longer side that cover the picture."""
+    side = -(-max(width, height) // 2)
+    step = side * (1 - TILE_OVERLAP)
+
+    def starts(length: int) -> list[int]:
+        if length <= side:
+            return [0]
+        count = int(np.ceil((length - side) / step)) + 1
+        return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+    return [((x, y), side) for y in starts(height) for x in starts(width)]
+
+
+def suppress(people: Sequence[Detection], max_overlap: float = MAX_OVERLAP) -> list[Detection]:
+    """Non-maximum suppression: by falling score, those that overlap no better one by more than `max_overlap` IoU."""
+    kept: list[Detection] = []
+    for person in sorted(people, key=lambda p: -p.score):
+        if all(box_iou(person.box, other.box) <= max_overlap for other in kept):
+            kept.append(person)
+    return kept
+
+
+def box_iou(one: Box, two: Box) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    width = min(one[0] + one[2], two[0] + two[2]) - max(one[0], two[0])
+    height = min(one[1] + one[3], two[1] + two[3]) - max(one[1], two[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / max(one[2] * one[3] + two[2] * two[3] - shared, 1e-12)
+
+
+def _move(person: Detection, x: int, y: int) -> Detection:
+    box = (person.box[0] + x, person.box[1] + y, *person.box[2:])
+    keypoints = person.keypoints + np.array([x, y, 0], np.float32)
+    return replace(person, box=box, keypoints=keypoints)
+
+
+def _is_inside(box: Box, low: tuple[float, float], high: tuple[float, float], rim: float) -> bool:
+    return all(
+        box[axis] > low[axis] + rim and box[axis] + box[2 + axis] < high[axis] - rim for axis in range(2)
+    )

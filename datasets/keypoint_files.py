@@ -1,0 +1,67 @@
+"""Person boxes from a folder of OpenPose results: one JSON file a picture, BODY_25, `<stem>_keypoints.json`.
+
+The box spans the points with a confidence above 0.2; the crop is the same 1.2 times its longer side as for any box,
+which is how SPIN's demo cuts people out by keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datasets.detector import Detection
+from datasets.preprocess.openpose import read_people
+from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, OPENPOSE25_NAMES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+SUFFIX = "_keypoints.json"
+MIN_CONFIDENCE = 0.2
+MIN_POINTS = 2  # fewer span no box
+OPENPOSE25_TO_COCO17 = [OPENPOSE25_NAMES.index(GT24_NAMES[joint]) for joint in GT24_TO_COCO17]
+
+
+class KeypointFiles:
+    """People by picture, from a folder of OpenPose files. Raises ValueError when there is no such folder."""
+
+    what = "folder of keypoints"
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ValueError(f"There is no folder '{folder}' of OpenPose results (<picture's stem>{SUFFIX}).")
+
+    def names(self, path: Path) -> bool:
+        """Whether the picture has a file."""
+        return self._file(path).is_file()
+
+    def detections(self, path: Path) -> list[Detection]:
+        """The people of a picture; those with fewer than two confident points are left out.
+
+        Raises DataFileError (a ValueError) for a damaged file.
+        """
+        people = [to_detection(person) for person in read_people(self._file(path))]
+        return [person for person in people if person is not None]
+
+    def without_picture(self, paths: Iterable[Path]) -> list[str]:
+        """Names of files that belong to none of these pictures."""
+        used = {self._file(path).name for path in paths}
+        return sorted(f.name for f in self.folder.glob(f"*{SUFFIX}") if f.name not in used)
+
+    def _file(self, path: Path) -> Path:
+        return self.folder / f"{path.stem}{SUFFIX}"
+
+
+def to_detection(points: Float[np.ndarray, "25 3"]) -> Detection | None:
+    """Box around the confident points (pixels, confidence), and the 17 COCO keypoints among them."""
+    confident = points[points[:, 2] > MIN_CONFIDENCE]
+    if len(confident) < MIN_POINTS:
+        return None
+    low, high = confident[:, :2].min(axis=0), confident[:, :2].max(axis=0)
+    box = tuple(map(float, (*low, *(high - low))))
+    keypoints = points[OPENPOSE25_TO_COCO17].astype(np.float32)
+    return Detection(box, float(confident[:, 2].mean()), keypoints)
