@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -144,6 +146,18 @@ def test_suppression_keeps_the_better_of_two_and_neighbours():
     assert box_iou(one.box, (100, 0, 5, 5)) == 0 == box_iou(one.box, (0, 300, 5, 5))
 
 
+def test_the_benchmark_counts_each_person_once_and_leaves_crowds_out(root):
+    spec = importlib.util.spec_from_file_location("bench_detector", root / "benchmarks/bench_detector.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    people, crowds = [(0, 0, 100, 100), (300, 0, 100, 100)], [(500, 0, 200, 200)]
+    found = [Detection((x, 0, 100, 100), score) for x, score in ((5, 0.9), (10, 0.8), (520, 0.7), (900, 0.6))]
+    assert bench.count_matches(found, people, crowds) == (1, 3)  # a double and a wrong one count against it
+    assert bench.count_matches(found[:1], people, crowds) == (1, 1) and bench.count_matches(
+        [], people, []
+    ) == (0, 0)
+
+
 # --------------------------------------------------------------------------------------------- the shipped network
 
 
@@ -178,7 +192,7 @@ def test_a_missing_or_damaged_network_is_a_sentence(tmp_path):
 
 
 def test_a_missing_package_is_a_sentence(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match="pip install onnxruntime"):
         detector.load_session()
 
