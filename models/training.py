@@ -64,7 +64,8 @@ def make_optimizer(model: DaNet, base_lr: float, backbone_lr_factor: float) -> t
     in_trunk = {id(p) for p in trunk}
     rest = [p for p in model.parameters() if id(p) not in in_trunk]
     groups = [{"params": rest, "factor": 1.0}, {"params": trunk, "factor": backbone_lr_factor}]
-    return torch.optim.Adam(groups, lr=base_lr)
+    # One pass over the weights instead of ten; on a CPU that is a tenth of a step.
+    return torch.optim.Adam(groups, lr=base_lr, fused=rest[0].device.type in ("cpu", "cuda"))
 
 
 def build_state(
@@ -152,6 +153,11 @@ class TrainingState:
         """Continue from `to_dict`'s data."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            # The fused step walks through memory: moments must lie as their parameter does.
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
         self.step = saved["total_step_count"]
         if self.average and saved["average"]:
             self.average.load_state_dict(saved["average"])
