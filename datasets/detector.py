@@ -1,8 +1,9 @@
 """Finding people in pictures: the detector's form, and MoveNet MultiPose in `data/open/movenet_multipose.onnx`.
 
 MoveNet finds up to six people a pass, each with a box and 17 COCO keypoints. It sees the picture shrunk so that its
-longer side is 256 px; large pictures are looked at a second time in overlapping tiles of half the longer side, which
-finds people who are small in the whole. What both passes found is merged by non-maximum suppression.
+longer side is 256 px; large pictures are looked at again in overlapping tiles of half the longer side, and very large
+ones in tiles of a quarter too, which finds people who are small in the whole. What all passes found is merged by
+non-maximum suppression.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ INPUT_SIDE = 256  # px; longer side of what the network sees, as it was trained
 STRIDE = 32  # both sides of the network's input are multiples of it
 MIN_SCORE = 0.25  # people below are passed over; as MoveNet's own examples choose it
 MAX_OVERLAP = 0.5  # IoU; of two people that overlap more, the one with the higher score stays
-TILED_FROM = 2 * INPUT_SIDE  # px; pictures with a longer side of this or more get the tiled pass
+# Tiles of a half or a quarter of the longer side are looked at when they have at least this side, so that the network
+# sees more than it has seen before.
+MIN_TILE = INPUT_SIDE
+TILE_PARTS = (2, 4)
 TILE_OVERLAP = 0.25  # of a tile's side
 EDGE = 0.02  # of a tile's side: a box this near to a cut is taken for half a person
 NUM_KEYPOINTS = 17
+SURE, MIN_SHARED, MAX_DISTANCE = 0.3, 3, 0.1  # when keypoints of two detections are those of one person
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,10 @@ class MoveNet:
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         height, width = picture.shape[:2]
         found = self.detect_once(picture)
-        if self.tiled and max(height, width) >= TILED_FROM:
-            for corner, side in tiles(width, height):
-                found += self._in_tile(picture, corner, side)
+        for parts in TILE_PARTS if self.tiled else ():
+            if max(height, width) >= parts * MIN_TILE:
+                for corner, side in tiles(width, height, parts):
+                    found += self._in_tile(picture, corner, side)
         return suppress(found)
 
     def detect_once(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
@@ -165,9 +171,9 @@ def to_detection(
     return Detection(box, float(row[55]), np.column_stack([xy, keypoints[:, 2]]).astype(np.float32))
 
 
-def tiles(width: int, height: int) -> list[tuple[tuple[int, int], int]]:
-    """Overlapping squares ((x, y), side) of half the longer side that cover the picture."""
-    side = -(-max(width, height) // 2)
+def tiles(width: int, height: int, parts: int = 2) -> list[tuple[tuple[int, int], int]]:
+    """Overlapping squares ((x, y), side) that cover the picture; `parts` of them are as long as its longer side."""
+    side = -(-max(width, height) // parts)
     step = side * (1 - TILE_OVERLAP)
 
     def starts(length: int) -> list[int]:
@@ -180,12 +186,27 @@ def tiles(width: int, height: int) -> list[tuple[tuple[int, int], int]]:
 
 
 def suppress(people: Sequence[Detection], max_overlap: float = MAX_OVERLAP) -> list[Detection]:
-    """Non-maximum suppression: by falling score, those that overlap no better one by more than `max_overlap` IoU."""
+    """Non-maximum suppression: by falling score, those that are not a better one again.
+
+    That is so when the boxes overlap by more than `max_overlap` IoU, or when the keypoints coincide: in a tile, a
+    large person's face may look like a person.
+    """
     kept: list[Detection] = []
     for person in sorted(people, key=lambda p: -p.score):
-        if all(box_iou(person.box, other.box) <= max_overlap for other in kept):
+        if not any(box_iou(person.box, o.box) > max_overlap or keypoints_coincide(person, o) for o in kept):
             kept.append(person)
     return kept
+
+
+def keypoints_coincide(one: Detection, two: Detection) -> bool:
+    """Whether the keypoints that both are sure of lie within a tenth of the smaller person's size (median)."""
+    if one.keypoints is None or two.keypoints is None:
+        return False
+    sure = (one.keypoints[:, 2] > SURE) & (two.keypoints[:, 2] > SURE)
+    if sure.sum() < MIN_SHARED:
+        return False
+    distance = np.linalg.norm(one.keypoints[sure, :2] - two.keypoints[sure, :2], axis=1)
+    return bool(np.median(distance) < MAX_DISTANCE * min(max(one.box[2:]), max(two.box[2:])))
 
 
 def box_iou(one: Box, two: Box) -> float:

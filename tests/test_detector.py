@@ -105,8 +105,9 @@ def test_low_scores_are_passed_over():
 
 
 @pytest.mark.parametrize("size", [(640, 480), (512, 512), (2000, 300), (301, 1201)])
-def test_tiles_cover_the_picture_and_overlap(size):
-    squares = tiles(*size)
+@pytest.mark.parametrize("parts", [2, 4])
+def test_tiles_cover_the_picture_and_overlap(size, parts):
+    squares = tiles(*size, parts)
     covered = np.zeros(size[::-1], int)
     for (x, y), side in squares:
         assert (
@@ -116,7 +117,7 @@ def test_tiles_cover_the_picture_and_overlap(size):
             and (y + side <= size[1] or side > size[1])
         )
         covered[y : y + side, x : x + side] += 1
-    assert covered.min() >= 1 and covered.max() >= 2 and len(squares) <= 9
+    assert covered.min() >= 1 and covered.max() >= 2 and len(squares) <= (9, 25)[parts == 4]
 
 
 def test_large_pictures_get_a_second_pass_that_counts_nobody_twice():
@@ -144,6 +145,24 @@ def test_suppression_keeps_the_better_of_two_and_neighbours():
     assert suppress([one, same, near], max_overlap=0.7) == [same, one, near]
     assert box_iou(one.box, same.box) == pytest.approx(80 / 120)
     assert box_iou(one.box, (100, 0, 5, 5)) == 0 == box_iou(one.box, (0, 300, 5, 5))
+
+
+def test_a_face_is_not_another_person_but_a_child_in_front_is():
+    points = np.column_stack([np.linspace(40, 60, 17), np.linspace(10, 190, 17), np.full(17, 0.9)])
+    adult = Detection((0, 0, 100, 200), 0.8, points)
+    face_points = points.copy()
+    face_points[4:, 2] = 0.1  # only the first are sure
+    face_points[4:, :2] += 50
+    face = Detection((30, 0, 40, 50), 0.5, face_points)
+    child = Detection((30, 60, 40, 80), 0.5, points * (0.4, 0.4, 1) + (25, 62, 0))
+    assert suppress([face, adult, child]) == [adult, child]
+    assert suppress([Detection(face.box, 0.5), adult]) == [adult, Detection(face.box, 0.5)]
+
+
+def test_very_large_pictures_get_tiles_of_a_quarter_too():
+    session = MarkFinder()
+    MoveNet(session).detect(marked(400, 1024, 300, 100, 40))
+    assert len(session.seen) == 1 + len(tiles(1024, 400)) + len(tiles(1024, 400, 4))
 
 
 def test_the_benchmark_counts_each_person_once_and_leaves_crowds_out(root):
