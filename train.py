@@ -140,14 +140,6 @@ class Run:
     def total_steps(self) -> int:
         return self.order.steps_per_epoch * self.cfg.num_epochs
 
-    def began(self, interval: int) -> bool:
-        """Whether the step just done was the first of an interval."""
-        return (self.state.step - 1) % interval == 0
-
-    def ended(self, interval: int) -> bool:
-        """Whether it was the last of an interval; never for 0."""
-        return interval > 0 and self.state.step % interval == 0
-
 
 # ----------------------------------------------------------------------------------------------------- set-up
 
@@ -226,13 +218,16 @@ def save(run: Run) -> None:
 # --------------------------------------------------------------------------------------------------- the loop
 
 
-def load_parts(run: Run, pace: Pace) -> Iterator[list[Batch]]:
+def load_parts(run: Run, pace: Pace, stop: StopSignals) -> Iterator[list[Batch]]:
     """For every step from now on, this process's parts of the batch."""
-    cfg = run.cfg
-    pin = cfg.data.pin_memory and run.device.type == "cuda"
-    batches = pace.timed(training_batches(run.data, run.order, cfg.data.num_workers, pin))
-    for parts in zip(*[batches] * cfg.accumulate, strict=True):
-        yield [batch.to(run.device, non_blocking=True) for batch in parts]
+    pin = run.cfg.data.pin_memory and run.device.type == "cuda"
+    batches = pace.timed(training_batches(run.data, run.order, run.cfg.data.num_workers, pin))
+    try:
+        for parts in zip(*[batches] * run.cfg.accumulate, strict=True):
+            yield [batch.to(run.device, non_blocking=True) for batch in parts]
+    except WorkerError:
+        if not stop.asked:  # a signal to all processes of a job ends the workers, too
+            raise
 
 
 def train_step(run: Run, parts: Sequence[Batch]) -> tuple[dict[str, Tensor], DaNetOutput, Targets]:
@@ -262,6 +257,11 @@ def evaluate(run: Run) -> dict[str, float]:
     return score(model, (batch.to(run.device) for batch in batches), build_targets)
 
 
+def draw(run: Run, batch: Batch, output: DaNetOutput, targets: Targets) -> dict[str, Tensor]:
+    renderer, vertices = MeshRenderer(run.smpl.faces), body_of(output, run.smpl)
+    return training_pictures(denormalize(batch.image), output, targets, vertices, renderer)
+
+
 def train(cfg: TrainConfig, processes: Processes) -> None:
     """Train from where the run is to its end, or until the time is over or a signal asks."""
     start = time.monotonic()
@@ -270,30 +270,29 @@ def train(cfg: TrainConfig, processes: Processes) -> None:
     state, watch, scores, pace = run.state, cfg.watch, {}, Pace()
     total, done = run.total_steps * cfg.batch_size, state.step * cfg.batch_size
     with RunLog(run.folder, total, done, quiet=not processes.is_first) as record, StopSignals() as stop:
-        for parts in load_parts(run, pace):
+        for parts in load_parts(run, pace, stop):
             losses, output, targets = train_step(run, parts)
             record.advance(cfg.batch_size)
             pace.samples += cfg.batch_size
-            if run.began(watch.summary_steps):
+            if watch.scalars_due(state.step):
                 losses = processes.mean(losses)
                 record.scalars("loss_", losses, state.step)
                 record.scalars("pace_", pace.take(), state.step)
                 record.show(losses)
             with pace.paused():
-                if run.began(watch.vis_interval) and processes.is_first:
-                    image, vertices = denormalize(parts[-1].image), body_of(output, run.smpl)
-                    renderer = MeshRenderer(run.smpl.faces)
-                    record.pictures(training_pictures(image, output, targets, vertices, renderer), state.step)
-                if run.ended(watch.test_steps) and processes.is_first:
+                if watch.pictures_due(state.step) and processes.is_first:
+                    record.pictures(draw(run, parts[-1], output, targets), state.step)
+                if watch.test_due(state.step) and processes.is_first:
                     scores = evaluate(run)
                     record.scalars("test_", scores, state.step)
                     log.info("Step %d: %s", state.step, in_words(scores))
-                if run.ended(watch.checkpoint_steps):
+                if watch.checkpoint_due(state.step):
                     save(run)
             late = time.monotonic() - start > cfg.time_to_run
             if processes.any(late or bool(stop.asked)):  # all stop after the same step
-                log.info("%s; --resume continues the run.", stop.asked or "The time to run is over")
                 break
+        if state.step < run.total_steps:
+            log.info("%s; --resume continues the run.", stop.asked or "The time to run is over")
         save(run)
     if processes.is_first:
         weights = run.folder / f"{cfg.model}.safetensors"

@@ -80,6 +80,7 @@ def die_while_writing(how: str, number: int) -> None:
 
 def child(task: dict[str, Any], rank: int) -> int:
     """What a forked process does; the exit code."""
+    os.setpgid(0, 0)
     with open(task["log"], "a") as log:
         os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
     count = task.get("processes", 1)
@@ -123,7 +124,7 @@ def do(task: dict[str, Any]) -> int:
         while not list(Path(folder).glob(pattern)):
             time.sleep(0.01)
         for pid in pids:
-            os.kill(pid, task["signal"])
+            os.killpg(pid, task["signal"])  # as a terminal or a job's end does: data workers get it, too
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     return next((code for code in codes if code), 0)
 

@@ -106,13 +106,16 @@ def test_killed_while_a_checkpoint_is_written(runner, unbroken, tmp_path, how):
     assert left == {"00000005.pt", "00000006.pt"} | ({"00000004.pt.damaged"} if how == "torn" else set())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_ends(runner, unbroken, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 0)]
+)
+def test_a_signal_saves_and_ends(runner, unbroken, tmp_path, number, workers):
     first = (str(tmp_path), "t/log_*/checkpoints/00000001.pt")
-    code = runner.run(tmp_path / "log", arguments(tmp_path, 0), signal=int(number), when_exists=first)
+    args = arguments(tmp_path, 0, workers)
+    code = runner.run(tmp_path / "log", args, signal=int(number), when_exists=first)
     assert code == 0
     said = (tmp_path / "log").read_text()
-    assert f"{number.name}; --resume continues the run." in said
-    assert "00000001" < checkpoint(tmp_path).stem < f"{STEPS:08d}"
+    assert f"{number.name}; --resume continues the run." in said and "Traceback" not in said
+    assert "00000001" <= checkpoint(tmp_path).stem < f"{STEPS:08d}"
     assert runner.run(tmp_path / "log", arguments(tmp_path, 0)) == 0
     assert_same_training(last(tmp_path), unbroken(0))

@@ -43,6 +43,19 @@ class WatchConfig:
     def __post_init__(self) -> None:
         require_positive(self, "summary_steps", "vis_interval", "checkpoint_steps", "keep", "test_size")
 
+    # `step` is the number of the step just done; what tells of a run comes first in an interval, as in 2020.
+    def scalars_due(self, step: int) -> bool:
+        return (step - 1) % self.summary_steps == 0
+
+    def pictures_due(self, step: int) -> bool:
+        return (step - 1) % self.vis_interval == 0
+
+    def test_due(self, step: int) -> bool:
+        return self.test_steps > 0 and step % self.test_steps == 0
+
+    def checkpoint_due(self, step: int) -> bool:
+        return step % self.checkpoint_steps == 0
+
 
 def require_positive(config: Any, *names: str) -> None:
     """Raise ValueError for a setting below 1."""
