@@ -29,6 +29,8 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import person_arrays, save_person
+from utils.export_files import EXPORTS, check_formats, write_exports
+from utils.export_person import ExportPerson
 from utils.full_picture import FullCamera, PeoplePictures, full_camera
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
 from utils.iuvmap import iuvmap_clean
@@ -61,6 +63,7 @@ class DemoConfig:
     keypoints: str | None = option(
         None, "folder of OpenPose results <stem>_keypoints.json, instead of a detector"
     )
+    export: tuple[str, ...] = option((), f"also write each person as any of {', '.join(EXPORTS)}")
     focal_length: float | None = option(None, "of the full pictures, pixels; default: their diagonal")
     body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
     data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
@@ -69,6 +72,7 @@ class DemoConfig:
     network: DaNetConfig = group(DaNetConfig, preset_by=("model", "checkpoint"), preset=network_of)
 
     def __post_init__(self):
+        check_formats(self.export)
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.focal_length is not None and not 0 < self.focal_length < float("inf"):
@@ -99,6 +103,7 @@ class Demo:
         self.iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
         self.mesh_renderer = MeshRenderer(assets.body.faces)
         self.focal_length = config.focal_length
+        self.assets, self.export = assets, config.export
         self.people_pictures = PeoplePictures(self.out_dir, assets.body.faces)
         self.facts = {"body_model": assets.body.model_id, "weights": weights.weights_id}
         self.other_renderer = build_mesh_renderer(assets.body.faces, config.use_opendr)
@@ -126,8 +131,10 @@ class Demo:
         )
         try:
             write_png(self.out_dir / f"{person.stem}_result.png", self.panel(person, output, body, row))
-            arrays = person_arrays(output, body, row)
-            save_person(self.out_dir / f"{person.stem}.npz", arrays, **self.facts_of(person, camera))
+            arrays, facts = person_arrays(output, body, row), self.facts_of(person, camera)
+            save_person(self.out_dir / f"{person.stem}.npz", arrays, **facts)
+            exported = ExportPerson(self.assets.body, self.assets.surface, arrays, facts)
+            write_exports(self.out_dir / person.stem, self.export, exported)
         except OSError as error:
             return BadPicture(
                 person.path,

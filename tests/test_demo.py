@@ -88,6 +88,18 @@ def test_batches_do_not_change_the_result(weights, pictures, tmp_path):
         assert np.allclose(one["vertices"], two["vertices"], atol=1e-5)
 
 
+def test_exports_lie_beside_the_npz_and_hold_the_same_body(weights, pictures, tmp_path):
+    assert (
+        run(weights, pictures / "a.webp", tmp_path / "out", "--export", "obj", "4dhumans", "densepose") == 0
+    )
+    names = ["a.4dhumans.npz", "a.densepose.png", "a.npz", "a.obj", "a_result.png"]
+    found = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert [name for name in found if not name.endswith("_people.jpg")] == names
+    with np.load(tmp_path / "out/a.npz") as ours, np.load(tmp_path / "out/a.4dhumans.npz") as theirs:
+        assert np.array_equal(ours["smpl_joints"], theirs["3d_joints"][0, :24])
+        assert np.array_equal(ours["cam_t_full"], theirs["camera"][0])
+
+
 def test_reference_input_feeds_other_pixels(weights, pictures, tmp_path):
     run(weights, pictures / "a.webp", tmp_path / "ours")
     run(weights, pictures / "a.webp", tmp_path / "theirs", "--reference_input")
@@ -215,6 +227,7 @@ def test_a_people_picture_that_cannot_be_written_is_named(weights, pictures, tmp
         (["--keypoints", "nowhere"], "no folder 'nowhere' of OpenPose results"),
         (["--focal_length", "-3"], "focal_length must be a positive number"),
         (["--reference_input", "--misc", "img_dir", "[x"], "is not valid YAML"),
+        (["--export", "fbx"], "export takes any of obj, ply"),
     ],
 )
 def test_settings_that_cannot_work(weights, pictures, tmp_path, capsys, more, said):

@@ -1,0 +1,322 @@
+"""Exports of a person: other programs' readers, our own evaluators of their formats, and round trips."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from models import SMPL
+from utils.assets import resolve_body
+from utils.body import SMPL_ID
+from utils.export_files import EXPORTS, check_formats, write_exports
+from utils.export_person import Y_UP, Z_UP, ExportPerson, nearest_rotations
+from utils.full_picture import full_camera
+from utils.geometry import batch_rodrigues, cam_to_translation, project_to_crop
+from utils.gltf import influences
+from utils.safe_io import load_npz
+from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, SMPL_PARENTS
+
+ASSETS = resolve_body("open")
+CENTER, SCALE, IMAGE_SIZE = (410.0, 260.0), 1.7, (640, 480)
+
+
+def layer(body) -> SMPL:
+    return SMPL(
+        body,
+        dataclasses.replace(ASSETS.extra, model_id=body.model_id),
+        dataclasses.replace(ASSETS.surface, model_id=body.model_id),
+    )
+
+
+def make_person(body=ASSETS.body) -> ExportPerson:
+    """A person of some shape, limbs bent, upright before the camera and turned a little."""
+    generator = torch.Generator().manual_seed(3)
+    rotvec = 0.4 * torch.randn(24, 3, generator=generator)
+    rotmat = batch_rodrigues(rotvec)
+    rotmat[0] = torch.tensor(Y_UP, dtype=torch.float32) @ batch_rodrigues(torch.tensor([[0.0, 0.5, 0.1]]))[0]
+    betas, cam = torch.randn(1, 10, generator=generator), torch.tensor([0.8, 0.05, -0.1])
+    posed = layer(body)(rotmat[None], betas)
+    part = torch.randint(0, 25, (1, 56, 56), generator=generator).numpy().astype(np.uint8)
+    arrays = {
+        "cam": cam.numpy(),
+        "cam_t": cam_to_translation(cam).numpy(),
+        "betas": betas[0].numpy(),
+        "rotmat": rotmat.numpy(),
+        "vertices": posed.vertices[0].numpy(),
+        "joints": posed.joints[0].numpy(),
+        "smpl_joints": posed.smpl_joints[0].numpy(),
+        "iuv": np.concatenate([part, 100 + part, 200 + part]),
+    }
+    camera = full_camera(cam, CENTER, SCALE, IMAGE_SIZE)
+    facts = {
+        "picture": "a picture.jpg", "person": 2, "box": (300.0, 100.0, 200.0, 300.0), "score": 0.9, "center": CENTER,
+        "scale": SCALE, "image_size": IMAGE_SIZE, "cam_t_full": camera.cam_t,
+        "focal_length_full": camera.focal_length, "weights": "0123456789ab",
+    }  # fmt: skip
+    return ExportPerson(body, dataclasses.replace(ASSETS.surface, model_id=body.model_id), arrays, facts)
+
+
+def bending_body():
+    """The open body with made-up pose correctives, under the official name."""
+    body = ASSETS.body
+    directions = np.random.default_rng(0).normal(0, 2e-3, (207, body.v_template.size)).astype(np.float32)
+    return dataclasses.replace(body, model_id=SMPL_ID, posedirs=directions)
+
+
+@pytest.fixture(scope="module")
+def person() -> ExportPerson:
+    return make_person()
+
+
+@pytest.fixture(scope="module")
+def files(person, tmp_path_factory):
+    stem = tmp_path_factory.mktemp("exports") / "a.b"
+    return {path.name.removeprefix("a.b."): path for path in write_exports(stem, EXPORTS, person)}
+
+
+# ------------------------------------------------------------------------------------------------------ meshes
+
+
+@pytest.mark.parametrize("kind, turn, up", [("obj", Y_UP, 1), ("ply", Z_UP, 2)])
+def test_trimesh_reads_the_posed_mesh_upright(kind, turn, up, person, files):
+    mesh = trimesh.load(files[kind], process=False)
+    wanted = person.arrays["vertices"] @ turn.T
+    assert np.allclose(mesh.vertices, wanted, atol=1e-5)
+    assert np.array_equal(mesh.faces, person.body.faces)
+    assert mesh.is_watertight and mesh.volume > 0.03  # faces look outwards: the turn is no mirror
+    head = person.body.weights[:, 15] > 0.9
+    feet = (person.body.weights[:, 10] > 0.9) | (person.body.weights[:, 11] > 0.9)
+    assert mesh.vertices[head, up].mean() > mesh.vertices[feet, up].mean() + 0.8
+    assert "metres" in files[kind].read_bytes()[:400].decode("latin-1")
+
+
+def test_trimesh_reads_the_resting_mesh_of_the_glb_upright(person, files):
+    scene = trimesh.load(files["glb"], process=False)
+    (mesh,) = scene.geometry.values()
+    vertices, joints = person.rest()
+    assert np.allclose(mesh.vertices, vertices, atol=1e-6) and np.array_equal(mesh.faces, person.body.faces)
+    assert mesh.bounds[1, 1] > joints[15, 1] > joints[0, 1] > joints[7, 1] > mesh.bounds[0, 1]
+
+
+# --------------------------------------------------------------------------------------------------------- GLB
+
+
+def read_glb(data: bytes) -> tuple[dict, bytes]:
+    magic, version, length, size, kind = struct.unpack_from("<4sII I4s", data)
+    assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
+    return json.loads(data[20 : 20 + size]), data[28 + size :]
+
+
+def read_accessor(document: dict, binary: bytes, number: int) -> np.ndarray:
+    accessor = document["accessors"][number]
+    view = document["bufferViews"][accessor["bufferView"]]
+    kind = {5126: "<f4", 5121: "u1", 5125: "<u4"}[accessor["componentType"]]
+    width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}[accessor["type"]]
+    flat = np.frombuffer(binary, kind, accessor["count"] * width, view["byteOffset"])
+    assert flat.nbytes == view["byteLength"]
+    return flat.reshape(accessor["count"], width)
+
+
+def world_matrices(nodes: list[dict]) -> np.ndarray:
+    """What a viewer does: transforms from the roots down."""
+    local = np.tile(np.eye(4), (len(nodes), 1, 1))
+    for matrix, node in zip(local, nodes, strict=True):
+        matrix[:3, :3] = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix()
+        matrix[:3, 3] = node.get("translation", [0, 0, 0])
+    for parent, node in enumerate(nodes):  # parents come first
+        for child in node.get("children", ()):
+            local[child] = local[parent] @ local[child]
+    return local
+
+
+def skinned(data: bytes) -> np.ndarray:
+    document, binary = read_glb(data)
+    attributes = document["meshes"][0]["primitives"][0]["attributes"]
+    read = {name: read_accessor(document, binary, number) for name, number in attributes.items()}
+    skin = document["skins"][0]
+    inverse = (
+        read_accessor(document, binary, skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+    )
+    joints = world_matrices(document["nodes"])[skin["joints"]] @ inverse
+    points = np.concatenate([read["POSITION"], np.ones((len(read["POSITION"]), 1))], axis=1)
+    posed = np.zeros_like(points)
+    for i in range(2):
+        if f"JOINTS_{i}" in read:
+            blended = np.einsum("vi,vixy->vxy", read[f"WEIGHTS_{i}"], joints[read[f"JOINTS_{i}"]])
+            posed += np.einsum("vxy,vy->vx", blended, points)
+    return posed[:, :3]
+
+
+@pytest.mark.parametrize("make", [lambda: ASSETS.body, bending_body], ids=["open", "with correctives"])
+def test_a_viewer_poses_the_glb_as_the_body_layer_does(make, tmp_path):
+    person = make_person(make())
+    (path,) = write_exports(tmp_path / "p", ["glb"], person)
+    assert np.abs(skinned(path.read_bytes()) - person.arrays["vertices"] @ Y_UP.T).max() < 1e-4
+
+
+def test_the_glb_names_its_joints_and_says_its_frame(person, files):
+    document, binary = read_glb(files["glb"].read_bytes())
+    assert [node["name"] for node in document["nodes"][:24]] == SMPL_JOINT_NAMES
+    extras = document["asset"]["extras"]
+    assert extras["units"] == "metres" and "y up" in extras["axes"] and "danet-open-1" in extras["source"]
+    assert np.allclose(extras["betas"], person.arrays["betas"])
+    attributes = document["meshes"][0]["primitives"][0]["attributes"]
+    assert np.allclose(np.linalg.norm(read_accessor(document, binary, attributes["NORMAL"]), axis=1), 1)
+    weights = np.concatenate([read_accessor(document, binary, attributes[f"WEIGHTS_{i}"]) for i in (0, 1)], 1)
+    assert np.allclose(weights.sum(axis=1), 1, atol=1e-6) and (np.diff(weights, axis=1) <= 1e-6).all()
+
+
+def test_few_weights_need_one_set_and_unused_places_are_zero():
+    weights = np.zeros((2, 24))
+    weights[0, [3, 9]], weights[1, 5] = (0.25, 0.75), 1
+    ((numbers, shares),) = influences(weights)
+    assert numbers.tolist() == [[9, 3, 0, 0], [5, 0, 0, 0]]
+    assert np.allclose(shares, [[0.75, 0.25, 0, 0], [1, 0, 0, 0]])
+
+
+# --------------------------------------------------------------------------------------------------------- BVH
+
+
+def bvh_positions(text: str) -> dict[str, np.ndarray]:
+    """Joint positions of the first frame, by the rules of the format."""
+    words = text.split()
+    values = iter(map(float, text.split("Frame Time:")[1].split()[1:]))
+    positions, stack, name, position = {}, [(np.eye(3), np.zeros(3))], "", np.zeros(3)
+    offset, i = np.zeros(3), 0
+    while words[i] != "MOTION":
+        if words[i] in ("ROOT", "JOINT", "End"):
+            name = words[i + 1] if words[i] != "End" else f"{name} end"
+        elif words[i] == "OFFSET":
+            offset = np.array(words[i + 1 : i + 4], float)
+            rotation, position = stack[-1]
+            stack.append((rotation, position + rotation @ offset))
+            positions[name] = stack[-1][1]
+        elif words[i] == "CHANNELS":
+            channels = words[i + 2 : i + 2 + int(words[i + 1])]
+            rotation, position = stack.pop()
+            for channel in channels:
+                value, axis = next(values), "XYZ".index(channel[0])
+                if channel.endswith("position"):
+                    position = position + value * np.eye(3)[axis]
+                else:
+                    rotation = rotation @ Rotation.from_euler("xyz"[axis], value, degrees=True).as_matrix()
+            stack.append((rotation, position))
+            positions[name] = position
+        elif words[i] == "}":
+            stack.pop()
+        i += 1
+    assert next(values, None) is None and len(stack) == 1
+    return positions
+
+
+def test_bvh_kinematics_give_the_joints(person, files):
+    found = bvh_positions(files["bvh"].read_text())
+    ends = [name for name in found if name.endswith(" end")]
+    assert set(found) - set(ends) == set(SMPL_JOINT_NAMES)
+    wanted = person.arrays["smpl_joints"] @ Y_UP.T
+    for joint, name in enumerate(SMPL_JOINT_NAMES):
+        assert np.abs(found[name] - wanted[joint]).max() < 1e-4, name
+    assert sorted(e.removesuffix(" end") for e in ends) == sorted(
+        name for joint, name in enumerate(SMPL_JOINT_NAMES) if joint not in SMPL_PARENTS
+    )
+    assert 0.1 < np.linalg.norm(found["head end"] - found["head"]) < 0.35
+
+
+# -------------------------------------------------------------------------------------------------- parameters
+
+
+def test_amass_numbers_pose_the_body_in_its_frame(person, files):
+    data = load_npz(files["amass.npz"])
+    assert data["poses"].shape == (1, 156) and not data["poses"][:, 66:].any()
+    assert data["trans"].shape == (1, 3) and data["betas"].shape == (16,) and data["dmpls"].shape == (1, 8)
+    assert str(data["gender"]) == "neutral" and float(data["mocap_framerate"]) == 30
+    rotmat = torch.tensor(person.arrays["rotmat"])
+    rotmat[:22] = batch_rodrigues(torch.tensor(data["poses"][0, :66], dtype=torch.float32).view(22, 3))
+    betas = torch.tensor(data["betas"][:10], dtype=torch.float32)
+    vertices = layer(person.body)(rotmat[None], betas[None]).vertices[0].numpy() + data["trans"][0]
+    assert np.abs(vertices - person.arrays["vertices"] @ Z_UP.T).max() < 1e-4
+    assert "z up" in str(data["axes"]) and "danet-open-1" in str(data["notes"])
+
+
+def test_vibe_numbers_are_the_same_person(person, files):
+    data = load_npz(files["vibe.npz"])
+    arrays = person.arrays
+    for theirs, ours in (
+        ("pred_cam", "cam"),
+        ("verts", "vertices"),
+        ("betas", "betas"),
+        ("joints3d", "joints"),
+    ):
+        assert np.array_equal(data[theirs][0], arrays[ours]), theirs
+    again = batch_rodrigues(torch.tensor(data["pose"]).view(24, 3))
+    assert np.allclose(again, arrays["rotmat"], atol=1e-5)
+    side = 200 * SCALE
+    assert np.allclose(data["bboxes"], [[*CENTER, side, side]]) and data["frame_ids"].tolist() == [0]
+    assert tuple(data["joint_names"]) == JOINT_NAMES
+    # Weak cameras of crop and picture see a point in the same pixel.
+    point, (s, tx, ty) = np.array([0.2, -0.4]), arrays["cam"]
+    in_crop = np.array(CENTER) + s * (point + [tx, ty]) * side / 2
+    sx, sy, fx, fy = data["orig_cam"][0]
+    in_picture = (np.array([sx, sy]) * (point + [fx, fy]) + 1) * np.array(IMAGE_SIZE) / 2
+    assert np.allclose(in_crop, in_picture, atol=1e-3)
+    crop = project_to_crop(torch.tensor(arrays["joints"])[None], torch.tensor(arrays["cam"])[None])[0].numpy()
+    assert np.allclose(data["joints2d_img_coord"][0], np.array(CENTER) + crop * side / 2, atol=1e-2)
+
+
+def test_4d_humans_numbers_are_the_same_person(person, files):
+    data = load_npz(files["4dhumans.npz"])
+    assert data["smpl_global_orient"].shape == (1, 1, 3, 3) and data["smpl_body_pose"].shape == (1, 23, 3, 3)
+    rotmat = np.concatenate([data["smpl_global_orient"], data["smpl_body_pose"]], axis=1)[0]
+    assert np.allclose(rotmat, person.arrays["rotmat"], atol=1e-5)
+    assert data["3d_joints"].shape == (1, 45, 3) and len(data["joint_names"]) == 45
+    assert np.array_equal(data["3d_joints"][0, :24], person.arrays["smpl_joints"])
+    nose = list(data["joint_names"]).index("nose")
+    ours = person.arrays["joints"][JOINT_NAMES.index("nose")]
+    assert np.allclose(data["3d_joints"][0, nose], ours, atol=1e-5)
+    # The camera of the whole picture sees the body where the crop's camera does, up to perspective.
+    moved = data["3d_joints"][0] + data["camera"][0]
+    seen = data["focal_length"][0] * moved[:, :2] / moved[:, 2:] + np.array(IMAGE_SIZE) / 2
+    assert np.abs(seen - data["2d_joints"][0]).max() < 25
+    assert data["size"].tolist() == [[480, 640]] and data["tid"].tolist() == [2]
+
+
+def test_densepose_picture_has_detectron2s_order(person, files):
+    data = files["densepose.png"].read_bytes()
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (224, 224, 3)
+    assert np.array_equal(picture[::4, ::4].transpose(2, 0, 1), person.arrays["iuv"])
+    assert np.array_equal(picture[3::4, 3::4], picture[::4, ::4])
+    with Image.open(io.BytesIO(data)) as read:
+        assert "part 0..24, 255 U, 255 V" in read.text["Description"]
+
+
+# --------------------------------------------------------------------------------------------------- the rest
+
+
+def test_matrices_that_are_no_rotations_become_the_nearest_ones():
+    turn = Rotation.from_rotvec([0.3, -0.2, 0.9]).as_matrix()
+    assert np.allclose(nearest_rotations(1.3 * turn[None]), turn)
+    mirrored = nearest_rotations(np.diag([1.0, 0.9, -0.2])[None])
+    assert np.allclose(mirrored, np.eye(3)) and np.linalg.det(mirrored[0]) > 0
+
+
+def test_an_unknown_format_is_named():
+    with pytest.raises(ValueError, match="any of obj, ply, .*it was given fbx"):
+        check_formats(["obj", "fbx"])
+
+
+def test_a_failed_write_leaves_no_file(person, tmp_path):
+    (tmp_path / "p.obj").mkdir()
+    with pytest.raises(OSError):
+        write_exports(tmp_path / "p", ["obj"], person)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.obj"]
