@@ -24,7 +24,7 @@ class DataConfig:
     """What is shown to the network; the augmentation is the published one."""
 
     train_data: str = option(
-        SYNTHETIC, f"{', '.join(MIXES)}, a set's name, {SYNTHETIC}, or several with '+' as in synthetic+coco"
+        "h36m_dp", f"{', '.join(MIXES)}, a set's name, {SYNTHETIC}, or several with '+' as in synthetic+coco"
     )
     skip_missing: bool = option(False, "train on those sets of the mix that are there")
     synthetic_size: int = option(16000, "synthetic people in an epoch")
@@ -98,11 +98,16 @@ def build_training_data(
 
     Raises what `mix_of` raises.
     """
-    mix = mix_of(
-        cfg.train_data, data_dir, cfg.paths,
-        crop_mode=cfg.crop_mode, ignore_3d=cfg.ignore_3d, augmentation=cfg.augment, seed=seed,
-        synthetic_size=cfg.synthetic_size, skip_missing=cfg.skip_missing,
-    )  # fmt: skip
+    try:
+        mix = mix_of(
+            cfg.train_data, data_dir, cfg.paths,
+            crop_mode=cfg.crop_mode, ignore_3d=cfg.ignore_3d, augmentation=cfg.augment, seed=seed,
+            synthetic_size=cfg.synthetic_size, skip_missing=cfg.skip_missing,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} Without any files, --train_data {SYNTHETIC} trains on rendered people."
+        ) from error
     for member in mix.members:
         if isinstance(member, LabelledPeople) and not body_labels:
             member.labels = replace(member.labels, has_smpl=None)

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = {
     "name": "t", "model": "danet", "backbone_width": 8, "hrnet_stem": 8, "hrnet_blocks": 1, "hrnet_modules": "1 1 1",
     "body_width": 4, "limb_width": 4, "features": 8, "gcn_hidden": 8, "pretr_set": "none", "device": "cpu",
-    "batch_size": 2, "synthetic_size": 4, "num_workers": 0, "test_steps": 0, "vis_interval": 100, "summary_steps": 1,
+    "train_data": "synthetic", "batch_size": 2, "synthetic_size": 4, "num_workers": 0,
+    "test_steps": 0, "vis_interval": 100, "summary_steps": 1,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ TINY = (
     "--limb_width 4 --features 8 --gcn_hidden 8 --device cpu --num_workers 0 --batch_size 2 "
     "--vis_interval 2 --summary_steps 1"
 ).split()
-UNLESS_GIVEN = {"--synthetic_size": "4", "--test_steps": "0"}
+UNLESS_GIVEN = {"--train_data": "synthetic", "--synthetic_size": "4", "--test_steps": "0"}
 
 
 def run(tmp_path, *more: str) -> int:
@@ -241,6 +241,8 @@ def test_resuming_with_another_meaning_is_refused(tmp_path, change, capfd):
     else:
         flags += [name, value]
     flags += [
+        "--train_data",
+        "synthetic",
         "--synthetic_size",
         "4",
         "--test_steps",

@@ -105,7 +105,7 @@ def test_settings_reach_the_sets(data_dir):
 
 
 def test_pictures_of_a_rendered_epoch_are_not_painted():
-    data = build_training_data(DataConfig(synthetic_size=2, easy_epochs=3), "unused")
+    data = build_training_data(DataConfig("synthetic", synthetic_size=2, easy_epochs=3), "unused")
     data.rendered = range(1, 2)
     assert data[Place(0, 0)].image.std() > 0.1 and data.mix.synthetic.difficulty == 0.25
     assert data[Place(1, 0)].image.std(dim=(1, 2)).max() == 0
