@@ -39,7 +39,7 @@ def grouped_linear(features: int, outputs: int) -> nn.Sequential:
 
 
 def apply_grouped(layer: nn.Module, x: Float[Tensor, "B 24 D"]) -> Float[Tensor, "B 24 O"]:
-    return layer(x.flatten(1)[:, :, None, None]).view(len(x), NUM_PARTS, -1)
+    return layer(x.flatten(1)[:, :, None, None]).view(x.shape[0], NUM_PARTS, -1)
 
 
 class Pose(NamedTuple):
@@ -83,8 +83,11 @@ class PartRegressor(nn.Module):
         return rot6d_to_rotmat(pose).view(-1, NUM_PARTS, 3, 3)
 
     def limb_features(self, maps: Float[Tensor, "N 21 H W"]) -> Float[Tensor, "N D 4 4"]:
-        """Part maps of all samples; outside training in portions that fit the processor's cache."""
-        if self.training:
+        """Part maps of all samples; outside training in portions that fit the processor's cache.
+
+        An exported network takes any number of people, so it cannot count portions.
+        """
+        if self.training or torch.onnx.is_in_onnx_export():
             return self.limb_net(maps)
         return torch.cat([self.limb_net(portion) for portion in maps.split(LIMB_PORTION)])
 

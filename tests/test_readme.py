@@ -39,7 +39,7 @@ def check_flags(script: str, arguments: list[str], command: str) -> None:
     """Parse with the script's own config class; a script without one must at least name the flags."""
     name = script.removesuffix(".py").replace("/", ".")
     config = f"{name.rsplit('.')[-1].title().replace('_', '')}Config"
-    if name in ("demo", "train", "eval", "eval_coco"):
+    if name in ("demo", "train", "eval", "eval_coco", "utils.export_onnx"):
         parse_config(getattr(importlib.import_module(name), config), arguments)
         return
     text = (ROOT / script).read_text(encoding="utf-8")
