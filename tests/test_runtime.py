@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.runtime import choose_device, make_run_folder, seed_everything, setup_logging
+from utils.runtime import choose_device, make_run_folder, refuse, seed_everything, setup_logging
 
 
 def test_device():
@@ -71,3 +71,11 @@ def test_log_goes_to_the_file_too(tmp_path):
     logging.getLogger("x").info("a line")
     setup_logging()
     assert "INFO a line" in (tmp_path / "run.log").read_text()
+
+
+def test_a_refusal_says_why_and_names_the_doctor(caplog):
+    assert refuse(logging.getLogger("a script"), ValueError("There are 7% of no pictures.")) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "There are 7% of no pictures.",
+        "`python -m utils.doctor` checks installation and data files.",
+    ]

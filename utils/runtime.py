@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from utils.command_line import DOCTOR, NOTHING_DONE
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -85,6 +88,14 @@ class Processes:
         torch.distributed.all_reduce(stacked)
         return dict(zip(values, (stacked / self.count).float(), strict=True))
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank; all must ask at the same moment."""
+        if self.count == 1:
+            return [value]
+        values = [None] * self.count
+        torch.distributed.all_gather_object(values, value)
+        return values
+
     def share(self, text: str) -> str:
         """The first process's text."""
         if self.count == 1:
@@ -125,6 +136,13 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
     if log_file is not None:
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     logging.basicConfig(level=level, format=LOG_FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
+
+
+def refuse(log: logging.Logger, error: Exception) -> int:
+    """Log why a script does nothing, and who can tell more; returns its exit code."""
+    log.error("%s", error)
+    log.error(DOCTOR)
+    return NOTHING_DONE
 
 
 def keep_freed_memory() -> None:
