@@ -2,75 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
-import struct
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import trimesh
+from export_people import ASSETS, CENTER, IMAGE_SIZE, SCALE, bending_body, layer, make_person
+from export_readers import bvh_positions, read_accessor, read_glb, skinned
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from models import SMPL
-from utils.assets import resolve_body
-from utils.body import SMPL_ID
 from utils.export_files import EXPORTS, check_formats, write_exports
-from utils.export_person import Y_UP, Z_UP, ExportPerson, nearest_rotations
-from utils.full_picture import full_camera
-from utils.geometry import batch_rodrigues, cam_to_translation, project_to_crop
+from utils.export_motion import Y_UP, Z_UP, nearest_rotations
+from utils.export_person import ExportPerson
+from utils.geometry import batch_rodrigues, project_to_crop
 from utils.gltf import influences
 from utils.safe_io import load_npz
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, SMPL_PARENTS
-
-ASSETS = resolve_body("open")
-CENTER, SCALE, IMAGE_SIZE = (410.0, 260.0), 1.7, (640, 480)
-
-
-def layer(body) -> SMPL:
-    return SMPL(
-        body,
-        dataclasses.replace(ASSETS.extra, model_id=body.model_id),
-        dataclasses.replace(ASSETS.surface, model_id=body.model_id),
-    )
-
-
-def make_person(body=ASSETS.body) -> ExportPerson:
-    """A person of some shape, limbs bent, upright before the camera and turned a little."""
-    generator = torch.Generator().manual_seed(3)
-    rotvec = 0.4 * torch.randn(24, 3, generator=generator)
-    rotmat = batch_rodrigues(rotvec)
-    rotmat[0] = torch.tensor(Y_UP, dtype=torch.float32) @ batch_rodrigues(torch.tensor([[0.0, 0.5, 0.1]]))[0]
-    betas, cam = torch.randn(1, 10, generator=generator), torch.tensor([0.8, 0.05, -0.1])
-    posed = layer(body)(rotmat[None], betas)
-    part = torch.randint(0, 25, (1, 56, 56), generator=generator).numpy().astype(np.uint8)
-    arrays = {
-        "cam": cam.numpy(),
-        "cam_t": cam_to_translation(cam).numpy(),
-        "betas": betas[0].numpy(),
-        "rotmat": rotmat.numpy(),
-        "vertices": posed.vertices[0].numpy(),
-        "joints": posed.joints[0].numpy(),
-        "smpl_joints": posed.smpl_joints[0].numpy(),
-        "iuv": np.concatenate([part, 100 + part, 200 + part]),
-    }
-    camera = full_camera(cam, CENTER, SCALE, IMAGE_SIZE)
-    facts = {
-        "picture": "a picture.jpg", "person": 2, "box": (300.0, 100.0, 200.0, 300.0), "score": 0.9, "center": CENTER,
-        "scale": SCALE, "image_size": IMAGE_SIZE, "cam_t_full": camera.cam_t,
-        "focal_length_full": camera.focal_length, "weights": "0123456789ab",
-    }  # fmt: skip
-    return ExportPerson(body, dataclasses.replace(ASSETS.surface, model_id=body.model_id), arrays, facts)
-
-
-def bending_body():
-    """The open body with made-up pose correctives, under the official name."""
-    body = ASSETS.body
-    directions = np.random.default_rng(0).normal(0, 2e-3, (207, body.v_template.size)).astype(np.float32)
-    return dataclasses.replace(body, model_id=SMPL_ID, posedirs=directions)
 
 
 @pytest.fixture(scope="module")
@@ -103,58 +53,12 @@ def test_trimesh_reads_the_posed_mesh_upright(kind, turn, up, person, files):
 def test_trimesh_reads_the_resting_mesh_of_the_glb_upright(person, files):
     scene = trimesh.load(files["glb"], process=False)
     (mesh,) = scene.geometry.values()
-    vertices, joints = person.rest()
+    vertices, joints = person.as_motion().rest()
     assert np.allclose(mesh.vertices, vertices, atol=1e-6) and np.array_equal(mesh.faces, person.body.faces)
     assert mesh.bounds[1, 1] > joints[15, 1] > joints[0, 1] > joints[7, 1] > mesh.bounds[0, 1]
 
 
 # --------------------------------------------------------------------------------------------------------- GLB
-
-
-def read_glb(data: bytes) -> tuple[dict, bytes]:
-    magic, version, length, size, kind = struct.unpack_from("<4sII I4s", data)
-    assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
-    return json.loads(data[20 : 20 + size]), data[28 + size :]
-
-
-def read_accessor(document: dict, binary: bytes, number: int) -> np.ndarray:
-    accessor = document["accessors"][number]
-    view = document["bufferViews"][accessor["bufferView"]]
-    kind = {5126: "<f4", 5121: "u1", 5125: "<u4"}[accessor["componentType"]]
-    width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}[accessor["type"]]
-    flat = np.frombuffer(binary, kind, accessor["count"] * width, view["byteOffset"])
-    assert flat.nbytes == view["byteLength"]
-    return flat.reshape(accessor["count"], width)
-
-
-def world_matrices(nodes: list[dict]) -> np.ndarray:
-    """What a viewer does: transforms from the roots down."""
-    local = np.tile(np.eye(4), (len(nodes), 1, 1))
-    for matrix, node in zip(local, nodes, strict=True):
-        matrix[:3, :3] = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix()
-        matrix[:3, 3] = node.get("translation", [0, 0, 0])
-    for parent, node in enumerate(nodes):  # parents come first
-        for child in node.get("children", ()):
-            local[child] = local[parent] @ local[child]
-    return local
-
-
-def skinned(data: bytes) -> np.ndarray:
-    document, binary = read_glb(data)
-    attributes = document["meshes"][0]["primitives"][0]["attributes"]
-    read = {name: read_accessor(document, binary, number) for name, number in attributes.items()}
-    skin = document["skins"][0]
-    inverse = (
-        read_accessor(document, binary, skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
-    )
-    joints = world_matrices(document["nodes"])[skin["joints"]] @ inverse
-    points = np.concatenate([read["POSITION"], np.ones((len(read["POSITION"]), 1))], axis=1)
-    posed = np.zeros_like(points)
-    for i in range(2):
-        if f"JOINTS_{i}" in read:
-            blended = np.einsum("vi,vixy->vxy", read[f"WEIGHTS_{i}"], joints[read[f"JOINTS_{i}"]])
-            posed += np.einsum("vxy,vy->vx", blended, points)
-    return posed[:, :3]
 
 
 @pytest.mark.parametrize("make", [lambda: ASSETS.body, bending_body], ids=["open", "with correctives"])
@@ -185,38 +89,6 @@ def test_few_weights_need_one_set_and_unused_places_are_zero():
 
 
 # --------------------------------------------------------------------------------------------------------- BVH
-
-
-def bvh_positions(text: str) -> dict[str, np.ndarray]:
-    """Joint positions of the first frame, by the rules of the format."""
-    words = text.split()
-    values = iter(map(float, text.split("Frame Time:")[1].split()[1:]))
-    positions, stack, name, position = {}, [(np.eye(3), np.zeros(3))], "", np.zeros(3)
-    offset, i = np.zeros(3), 0
-    while words[i] != "MOTION":
-        if words[i] in ("ROOT", "JOINT", "End"):
-            name = words[i + 1] if words[i] != "End" else f"{name} end"
-        elif words[i] == "OFFSET":
-            offset = np.array(words[i + 1 : i + 4], float)
-            rotation, position = stack[-1]
-            stack.append((rotation, position + rotation @ offset))
-            positions[name] = stack[-1][1]
-        elif words[i] == "CHANNELS":
-            channels = words[i + 2 : i + 2 + int(words[i + 1])]
-            rotation, position = stack.pop()
-            for channel in channels:
-                value, axis = next(values), "XYZ".index(channel[0])
-                if channel.endswith("position"):
-                    position = position + value * np.eye(3)[axis]
-                else:
-                    rotation = rotation @ Rotation.from_euler("xyz"[axis], value, degrees=True).as_matrix()
-            stack.append((rotation, position))
-            positions[name] = position
-        elif words[i] == "}":
-            stack.pop()
-        i += 1
-    assert next(values, None) is None and len(stack) == 1
-    return positions
 
 
 def test_bvh_kinematics_give_the_joints(person, files):

@@ -1,36 +1,56 @@
-"""A pose as a BVH skeleton of 24 joints: metres, y up, rotations R = Rz Rx Ry of each joint.
+"""A motion as a BVH skeleton of 24 joints: metres, y up, rotations R = Rz Rx Ry of each joint.
 
-The format has no comments, so all this is said in the README; the order of angles is in the file itself.
+The format has no comments, so all this is said in the README; the order of angles is in the file itself. It has one
+frame time and no frame numbers: frames that a track left out are filled in.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from utils.export_person import Y_UP, ExportPerson, turned_root
+from utils.export_motion import Y_UP, ExportMotion, turned_root
 from utils.skeleton import SMPL_JOINT_NAMES
+from utils.structures import BodyModel
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 EULER_ORDER = "ZXY"
-FRAME_TIME = 1 / 30
 SHORTEST_END = 0.02  # metres
 
 
-def bvh_bytes(person: ExportPerson) -> bytes:
-    """The skeleton of the person's shape and one frame of motion."""
-    vertices, joints = person.rest()
-    children = {joint: np.flatnonzero(person.body.parents == joint) for joint in range(24)}
+def bvh_bytes(motion: ExportMotion) -> bytes:
+    """The skeleton of the person's shape, and every frame from the first to the last."""
+    vertices, joints = motion.rest()
+    lines, order = hierarchy(motion.body, vertices, joints)
+    rotmat, path = motion.filled()
+    angles = Rotation.from_matrix(turned_root(rotmat, Y_UP).reshape(-1, 3, 3)).as_euler(
+        EULER_ORDER, degrees=True
+    )
+    angles = continuous(angles.reshape(-1, 24, 3))
+    places = (joints[0] + path) @ Y_UP.T
+    frames = [
+        numbers(np.concatenate([place, turns[order].reshape(-1)]))
+        for place, turns in zip(places, angles, strict=True)
+    ]
+    lines += ["MOTION", f"Frames: {len(frames)}", f"Frame Time: {1 / motion.fps:.7f}", *frames]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def hierarchy(
+    body: BodyModel, vertices: Float[np.ndarray, "V 3"], joints: Float[np.ndarray, "24 3"]
+) -> tuple[list[str], list[int]]:
+    """Lines of the skeleton at rest, and its joints in the order of their channels."""
     order: list[int] = []
     lines = ["HIERARCHY"]
 
     def write_joint(joint: int, depth: int) -> None:
         order.append(joint)
-        parent = person.body.parents[joint]
+        parent = body.parents[joint]
         offset = joints[joint] - joints[parent] if joint else np.zeros(3)
         channels = " ".join(f"{axis}rotation" for axis in EULER_ORDER)
         channels = f"6 Xposition Yposition Zposition {channels}" if joint == 0 else f"3 {channels}"
@@ -41,20 +61,33 @@ def bvh_bytes(person: ExportPerson) -> bytes:
             f"{tab}\tOFFSET {numbers(offset)}",
             f"{tab}\tCHANNELS {channels}",
         ])  # fmt: skip
-        for child in children[joint]:
+        children = np.flatnonzero(body.parents == joint)
+        for child in children:
             write_joint(int(child), depth + 1)
-        if not len(children[joint]):
-            end = end_site(vertices, joints[joint], joints[parent], person.body.weights[:, joint])
+        if not len(children):
+            end = end_site(vertices, joints[joint], joints[parent], body.weights[:, joint])
             lines.extend([
                 f"{tab}\tEnd Site", f"{tab}\t{{", f"{tab}\t\tOFFSET {numbers(end)}", f"{tab}\t}}"
             ])  # fmt: skip
         lines.append(f"{tab}}}")
 
     write_joint(0, 0)
-    angles = Rotation.from_matrix(turned_root(person.rotmat, Y_UP)).as_euler(EULER_ORDER, degrees=True)
-    frame = np.concatenate([Y_UP @ joints[0], angles[order].reshape(-1)])
-    lines += ["MOTION", "Frames: 1", f"Frame Time: {FRAME_TIME:.7f}", numbers(frame)]
-    return ("\n".join(lines) + "\n").encode()
+    return lines, order
+
+
+def continuous(angles: Float[np.ndarray, "T 24 3"]) -> Float[np.ndarray, "T 24 3"]:
+    """The same rotations (degrees, the second angle the middle one) in angles that jump as little as they can.
+
+    (a, b, c) and (a + 180, 180 - b, c + 180) are one rotation, and so are full turns more: viewers that blend between
+    frames blend the angles.
+    """
+    angles = angles.copy()
+    for before, now in itertools.pairwise(angles):
+        both = np.stack([now, now * [1, -1, 1] + 180])
+        both += 360 * np.round((before - both) / 360)
+        other = np.abs(both - before).sum(axis=-1)
+        now[:] = np.where((other[1] < other[0])[:, None], both[1], both[0])
+    return angles
 
 
 def end_site(

@@ -1,7 +1,8 @@
-"""A skinned body as one binary glTF 2.0 file (GLB): mesh, 24 joints, weights, and the pose in the nodes.
+"""A skinned body as one binary glTF 2.0 file (GLB): mesh, 24 joints, weights, the pose in the nodes, the motion.
 
-The mesh is the body of the person's shape at rest, with the correctives of its pose baked in where the body has any:
-it bends right in this pose and approximately in others. Metres, y up, as glTF has it.
+The mesh is the body of the person's shape at rest. A still has the correctives of its pose baked in where the body
+has any: it bends right in this pose and approximately in others. The mesh of a motion has none. Metres, y up, as glTF
+has it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from utils.export_person import Y_UP, Y_UP_TEXT, ExportPerson, turned_root
-from utils.renderer import LIGHT_BLUE
+from utils.export_motion import Y_UP, Y_UP_TEXT, ExportMotion, turned_root
+from utils.renderer import LIGHT_BLUE, vertex_normals
 from utils.skeleton import SMPL_JOINT_NAMES
 
 if TYPE_CHECKING:
@@ -25,28 +26,26 @@ VERTEX_DATA, INDEX_DATA = 34962, 34963  # targets of buffer views
 MAX_SETS = 2  # of four weights a vertex
 
 
-def glb_bytes(person: ExportPerson) -> bytes:
+def glb_bytes(motion: ExportMotion) -> bytes:
     """The file; its `asset.extras` say units, axes and where the person comes from."""
-    vertices, joints = person.rest()
-    pose = turned_root(person.rotmat, Y_UP)
+    vertices, joints = motion.rest()
+    quaternions, places = joint_motion(motion, joints[0])
     buffer = Buffer()
     attributes = {
         "POSITION": buffer.add(vertices.astype(np.float32), "VEC3", FLOAT, VERTEX_DATA, bounds=True),
-        "NORMAL": buffer.add(
-            vertex_normals(vertices, person.body.faces).astype(np.float32), "VEC3", FLOAT, VERTEX_DATA
-        ),
+        "NORMAL": buffer.add(normals(vertices, motion.body.faces), "VEC3", FLOAT, VERTEX_DATA),
     }
-    for i, (numbers, weights) in enumerate(influences(person.body.weights)):
+    for i, (numbers, weights) in enumerate(influences(motion.body.weights)):
         attributes[f"JOINTS_{i}"] = buffer.add(numbers, "VEC4", BYTE, VERTEX_DATA)
         attributes[f"WEIGHTS_{i}"] = buffer.add(weights, "VEC4", FLOAT, VERTEX_DATA)
-    triangles = buffer.add(person.body.faces.astype(np.uint32).reshape(-1), "SCALAR", INT, INDEX_DATA)
+    triangles = buffer.add(motion.body.faces.astype(np.uint32).reshape(-1), "SCALAR", INT, INDEX_DATA)
     inverse = np.tile(np.eye(4, dtype=np.float32), (24, 1, 1))
     inverse[:, :3, 3] = -joints
     bind = buffer.add(inverse.transpose(0, 2, 1), "MAT4", FLOAT)  # matrices are stored by columns
-    nodes = joint_nodes(person.body.parents, joints, pose)
+    nodes = joint_nodes(motion.body.parents, joints, places[0], quaternions[0])
     mesh_node = {"name": "person", "mesh": 0, "skin": 0}
     document = {
-        "asset": {"version": "2.0", "generator": "danet", "extras": extras(person)},
+        "asset": {"version": "2.0", "generator": "danet", "extras": extras(motion)},
         "scene": 0,
         "scenes": [{"nodes": [0, len(nodes)]}],
         "nodes": [*nodes, mesh_node],
@@ -62,6 +61,7 @@ def glb_bytes(person: ExportPerson) -> bytes:
                 },
             }
         ],
+        **animations(buffer, motion, quaternions, places),
         "accessors": buffer.accessors,
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": len(buffer.data)}],
@@ -69,30 +69,51 @@ def glb_bytes(person: ExportPerson) -> bytes:
     return pack(document, bytes(buffer.data))
 
 
-def extras(person: ExportPerson) -> dict[str, Any]:
+def extras(motion: ExportMotion) -> dict[str, Any]:
     """What the file says in words and numbers beside the scene."""
+    if len(motion) == 1:
+        mesh = "body of this shape at rest, correctives of this pose baked in; the pose is in the nodes"
+    else:
+        mesh = (
+            "body of the track's mean shape at rest, without correctives of pose; the motion is in the animation, the "
+            "first frame's pose in the nodes"
+        )
     return {
         "units": "metres",
         "axes": Y_UP_TEXT,
-        "place": person.place_note(),
-        "source": person.source(),
-        "mesh": "body of this shape at rest, correctives of this pose baked in; the pose is in the nodes",
-        "note": person.body_note(),
-        "betas": [float(value) for value in person.arrays["betas"]],
+        "place": motion.place_note(),
+        "source": motion.source(),
+        "mesh": mesh,
+        "note": motion.body_note(),
+        "betas": [float(value) for value in motion.betas()],
     }
 
 
-def joint_nodes(
-    parents: Int[np.ndarray, "24"], joints: Float[np.ndarray, "24 3"], pose: Float[np.ndarray, "24 3 3"]
-) -> list[dict[str, Any]]:
-    """Nodes of the joints in SMPL's order: offset from the parent and rotation (x, y, z, w).
+def joint_motion(
+    motion: ExportMotion, pelvis: Float[np.ndarray, "3"]
+) -> tuple[Float[np.ndarray, "T 24 4"], Float[np.ndarray, "T 3"]]:
+    """Rotations (x, y, z, w) of the joints and places of the root.
 
-    The layer turns a body about its pelvis and leaves the pelvis where it is at rest, in the camera frame.
+    The layer turns a body about its pelvis and leaves the pelvis where it is at rest, in the camera frame. Signs are
+    such that neighbours in time are neighbours as numbers: some viewers blend quaternions number by number.
     """
-    quaternions = Rotation.from_matrix(pose).as_quat()
+    pose = turned_root(motion.rotmat, Y_UP)
+    quaternions = Rotation.from_matrix(pose.reshape(-1, 3, 3)).as_quat().reshape(-1, 24, 4)
+    turns_back = (quaternions[1:] * quaternions[:-1]).sum(axis=-1) < 0
+    quaternions[1:] *= np.where(np.cumsum(turns_back, axis=0) % 2, -1, 1)[..., None]
+    return quaternions, (pelvis + motion.path()) @ Y_UP.T
+
+
+def joint_nodes(
+    parents: Int[np.ndarray, "24"],
+    joints: Float[np.ndarray, "24 3"],
+    place: Float[np.ndarray, "3"],
+    quaternions: Float[np.ndarray, "24 4"],
+) -> list[dict[str, Any]]:
+    """Nodes of the joints in SMPL's order: offset from the parent (the root: its place) and rotation."""
     nodes = []
     for joint, parent in enumerate(parents):
-        offset = Y_UP @ joints[joint] if parent < 0 else joints[joint] - joints[parent]
+        offset = place if parent < 0 else joints[joint] - joints[parent]
         node: dict[str, Any] = {
             "name": SMPL_JOINT_NAMES[joint],
             "translation": [float(value) for value in offset],
@@ -102,6 +123,32 @@ def joint_nodes(
             node["children"] = children
         nodes.append(node)
     return nodes
+
+
+def animations(
+    buffer: Buffer,
+    motion: ExportMotion,
+    quaternions: Float[np.ndarray, "T 24 4"],
+    places: Float[np.ndarray, "T 3"],
+) -> dict[str, Any]:
+    """The document's `animations`: all joints turn, the root moves; seconds from the first frame. None for a still."""
+    if len(motion) == 1:
+        return {}
+    seconds = (motion.frame_ids - motion.frame_ids[0]) / motion.fps
+    times = buffer.add(seconds.astype(np.float32)[:, None], "SCALAR", FLOAT, bounds=True)
+    tracks = [(0, "translation", buffer.add(places.astype(np.float32), "VEC3", FLOAT))]
+    for joint in range(24):
+        turns = quaternions[:, joint].astype(np.float32)
+        tracks.append((joint, "rotation", buffer.add(turns, "VEC4", FLOAT)))
+    samplers = [{"input": times, "output": values, "interpolation": "LINEAR"} for _, _, values in tracks]
+    channels = [
+        {"sampler": i, "target": {"node": joint, "path": path}} for i, (joint, path, _) in enumerate(tracks)
+    ]
+    return {
+        "animations": [
+            {"name": f"track {motion.facts['track_id']}", "samplers": samplers, "channels": channels}
+        ]
+    }
 
 
 def influences(weights: Float[np.ndarray, "V 24"]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -120,16 +167,11 @@ def influences(weights: Float[np.ndarray, "V 24"]) -> list[tuple[np.ndarray, np.
     return [(numbers[:, i : i + 4], shares[:, i : i + 4]) for i in range(0, 4 * sets, 4)]
 
 
-def vertex_normals(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-) -> Float[np.ndarray, "V 3"]:
-    """Unit normals, faces weighted by area; up where a vertex has no face of any area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], np.cross(b - a, c - a))
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-12, normals / length.clip(min=1e-12), [0.0, 1.0, 0.0])
+def normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
+    """Unit normals, float32; up where a vertex has no face of any area, for glTF has no zero normals."""
+    found = vertex_normals(vertices, faces)
+    found[np.linalg.norm(found, axis=1) < 0.5] = (0.0, 1.0, 0.0)
+    return found
 
 
 class Buffer:

@@ -1,0 +1,170 @@
+"""What the exporters read: a person over time, and the turns from the camera frame to the frames of other programs.
+
+A person of a single picture is a motion of one frame (`utils.export_person`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from utils.body import SMPL_ID, body_tensors, skin
+from utils.structures import BodyModel, Regressor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+# From the camera frame (x right, y down, z forward); both are turns about x, so left stays left.
+Y_UP = np.diag([1.0, -1.0, -1.0])
+Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+Y_UP_TEXT = "x right, y up, z towards the camera; a person who faces the camera faces +z"
+Z_UP_TEXT = "x right, y away from the camera, z up; a person who faces the camera faces -y"
+CAMERA_TEXT = "camera frame: x right, y down, z forward"
+CHUNK = 128  # frames that are posed at once
+
+
+@dataclass(frozen=True)
+class ExportMotion:
+    """A person in T frames of a video, or in one picture (T = 1), with the body they belong to.
+
+    arrays, all with T first: rotmat [24,3,3], betas [10], cam [3], joints [49,3], smpl_joints [24,3] and, if at hand,
+    vertices [V,3] as in `export.person_arrays`; cam_t_full [3], box [4], center [2], scale, score as in the facts of
+    `export.save_person`; frame_ids (integers that increase; the track was lost where they leave some out). A still
+    has its iuv [3,56,56], too.
+    facts: picture, weights, image_size (width, height), focal_length_full, track_id. fps: frames a second.
+    Raises ValueError for other lengths, for frames out of order and for an fps that is not positive.
+    """
+
+    body: BodyModel
+    surface: Regressor
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+    fps: float
+
+    def __post_init__(self):
+        frames = len(self)
+        lengths = {name: len(array) for name, array in self.arrays.items() if len(array) != frames}
+        if frames == 0 or lengths:
+            raise ValueError(
+                f"A motion of {frames} frames needs arrays of as many, at least one; got {lengths}."
+            )
+        if (np.diff(self.frame_ids) <= 0).any():
+            raise ValueError(f"frame_ids must increase from frame to frame, got {self.frame_ids.tolist()}.")
+        if not 0 < self.fps < math.inf:
+            raise ValueError(f"fps must be a positive number of frames a second, got {self.fps}.")
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    @property
+    def frame_ids(self) -> np.ndarray:
+        return np.asarray(self.arrays["frame_ids"])
+
+    @functools.cached_property
+    def rotmat(self) -> Float[np.ndarray, "T 24 3 3"]:
+        """Rotations, each made exact (networks whose matrices come as they are, too)."""
+        return nearest_rotations(self.arrays["rotmat"])
+
+    @functools.cached_property
+    def vertices(self) -> Float[np.ndarray, "T V 3"]:
+        """The body in every frame, at its own origin, camera frame."""
+        if "vertices" in self.arrays:
+            return self.arrays["vertices"]
+        tensors, parents = body_tensors(self.body), tuple(int(parent) for parent in self.body.parents)
+        rotmat, betas = (torch.from_numpy(np.float32(self.arrays[name])) for name in ("rotmat", "betas"))
+        chunks = [
+            skin(tensors, parents, *chunk)[0].transpose(1, 2).numpy()
+            for chunk in zip(rotmat.split(CHUNK), betas.split(CHUNK), strict=True)
+        ]
+        return np.concatenate(chunks)
+
+    def betas(self) -> Float[np.ndarray, "10"]:
+        """The one shape of formats that have no more: the mean over the frames."""
+        return np.asarray(self.arrays["betas"], np.float64).mean(axis=0)
+
+    def rest(self) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "24 3"]]:
+        """The body of this shape before it is posed: vertices and joints; y up, metres.
+
+        The vertices of a still hold the correctives of its pose; those of a motion cannot.
+        """
+        vertices = self.body.v_template + self.body.shapedirs @ self.betas()
+        joints = self.body.J_regressor.astype(np.float64) @ vertices
+        if self.body.posedirs is not None and len(self) == 1:
+            bend = (self.rotmat[0, 1:] - np.eye(3)).reshape(-1)
+            vertices = vertices + (bend @ self.body.posedirs).reshape(-1, 3)
+        return vertices, joints
+
+    def path(self) -> Float[np.ndarray, "T 3"]:
+        """Where the body's origin is, seen from where it was in the first frame; metres, camera frame."""
+        places = np.asarray(self.arrays["cam_t_full"], np.float64)
+        return places - places[0]
+
+    def filled(self) -> tuple[Float[np.ndarray, "N 24 3 3"], Float[np.ndarray, "N 3"]]:
+        """Rotations and path of every frame from the first to the last, for formats without frame numbers.
+
+        Between the frames that the track has, joints turn evenly the short way and the body moves along a line.
+        """
+        ids, path = self.frame_ids, self.path()
+        every = np.arange(ids[0], ids[-1] + 1)
+        before = np.searchsorted(ids, every, side="right") - 1
+        after = np.minimum(before + 1, len(ids) - 1)
+        share = (every - ids[before]) / np.maximum(ids[after] - ids[before], 1)
+        start, end = self.rotmat[before], self.rotmat[after]
+        turn = Rotation.from_matrix((start.swapaxes(-1, -2) @ end).reshape(-1, 3, 3)).as_rotvec()
+        turn = turn.reshape(-1, 24, 3) * share[:, None, None]
+        rotmat = start @ Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(start.shape)
+        return rotmat, path[before] + share[:, None] * (path[after] - path[before])
+
+    def source(self) -> str:
+        """Picture or video, body and weights in one line."""
+        facts = self.facts
+        return f"picture {facts['picture']}; body {self.body.model_id}; weights {facts['weights']}"
+
+    def body_note(self) -> str:
+        """Whose shape numbers these are."""
+        if self.body.model_id == SMPL_ID:
+            return "betas and pose belong to the neutral SMPL body"
+        return (
+            f"betas and pose belong to the body '{self.body.model_id}', whose shape space is not SMPL's: with an "
+            "official body the pose is close, the shape is meaningless"
+        )
+
+    def place_note(self, moves: bool = True) -> str:
+        """How to put the body where the camera saw it. moves: the file has a path; else each frame is at the origin."""
+        x, y, z = (float(value) for value in self.arrays["cam_t_full"][0])
+        where = (
+            f"the camera saw it at ({x:.4f}, {y:.4f}, {z:.4f}) m in the {CAMERA_TEXT}, focal length "
+            f"{float(self.facts['focal_length_full']):.1f} px"
+        )
+        if len(self) == 1:
+            return f"body at its own origin; {where}"
+        start = f"in its first frame, {self.frame_ids[0]} of the video, {where}"
+        if moves:
+            return (
+                f"the body starts at its own origin and moves as before a camera that stands still; {start}"
+            )
+        return f"body at its own origin in every frame; {start}"
+
+
+def nearest_rotations(matrices: Float[np.ndarray, "*N 3 3"]) -> Float[np.ndarray, "*N 3 3"]:
+    """The rotation closest to each matrix."""
+    left, _, right = np.linalg.svd(np.asarray(matrices, np.float64))
+    left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
+    return left @ right
+
+
+def turned_root(
+    rotmat: Float[np.ndarray, "T 24 3 3"], turn: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "T 24 3 3"]:
+    """The poses in another frame: only the root changes."""
+    return np.concatenate([turn @ rotmat[:, :1], rotmat[:, 1:]], axis=1)
+
+
+def rotation_vectors(rotmat: Float[np.ndarray, "T 24 3 3"]) -> Float[np.ndarray, "T 24 3"]:
+    return Rotation.from_matrix(rotmat.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)
