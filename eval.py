@@ -4,7 +4,7 @@ python eval.py --checkpoint data/pretrained_model/danet_model_h36m_itw.pt --data
 torchrun --nproc_per_node 2 eval.py --dataset synthetic
 
 Written to <output_dir>/<dataset>_<regressor>: protocol.json (what was compared how, and the scores), errors.npz (each
-sample's numbers) and report.html. Exit code 0: all well; 1: some samples could not be read; 2: nothing could be done.
+sample's numbers) and report.html. Exit code 0: all good; 2: some samples could not be read; 1: nothing was scored.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from models.evaluation import (
     StoredTruth,
 )
 from models.truth_check import Certificate, check_labels, check_posed, check_stored
+from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.eval_pictures import body_over_crop, label_pair, stick_figures
 from utils.eval_report import (
@@ -249,7 +250,7 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
     store = RowStore(folder / "unfinished", fingerprint, processes.rank)
     results = score_all(setup, cfg, store, processes)
     if results is None:
-        return 0
+        return ALL_GOOD
     summary = summarise(setup, results, names)
     facts = {
         "protocol": setup.protocol.note,
@@ -265,7 +266,7 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
         save_results(cfg.result_file, results)
     store.clear()
     print_summary(summary, results, folder)
-    return 1 if results.unreadable else 0
+    return SOME_SKIPPED if results.unreadable else ALL_GOOD
 
 
 def settings_of(cfg: EvalConfig) -> dict[str, str]:

@@ -4,7 +4,7 @@ python eval_coco.py --checkpoint data/pretrained_model/danet_model_h36m_dpcoco.p
 python eval_coco.py --ann_file annotations.json --img_root pictures
 
 Written: the results JSON in <output_dir>/results, and protocol.json, errors.npz and report.html in
-<output_dir>/coco_<set>_<regressor>. Exit code 0: all well; 1: some people could not be read; 2: nothing could be done.
+<output_dir>/coco_<set>_<regressor>. Exit code 0: all good; 2: some people could not be read; 1: nothing was scored.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
 from models.eval_setup import EvaluationConfig, Subject, fingerprint_of, load_subject, run_script, versions
 from models.evaluation import KeypointScorer
 from utils.coco_eval import STAT_NAMES, coco_results, keypoint_ap
+from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.eval_pictures import body_over_crop, keypoints_over_crop
 from utils.eval_report import (
@@ -167,7 +168,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
     store = RowStore(folder / "unfinished", fingerprint, processes.rank)
     results = score_all(cfg, dataset, subject, store, processes)
     if results is None:
-        return 0
+        return ALL_GOOD
 
     labels, scored = dataset.labels, results.scored.astype(bool)
     rows = coco_results(
@@ -192,7 +193,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         save_results(cfg.result_file, results)
     store.clear()
     print_summary(summary, results, folder)
-    return 1 if results.unreadable else 0
+    return SOME_SKIPPED if results.unreadable else ALL_GOOD
 
 
 def main(argv: Sequence[str] | None = None) -> int:

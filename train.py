@@ -3,6 +3,8 @@
 python train.py --name danet --batch_size 16 --vis_interval 1000 --pretr_step 5000
 python train.py --name danet --train_data h36m_coco_itw --resume
 torchrun --nproc_per_node 2 train.py --name danet_s --cfg data/open/danet_s_train.yaml
+
+Exit code 0: trained, or stopped as asked; 1: nothing was trained, or the run ended before its time.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ from models.training import (
 from utils.assets import BODY_CHOICES, DATA_DIR, resolve_body
 from utils.body import SMPL_ID
 from utils.checkpoint import load_checkpoint, prune_checkpoints
+from utils.command_line import ALL_GOOD
 from utils.config import ConfigError, group, option, parse_config, to_dict, to_yaml
 from utils.optim import OptimConfig
 from utils.renderer import MeshRenderer
@@ -62,6 +65,7 @@ from utils.runtime import (
     joined_processes,
     keep_freed_memory,
     make_run_folder,
+    refuse,
     seed_everything,
     setup_logging,
 )
@@ -307,10 +311,9 @@ def main(argv: list[str] | None = None) -> int:
         with joined_processes("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo") as processes:
             setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
             train(cfg, processes)
-    except (OSError, ValueError, FloatingPointError, WorkerError) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+        return refuse(log, error)
+    return ALL_GOOD
 
 
 if __name__ == "__main__":

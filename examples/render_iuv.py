@@ -10,6 +10,7 @@ The library calls are three lines: `resolve_body` finds the body with its atlas,
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
 from pathlib import Path
@@ -24,8 +25,10 @@ sys.path.insert(0, str(ROOT))
 
 from models.smpl import SMPL  # noqa: E402
 from utils.assets import resolve_body  # noqa: E402
+from utils.command_line import SentenceParser  # noqa: E402
 from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation  # noqa: E402
 from utils.renderer import IUV_Renderer, MeshRenderer  # noqa: E402
+from utils.runtime import refuse  # noqa: E402
 from utils.safe_io import atomic_path, load_npz  # noqa: E402
 from utils.visualize import colorize_parts, image_grid, to_uint8  # noqa: E402
 
@@ -35,7 +38,7 @@ WORLD_TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Render poses and cameras to IUV pictures and shaded views.")
+    parser = SentenceParser(description="Render poses and cameras to IUV pictures and shaded views.")
     parser.add_argument(
         "--poses",
         type=Path,
@@ -154,5 +157,5 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(refuse(logging.getLogger("render_iuv"), error))

@@ -31,7 +31,7 @@ from utils.body import OPEN_DIR, SMPL_ID
 from utils.checkpoint import weights_id
 from utils.config import group, option
 from utils.geometry import batch_rodrigues
-from utils.runtime import Processes, choose_device, joined_processes, setup_logging
+from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
 
 CROP_MODES = ("warp", "legacy")
 
@@ -132,9 +132,8 @@ def run_script(evaluate: Callable[[Any, Processes], int], cfg: EvaluationConfig,
         with joined_processes() as processes:
             setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
             return evaluate(cfg, processes)
-    except (ValueError, OSError) as error:
-        log.error("%s", error)
-        return 2
+    except (ValueError, OSError, ImportError) as error:
+        return refuse(log, error)
 
 
 # -------------------------------------------------------------------------------------------------- fingerprint

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datasets.preprocess.label_files import FIELDS, FILES
+from utils.command_line import DOCTOR
 from utils.safe_io import load_npz
 
 
@@ -33,12 +34,13 @@ def check_fields(file: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def refused(capsys, module: str, source: Path, out: Path, *flags: str) -> str:
-    """What a converter says when it ends with exit code 2; it must have written nothing."""
+    """What a converter says when it ends with exit code 1; it must have written nothing."""
     with pytest.raises(SystemExit) as stop:
         convert(module, source, out, *flags)
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     assert not out.exists() or not list(out.iterdir())
-    message = capsys.readouterr().err.strip()
+    message, doctor = capsys.readouterr().err.strip().rsplit("\n", 1)
+    assert doctor == DOCTOR
     assert message.startswith(f"python -m datasets.preprocess.{module}: ")
     assert len(message.splitlines()) == 1 and re.search(r"(\.|pip install \w+)$", message), message
     return message

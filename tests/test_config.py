@@ -11,6 +11,7 @@ import yaml
 
 from models import DaNetConfig
 from models.losses import LossWeights
+from utils.command_line import DOCTOR
 from utils.config import (
     ConfigError,
     build_parser,
@@ -58,7 +59,7 @@ def words(text: str) -> list[str]:
 def fails(capsys, argv) -> str:
     with pytest.raises(SystemExit) as stop:
         parse_config(Script, argv)
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     return " ".join(capsys.readouterr().err.split())
 
 
@@ -177,7 +178,7 @@ def test_a_bad_command_line_prints_the_sentence_and_where_to_look(capsys):
         parse_config(Script, ["--batch_size", "many"])
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(": The setting 'batch_size' takes a whole number, not 'many'.")
-    assert second == "See --help for all settings."
+    assert second == f"See --help for all settings; {DOCTOR}"
 
 
 def test_2020_tree_goes_through_the_key_map(tmp_path, caplog):

@@ -61,7 +61,7 @@ def test_the_file_agrees_and_both_are_timed(folder, capsys, monkeypatch):
     assert [output.name for output in session.get_outputs()] == list(export_onnx.OUTPUTS)
 
 
-def test_a_file_that_differs_is_exit_code_1(folder, capsys, monkeypatch):
+def test_a_file_that_differs_is_exit_code_2(folder, capsys, monkeypatch):
     class Shifted:
         def run(self, names, feed):
             with torch.inference_mode():
@@ -73,7 +73,7 @@ def test_a_file_that_differs_is_exit_code_1(folder, capsys, monkeypatch):
     monkeypatch.setattr(export_onnx, "export_onnx", lambda network, path, meta: path.write_bytes(b"x"))
     monkeypatch.setattr(export_onnx, "onnx_session", lambda path, threads: Shifted())
     monkeypatch.setattr(export_onnx, "print_speed", lambda network, session: None)
-    assert run(folder) == 1
+    assert run(folder) == 2
     assert "do not use it" in capsys.readouterr().err
 
 
@@ -100,11 +100,12 @@ def test_ties_are_set_aside_and_other_winners_are_not():
 
 
 def test_missing_packages_and_pictures_are_named(folder, capsys, monkeypatch):
-    assert run(folder, "nowhere") == 2
-    assert "nowhere" in capsys.readouterr().err
+    assert run(folder, "nowhere") == 1
+    said = capsys.readouterr().err
+    assert "nowhere" in said and "utils.doctor" in said
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else find(name, *rest)
     )
-    assert run(folder) == 2
+    assert run(folder) == 1
     assert "needs onnxscript: pip install -r requirements-onnx.txt" in capsys.readouterr().err

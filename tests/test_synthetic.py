@@ -301,6 +301,6 @@ def test_preview_needs_no_file_name(tmp_path, monkeypatch):
 def test_a_preview_that_cannot_be_made_is_a_sentence(given, said, capsys):
     with pytest.raises(SystemExit) as stop:
         synthetic.main(given.split())
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and said in lines[0]

@@ -368,7 +368,7 @@ def test_real_data_is_never_written_over(tmp_path, capsys):
     for more in ([], ["--overwrite"]):
         with pytest.raises(SystemExit) as stop:
             synthetic.main(["--write", str(tmp_path), "--count", "1", *more])
-        assert stop.value.code == 2
+        assert stop.value.code == 1
         assert "was not written by this command" in capsys.readouterr().err
     assert real.read_bytes() == b"x"
     assert [p.name for p in tmp_path.iterdir()] == ["coco"]

@@ -5,7 +5,7 @@
 The file is then checked against the network on the pictures of --img_dir under onnxruntime, and both are timed. It
 takes any number of people. Cleaning by the winning part, part crops and refinement are inside, the body layer is not.
 
-Exit code 0: the file agrees; 1: it was written and does not agree; 2: nothing was written.
+Exit code 0: the file agrees; 2: it was written and does not agree; 1: nothing was written.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from models.fold import fold_batch_norm
 from models.pretrained import network_of, weights_file
 from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
+from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuv_map2img
-from utils.runtime import setup_logging
+from utils.runtime import refuse, setup_logging
 from utils.safe_io import atomic_path
 
 if TYPE_CHECKING:
@@ -228,15 +229,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = Path(config.out)
         export_onnx(network, path, {**META, "weights": weights.weights_id})
     except (ValueError, OSError, ImportError) as error:
-        log.error("%s", error)
-        return 2
+        return refuse(log, error)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, weights {weights}")
     session = onnx_session(path, torch.get_num_threads())
     good = agrees(network, session, images)
     print_speed(network, session)
     if not good:
         log.error("%s differs from the network by more than %g: do not use it.", path, TOLERANCE)
-    return 0 if good else 1
+    return ALL_GOOD if good else SOME_SKIPPED
 
 
 if __name__ == "__main__":

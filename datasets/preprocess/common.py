@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from datasets.preprocess.label_files import Rows, save_labels
-from utils.command_line import SentenceParser
+from utils.command_line import DOCTOR, NOTHING_DONE, SentenceParser
 from utils.safe_io import DataFileError, load_mat
 
 BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
@@ -157,7 +157,7 @@ def run(
 ) -> None:
     """Convert, write all files when all went well, print the counts.
 
-    What is missing or damaged ends the program with one sentence and exit code 2; then no file was written.
+    What is missing or damaged ends the program with one sentence and exit code 1; then no file was written.
     """
     args = parser.parse_args(argv)
     try:
@@ -175,7 +175,7 @@ def run(
             save_labels(args.out / rows.file, rows.arrays())
             print(f"wrote {args.out / rows.file}")
     except (DataFileError, OSError, ImportError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        parser.exit(NOTHING_DONE, f"{parser.prog}: {error}\n{DOCTOR}\n")
 
 
 def those_there(paths: Mapping[str, Path], chosen: Iterable[str] | None = None) -> dict[str, Path]:
