@@ -22,12 +22,13 @@ from datasets.boxes import Boxes, check_box
 from datasets.detector import Box, Detection, Detector, MoveNet, WholePicture
 from datasets.keypoint_files import KeypointFiles
 from datasets.pictures import list_pictures, read_picture
+from datasets.torchvision_detector import load_torchvision
 from datasets.transforms import box_to_center_scale, crop_picture, normalize, to_tensor
 
 log = logging.getLogger(__name__)
 
 SHOWN_KEYS = 10
-DETECTORS = ("auto", "none", "movenet")
+DETECTORS = ("auto", "none", "movenet", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ class People:
 
     given: where the people are (a boxes file, a folder of keypoints); pictures that it does not name are passed over,
     and names without a picture are in a warning. Without it `detector` looks: "none" takes every picture as one
-    person's crop, padded to a square, "movenet" finds people, and "auto" is "none" for square pictures and "movenet"
-    for others; any other `Detector` works too. Raises ValueError when there is nothing to read.
+    person's crop, padded to a square, "movenet" and "torchvision" find people, and "auto" is "none" for square pictures
+    and "movenet" for others; any other `Detector` works too. detector_weights: a file for "torchvision".
+    Raises ValueError when there is nothing to read or the detector cannot be loaded.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class People:
         source: str | Path,
         given: Boxes | KeypointFiles | None = None,
         detector: str | Detector = "none",
+        detector_weights: str | None = None,
     ):
         self.paths = list_pictures(source)
         self.given = given
@@ -98,7 +101,7 @@ class People:
                     f"The {given.what} names no picture of '{source}'; its keys must be file names."
                 )
             _warn_of(missing, given.what, source)
-        self._choose = _detector_choice(detector) if given is None else None
+        self._choose = _detector_choice(detector, detector_weights) if given is None else None
         self.stems = _unique_stems(self.paths)
         self._taken = frozenset(stem.lower() for stem in self.stems.values())
 
@@ -155,22 +158,30 @@ class People:
         )  # fmt: skip
 
 
-def _detector_choice(detector: str | Detector) -> Callable[[np.ndarray], Detector]:
-    """From a picture to the detector that looks at it; MoveNet is loaded when the first picture needs it."""
-    if not isinstance(detector, str):
-        return lambda picture: detector
-    if detector not in DETECTORS:
-        raise ValueError(f"Unknown detector '{detector}'; choose one of {', '.join(DETECTORS)}.")
-    movenet = functools.cache(MoveNet)
-    if detector == "movenet":
-        movenet()  # a network that cannot be loaded is better said before the first picture
-    whole = WholePicture()
+def build_detector(name: str, weights: str | Path | None = None) -> Detector:
+    """The detector of that name, any of DETECTORS but "auto"; weights: a file for "torchvision".
 
-    def choose(picture: np.ndarray) -> Detector:
-        is_crop = detector == "none" or (detector == "auto" and picture.shape[0] == picture.shape[1])
-        return whole if is_crop else movenet()
+    Raises ValueError when there is no such detector or it cannot be loaded.
+    """
+    if weights is not None and name != "torchvision":
+        raise ValueError(f"--detector_weights belongs to --detector torchvision, not to '{name}'.")
+    if name == "none":
+        return WholePicture()
+    if name == "movenet":
+        return MoveNet()
+    if name == "torchvision":
+        return load_torchvision(weights)
+    raise ValueError(f"Unknown detector '{name}'; choose one of {', '.join(DETECTORS)}.")
 
-    return choose
+
+def _detector_choice(detector: str | Detector, weights: str | None) -> Callable[[np.ndarray], Detector]:
+    """From a picture to the detector that looks at it; "auto" loads MoveNet when the first picture needs it."""
+    if detector != "auto" or weights is not None:
+        # one that cannot be loaded is better said before the first picture
+        only = build_detector(detector, weights) if isinstance(detector, str) else detector
+        return lambda picture: only
+    whole, movenet = WholePicture(), functools.cache(MoveNet)
+    return lambda picture: whole if picture.shape[0] == picture.shape[1] else movenet()
 
 
 def _warn_of(keys: list[str], what: str, source: str | Path) -> None:
