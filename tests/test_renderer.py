@@ -13,6 +13,7 @@ import torch
 from scipy.spatial import ConvexHull
 
 from examples import render_iuv
+from utils import shading
 from utils.body import body_tensors, load_open_body, skin
 from utils.densepose_uv import default_atlas, face_colors, load_open_atlas, load_uv_processed
 from utils.geometry import (
@@ -27,11 +28,9 @@ from utils.renderer import (
     TILE,
     IUV_Renderer,
     MeshRenderer,
-    build_mesh_renderer,
-    opendr_problem,
     turn_sideways,
-    vertex_normals,
 )
+from utils.shading import vertex_normals
 from utils.skeleton import SMPL_PARENTS
 from utils.structures import BodyModel
 
@@ -292,13 +291,24 @@ def test_a_sphere_is_shaded_by_its_normals():
     )
 
 
-def test_without_a_working_opendr_the_builtin_renderer_is_used(open_body, caplog, monkeypatch):
-    monkeypatch.setitem(sys.modules, "opendr", None)
-    assert "opendr" in opendr_problem()
-    with caplog.at_level("WARNING"):
-        renderer = build_mesh_renderer(open_body[0].faces, use_opendr=True)
-    assert type(renderer) is MeshRenderer
-    assert len(caplog.records) == 1 and "built-in" in caplog.records[0].getMessage()
+def test_compiled_and_plain_shading_draw_the_same(open_body, monkeypatch):
+    body, vertices = open_body
+    colors = np.random.default_rng(0).random((len(body.faces), 3))
+    cam_t = cam_to_translation(torch.tensor([0.7, 0.0, 0.2])).numpy()
+
+    def draw() -> tuple[np.ndarray, np.ndarray]:
+        normals = vertex_normals(vertices.numpy(), body.faces)
+        return normals, MeshRenderer(body.faces, colors).render(vertices, cam_t, FOCAL_LENGTH, 120, 120)
+
+    compiled = draw()
+    monkeypatch.setattr(shading, "_compiled", lambda: None)
+    for one, other in zip(compiled, draw(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_without_numba_plain_shading_is_used(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert shading._compiled.__wrapped__() is None
 
 
 def test_example_renders_clips_and_files_alike(tmp_path, root, capsys):

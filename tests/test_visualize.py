@@ -8,11 +8,10 @@ import torch
 
 from utils.assets import resolve_body
 from utils.body import body_tensors, skin
+from utils.export import pack_iuv
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
-from utils.iuvmap import iuv_img2map
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.skeleton import PART_CHANNELS, SMPL_PARENTS
-from utils.structures import IUVMaps
 from utils.visualize import (
     colorize_parts,
     draw_points,
@@ -20,80 +19,85 @@ from utils.visualize import (
     image_grid,
     part_iuv_picture,
     part_palette,
-    paste_positive,
     resize_linear,
     result_panel,
-    to_rgb_float,
 )
 
 
 @pytest.fixture(scope="module")
 def scene():
-    """A body in the open set, its own rendering as the network's maps, and the renderers."""
+    """A body in the open set, its own rendering as the network's stored maps, and the renderers."""
     assets = resolve_body("open")
     rotmat = torch.eye(3).repeat(1, 24, 1, 1)
     rotmat[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     vertices = skin(body_tensors(assets.body), SMPL_PARENTS, rotmat, torch.zeros(1, 10))[0].transpose(1, 2)
     cam = torch.tensor([[0.9, 0.05, 0.25]])
     renderer = IUV_Renderer(atlas=assets.atlas)
-    iuv = iuv_img2map(renderer.verts2uvimg(vertices, cam))
-    return vertices[0], cam[0], renderer, MeshRenderer(assets.body.faces), iuv
+    iuv = pack_iuv(renderer.verts2uvimg(vertices, cam))[0]
+    return vertices[0].numpy(), cam[0].numpy(), renderer, MeshRenderer(assets.body.faces), iuv
 
 
-def part_maps(iuv: IUVMaps) -> IUVMaps:
-    """Each joint's seven channels of global maps [1, 25, H, W], uncropped."""
-    index = torch.stack([iuv.index[0, [0, *parts]] for parts in PART_CHANNELS])
-    index[:, 0] = 1 - index[:, 1:].amax(dim=1)
-    u, v = (torch.stack([m[0, [0, *parts]] for parts in PART_CHANNELS]) for m in (iuv.u, iuv.v))
-    return IUVMaps(u, v, index)
+@pytest.fixture
+def crop():
+    return np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
 
-def test_panel_shows_six_pictures_in_order(scene):
+def part_maps(iuv: np.ndarray) -> np.ndarray:
+    """Each joint's parts of a stored map [3, H, W], uncropped."""
+    return np.stack([iuv * np.isin(iuv[:1], parts) for parts in PART_CHANNELS])
+
+
+def rendering(scene) -> np.ndarray:
+    """The body's IUV picture at 224 pixels, 0..255."""
+    vertices, cam = (torch.from_numpy(array)[None] for array in scene[:2])
+    picture = scene[2].verts2uvimg(vertices, cam)[0]
+    return resize_linear(picture.permute(1, 2, 0).numpy(), 224) * 255
+
+
+def test_panel_shows_six_pictures_in_order(scene, crop):
     vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
-    image = torch.rand(3, 224, 224)
-    panel = result_panel(image, iuv[0], part_maps(iuv), vertices, cam, iuv_renderer, mesh_renderer)
+    panel = result_panel(crop, iuv, part_maps(iuv), vertices, cam, iuv_renderer, mesh_renderer)
     assert panel.shape == (224, 1456, 4) and panel.dtype == np.uint8
     picture, whole, parts, pasted, front, side = np.split(panel, [224, 448, 784, 1008, 1232], axis=1)
-    bytes_of_image = (image.permute(1, 2, 0).numpy() * 255).round()
-    np.testing.assert_array_equal(picture[..., :3], bytes_of_image)
+    np.testing.assert_array_equal(picture[..., :3], crop)
     assert (panel[:, :1232, 3] == 255).all()
-    cam_t = cam_to_translation(cam)
-    alpha = mesh_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, 224)[..., 3]
-    np.testing.assert_array_equal(side[..., 3], (alpha * 255).round())
-    body = mesh_renderer.render(vertices, cam_t, FOCAL_LENGTH, 224, 224)[..., 3]
-    np.testing.assert_array_equal(front[body == 0], picture[body == 0])
-    assert (front[body == 1] != picture[body == 1]).any(axis=1).mean() > 0.99
-    rendered = (
-        resize_linear(iuv_renderer.verts2uvimg(vertices[None], cam[None]), 224)[0].permute(1, 2, 0).numpy()
-    )
-    expected = np.where(rendered > 0, rendered * 255, bytes_of_image).round()
-    assert np.abs(pasted[..., :3] - expected).max() <= 1
-    # The maps are the rendering, so the second picture is what was pasted into the fourth.
-    np.testing.assert_array_equal(whole[..., :3][rendered > 0], pasted[..., :3][rendered > 0])
-    assert parts.shape == (224, 336, 4)
+    cam_t = cam_to_translation(torch.from_numpy(cam)).numpy()
+    shaded = mesh_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, 224)
+    np.testing.assert_array_equal(side, (shaded * 255).round())
+    np.testing.assert_array_equal(front[..., :3], mesh_renderer.overlay(crop, vertices, cam_t, FOCAL_LENGTH))
+    rendered = rendering(scene)
+    expected = np.where(rendered > 0, rendered, crop)
+    assert np.abs(pasted[..., :3] - expected).max() <= 0.5
+    # The stored maps are the rendering in bytes.
+    assert np.abs(whole[..., :3] - rendered).max() <= 1.001
+    np.testing.assert_array_equal(parts[..., :3], part_iuv_picture(part_maps(iuv)))
 
 
-def test_panel_takes_arrays_and_refuses_other_sizes(scene):
+def test_another_renderer_adds_its_two_views_before_ours(scene, crop):
     vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
-    rest = (iuv[0], part_maps(iuv), vertices, cam, iuv_renderer, mesh_renderer)
-    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    first = result_panel(image, *rest)
-    np.testing.assert_array_equal(first[:, :224, :3], image)
-    np.testing.assert_array_equal(result_panel(torch.from_numpy(image).permute(2, 0, 1), *rest), first)
-    with pytest.raises(ValueError, match="224"):
-        result_panel(image[:200], *rest)
+    green = MeshRenderer(mesh_renderer.faces, (0, 1, 0))
+    own = result_panel(crop, iuv, None, vertices, cam, iuv_renderer, mesh_renderer)
+    both = result_panel(crop, iuv, None, vertices, cam, iuv_renderer, mesh_renderer, extra=green)
+    assert both.shape == (224, 1904, 4) and not both[:, 448:784, :3].any()
+    np.testing.assert_array_equal(both[:, :1008], own[:, :1008])
+    np.testing.assert_array_equal(both[:, 1456:], own[:, 1008:])
+    side = both[:, 1232:1456]
+    np.testing.assert_array_equal(side[..., 3], own[:, 1232:, 3])
+    assert side[..., 1].any() and not side[..., [0, 2]].any()
 
 
-def test_global_picture_is_masked_by_the_annotation_head(scene):
-    iuv = scene[4][0]
-    seen = global_iuv_picture(iuv, size=56)
-    left_only = iuv.ann.clone()
-    left_only[:, :, 28:] = 0
-    left_only[0, :, 28:] = 1
-    masked = global_iuv_picture(IUVMaps(iuv.u, iuv.v, iuv.index, left_only), size=56)
-    assert not masked[:, 28:].any()
-    np.testing.assert_array_equal(masked[:, :28], seen[:, :28])
-    np.testing.assert_array_equal(global_iuv_picture(IUVMaps(iuv.u, iuv.v, iuv.index), size=56), seen)
+@pytest.mark.parametrize("change", [lambda c: c[:200], lambda c: c / np.float32(255)])
+def test_panel_refuses_other_sizes_and_types(scene, crop, change):
+    vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
+    with pytest.raises(ValueError, match="224 x 224 RGB pixels in bytes"):
+        result_panel(change(crop), iuv, None, vertices, cam, iuv_renderer, mesh_renderer)
+
+
+def test_global_picture_shows_part_numbers_over_24(scene):
+    iuv = scene[4]
+    picture = global_iuv_picture(iuv, size=56)
+    np.testing.assert_array_equal((picture[..., 0] / 255 * 24).round(), iuv[0])
+    np.testing.assert_array_equal(picture[..., 1:], np.moveaxis(iuv[1:], 0, -1))
 
 
 def test_part_pictures_stand_in_rows_of_six_with_global_part_numbers(scene):
@@ -101,23 +105,18 @@ def test_part_pictures_stand_in_rows_of_six_with_global_part_numbers(scene):
     picture = part_iuv_picture(maps)
     for joint in (0, 7, 13, 23):
         top, left = 56 * (joint // 6), 56 * (joint % 6)
-        shown = (picture[top : top + 56, left : left + 56, 0] * 24).round().astype(int)
-        expected = np.array([0, *PART_CHANNELS[joint]])[maps.index[joint].argmax(0).numpy()]
-        np.testing.assert_array_equal(shown, expected)
-        assert shown.any()
+        cell = picture[top : top + 56, left : left + 56]
+        np.testing.assert_array_equal((cell[..., 0] / 255 * 24).round(), maps[joint, 0])
+        np.testing.assert_array_equal(cell[..., 1:], np.moveaxis(maps[joint, 1:], 0, -1))
+        assert cell.any()
 
 
 def test_resize_keeps_a_ramp_and_mirrors_borders():
-    ramp = torch.arange(4.0).expand(1, 1, 4, 4)
-    row = resize_linear(ramp, 16)[0, 0, 5]
-    at = (torch.arange(16) + 0.5) / 4 - 0.5
-    torch.testing.assert_close(row, 3 - (3 - at.abs()).abs())  # a ramp is its own mirror beyond 0 and 3
+    ramp = np.tile(np.arange(4, dtype=np.float32)[:, None], (4, 1, 1))
+    row = resize_linear(ramp, 16)[5].reshape(-1)
+    at = (np.arange(16) + 0.5) / 4 - 0.5
+    np.testing.assert_allclose(row, 3 - np.abs(3 - np.abs(at)), atol=1e-6)  # its own mirror beyond 0 and 3
     assert resize_linear(ramp, 4) is ramp
-
-
-def test_paste_works_channel_by_channel():
-    picture, layer = np.full((1, 2, 3), 0.5), np.array([[[0.2, 0, 0.9], [0, 0, 0]]])
-    np.testing.assert_array_equal(paste_positive(picture, layer), [[[0.2, 0.5, 0.9], [0.5, 0.5, 0.5]]])
 
 
 def test_part_colours_are_distinct_and_numbers_are_checked():
@@ -154,10 +153,3 @@ def test_grid_places_pictures_in_rows_and_fills_the_rest():
         image_grid([images[0], images[0][:1]], 2)
     with pytest.raises(ValueError, match="one size"):
         image_grid([], 2)
-
-
-def test_rgb_float_reads_both_layouts():
-    image = np.random.default_rng(0).random((4, 5, 3)).astype(np.float32)
-    np.testing.assert_array_equal(to_rgb_float(image), image)
-    np.testing.assert_array_equal(to_rgb_float(torch.from_numpy(image).permute(2, 0, 1)), image)
-    np.testing.assert_allclose(to_rgb_float(np.full((4, 5, 3), 51, np.uint8)), 0.2, rtol=1e-6)

@@ -62,10 +62,13 @@ def draw_people(
     picture: UInt8[np.ndarray, "H W 3"],
     people: Sequence[tuple[Float[np.ndarray, "V 3"], FullCamera]],
     faces: Int[np.ndarray, "F 3"],
+    renderer: type[MeshRenderer] = MeshRenderer,
+    colors: Float[np.ndarray, "N 3"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The picture with all bodies (vertices in metres and their cameras) drawn over it, nearer ones in front.
 
-    All cameras share focal length and principal point. Without people the picture comes back as it is.
+    All cameras share focal length and principal point. colors: one for each person, RGB in 0..1, default
+    `person_colors`. Without people the picture comes back as it is.
     """
     if not people:
         return picture
@@ -73,8 +76,9 @@ def draw_people(
     vertices = np.concatenate([vertices + camera.cam_t for vertices, camera in people])
     count = len(people[0][0])
     all_faces = np.concatenate([np.asarray(faces) + i * count for i in range(len(people))])
-    renderer = MeshRenderer(all_faces, np.repeat(person_colors(len(people)), len(faces), axis=0))
-    return renderer.overlay(picture, vertices, np.zeros(3), camera.focal_length, camera.principal_point)
+    colors = person_colors(len(people)) if colors is None else colors
+    drawing = renderer(all_faces, np.repeat(colors, len(faces), axis=0))
+    return drawing.overlay(picture, vertices, np.zeros(3), camera.focal_length, camera.principal_point)
 
 
 class PeoplePictures:

@@ -1,17 +1,12 @@
 """Pictures of bodies: IUV maps (paper section 3.1; method.md section 5) and shaded meshes.
 
 Both are shadings of the same fragments (`utils.rasterizer`). The camera frame is x right, y down, z forward.
-The package opendr, which the 2020 demo drew with, can stand in for our own shading where it is installed.
+Other packages can draw the shaded meshes: `utils.render_backends`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import logging
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +16,7 @@ from torch import Tensor
 from utils.densepose_uv import default_atlas, face_colors
 from utils.geometry import cam_to_translation
 from utils.rasterizer import Backend, rasterize
+from utils.shading import shade, vertex_normals
 from utils.structures import Atlas, Fragments
 
 if TYPE_CHECKING:
@@ -28,12 +24,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray | Tensor
 
-log = logging.getLogger(__name__)
-
 LIGHT_BLUE = (0.68, 0.78, 0.9)
-# Towards the lights, camera frame: a key light above and left of the camera, a fill light at the camera.
-KEY_LIGHT, FILL_LIGHT = (-0.6, -0.7, -0.6), (0.0, 0.0, -1.0)
-AMBIENT, KEY, FILL = 0.2, 0.6, 0.4
 SUPERSAMPLE = 2
 # Side of the squares that a shaded picture is rendered in, pixels; bounds the memory of large pictures.
 TILE = 512
@@ -107,8 +98,9 @@ class MeshRenderer:
         self, faces: Int[Array, "F 3"], color: Sequence[float] | Float[np.ndarray, "F 3"] = LIGHT_BLUE
     ) -> None:
         """`color` is one for all faces or one for each, RGB in 0..1."""
-        self.faces = _array(faces).astype(np.int32)
-        self.color = np.asarray(color, np.float32)
+        self.faces = np.ascontiguousarray(_array(faces), np.int32)
+        color = np.asarray(color, np.float32)
+        self.face_colors = np.ascontiguousarray(np.broadcast_to(color, self.faces.shape))
 
     def overlay(
         self,
@@ -124,10 +116,13 @@ class MeshRenderer:
         """
         height, width = image.shape[:2]
         layer = self.render(vertices, cam_t, focal, width, height, center)
-        alpha = layer[..., 3:]
+        covered = layer[..., 3] > 0
+        over, alpha = layer[covered][:, :3], layer[covered][:, 3:]
         scale = 255.0 if image.dtype == np.uint8 else 1.0
-        blend = image[..., :3] * (1 - alpha) + layer[..., :3] * alpha * scale
-        return (blend.round() if image.dtype == np.uint8 else blend).astype(image.dtype)
+        blend = image[covered][:, :3] * (1 - alpha) + over * alpha * scale
+        drawn = image[..., :3].copy()
+        drawn[covered] = blend.round() if image.dtype == np.uint8 else blend
+        return drawn
 
     def side_view(
         self,
@@ -173,107 +168,7 @@ class MeshRenderer:
         )
         fragments = rasterize(torch.from_numpy(ndc)[None], torch.from_numpy(self.faces), side * SUPERSAMPLE)
         face, bary = fragments.face[0].numpy(), fragments.bary[0].numpy()
-        covered = face >= 0
-        normal = np.einsum("nk,nkc->nc", bary[covered], normals[self.faces[face[covered]]])
-        fine = np.zeros((*face.shape, 4), np.float32)
-        fine[covered] = np.column_stack(
-            [self._shade(normal, face[covered]), np.ones(len(normal), np.float32)]
-        )
-        summed = fine.reshape(side, SUPERSAMPLE, side, SUPERSAMPLE, 4).sum(axis=(1, 3))
-        summed[..., :3] /= np.maximum(summed[..., 3:], 1)
-        summed[..., 3] /= SUPERSAMPLE**2
-        return summed
-
-    def _shade(self, normal: np.ndarray, face: np.ndarray | None = None) -> np.ndarray:
-        """Lambert: ambient light, a key light and a fill light at the camera."""
-        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-        key, fill = (
-            np.clip(normal @ (d / np.linalg.norm(d)), 0, None) for d in map(np.array, (KEY_LIGHT, FILL_LIGHT))
-        )
-        color = self.color if self.color.ndim == 1 else self.color[face]
-        return np.clip((AMBIENT + KEY * key + FILL * fill)[:, None] * color, 0, 1).astype(np.float32)
-
-
-class OpendrMeshRenderer(MeshRenderer):
-    """The same pictures drawn by the package opendr, without anti-aliasing; see `build_mesh_renderer`."""
-
-    def render(
-        self,
-        vertices: Float[Array, "V 3"],
-        cam_t: Float[Array, "3"],
-        focal: float,
-        width: int,
-        height: int,
-        center: tuple[float, float] | None = None,
-    ) -> Float[np.ndarray, "H W 4"]:
-        """As `MeshRenderer.render`; alpha is 0 or 1."""
-        points = (_array(vertices) + _array(cam_t)).astype(np.float64)
-        if points[:, 2].max() <= 0:
-            return np.zeros((height, width, 4), np.float32)
-        coloured_renderer, project_points = _import_opendr()
-        # opendr's pixel i has its centre at i.
-        middle = np.array((width / 2, height / 2) if center is None else center, np.float64) - 0.5
-        camera = project_points(rt=np.zeros(3), t=np.zeros(3), f=np.full(2, focal), c=middle, k=np.zeros(5))
-        near, far = max(points[:, 2].min() - 0.1, 0.1), points[:, 2].max() + 0.1
-        drawing = coloured_renderer(
-            camera=camera, frustum={"near": near, "far": far, "width": width, "height": height}
-        )
-        colors = self._shade(vertex_normals(points, self.faces)).astype(np.float64)
-        drawing.set(v=points, f=self.faces.astype(np.uint32), vc=colors, bgcolor=np.zeros(3))
-        alpha = np.asarray(drawing.visibility_image).reshape(height, width, 1) != np.uint32(0xFFFFFFFF)
-        return np.concatenate([np.clip(drawing.r, 0, 1) * alpha, alpha], axis=2).astype(np.float32)
-
-
-def build_mesh_renderer(faces: Int[Array, "F 3"], use_opendr: bool = False) -> MeshRenderer:
-    """Our own renderer, or opendr's when asked for; without a working opendr one log line says so."""
-    if not use_opendr:
-        return MeshRenderer(faces)
-    problem = opendr_problem()
-    if problem is None:
-        return OpendrMeshRenderer(faces)
-    log.warning("%s; the built-in renderer is used instead.", problem)
-    return MeshRenderer(faces)
-
-
-def opendr_problem() -> str | None:
-    """Why opendr cannot draw here, as a sentence without its full stop; None when it can."""
-    corners, face = np.array([[-1.0, -1, 0], [1, -1, 0], [0, 1, 0]]), np.array([[0, 2, 1], [0, 1, 2]])
-    try:
-        picture = OpendrMeshRenderer(face).render(corners, np.array([0, 0, 5.0]), 20.0, 16, 16)
-    except Exception as error:  # a compiled package of 2019 fails in many ways, and none may end a run
-        return f"opendr does not work here ({type(error).__name__}: {error})"
-    return None if picture[..., 3].any() else "opendr does not work here (it draws nothing)"
-
-
-def _import_opendr():
-    """opendr's renderer and camera; names of 2019 that have left Python and NumPy are put back for it."""
-    if not hasattr(inspect, "getargspec"):
-        inspect.getargspec = inspect.getfullargspec
-    for name, kind in {"bool": bool, "int": int, "float": float, "complex": complex, "object": object,
-                       "unicode": str, "str": str}.items():  # fmt: skip
-        if name not in vars(np):
-            setattr(np, name, kind)
-    package = importlib.util.find_spec("opendr")
-    if package is None:
-        raise ModuleNotFoundError("the package opendr is not installed")
-    contexts = str(Path(package.submodule_search_locations[0]) / "contexts")
-    if contexts not in sys.path:  # it imports its own parts as top-level modules
-        sys.path.append(contexts)
-    from opendr.camera import ProjectPoints
-    from opendr.renderer import ColoredRenderer
-
-    return ColoredRenderer, ProjectPoints
-
-
-def vertex_normals(
-    points: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-) -> Float[np.ndarray, "V 3"]:
-    """Unit normals per vertex: its faces' normals weighted by area; zero for a vertex without a face."""
-    corners = points[faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    flat = faces.reshape(-1)
-    total = np.stack([np.bincount(flat, np.repeat(cross[:, c], 3), len(points)) for c in range(3)], axis=1)
-    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)).astype(np.float32)
+        return shade(face, bary, self.faces, normals, self.face_colors, SUPERSAMPLE)
 
 
 def turn_sideways(vertices: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
-from utils.iuvmap import iuv_map2img, part_maps2img
 from utils.renderer import IUV_Renderer, MeshRenderer
-from utils.structures import IUVMaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -26,73 +24,82 @@ DRAW_SHIFT = 4
 
 
 def result_panel(
-    image: Float[Tensor, "3 224 224"] | np.ndarray,
-    iuv: IUVMaps,
-    part_iuv: IUVMaps | None,
-    vertices: Float[Tensor, "V 3"],
-    cam: Float[Tensor, "3"],
+    crop: UInt8[np.ndarray, "224 224 3"],
+    iuv: UInt8[np.ndarray, "3 56 56"],
+    part_iuv: UInt8[np.ndarray, "24 3 56 56"] | None,
+    vertices: Float[np.ndarray, "V 3"],
+    cam: Float[np.ndarray, "3"],
     iuv_renderer: IUV_Renderer,
     mesh_renderer: MeshRenderer,
-) -> UInt8[np.ndarray, "224 1456 4"]:
-    """One person's result as one row of pictures, RGBA.
+    extra: MeshRenderer | None = None,
+) -> UInt8[np.ndarray, "224 W 4"]:
+    """One person's result as one row of pictures, RGBA, 1456 pixels wide.
 
-    From the left: the picture; the global IUV map where the annotation head sees a person; the 24 part maps;
-    the picture with the predicted body's IUV rendering; the shaded body over the picture; its side view, the
-    only one that is transparent. The last two are always there.
+    From the left: the crop; the global IUV map; the 24 part maps; the crop with the predicted body's IUV rendering;
+    the shaded body over the crop; its side view, the only one that is transparent. `extra` adds such an overlay and a
+    side view before these last two.
 
-    image: RGB in 0..1 (channel first or last) or uint8; iuv: cleaned maps of one person, [25, 56, 56] and ann
-    [15, 56, 56] or None; part_iuv: cleaned maps [24, 7, 56, 56] or None; vertices in metres and cam = (s, tx, ty) as
-    regressed. Raises ValueError when the picture is not 224 x 224.
+    iuv, part_iuv: as `export.people_arrays` holds them, part_iuv None for a network without parts; vertices in metres
+    and cam = (s, tx, ty) as regressed. Raises ValueError for a crop of another size.
     """
-    picture = to_rgb_float(image)
-    if picture.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"The panel shows crops of {SIZE} x {SIZE} RGB pixels; got {picture.shape}.")
-    rendered = resize_linear(iuv_renderer.verts2uvimg(vertices[None], cam[None]), SIZE)
-    cam_t = cam_to_translation(cam)
-    opaque = [
-        picture,
+    if crop.shape != (SIZE, SIZE, 3) or crop.dtype != np.uint8:
+        raise ValueError(
+            f"The panel shows crops of {SIZE} x {SIZE} RGB pixels in bytes; got {crop.shape} of {crop.dtype}."
+        )
+    weak = torch.from_numpy(np.asarray(cam, np.float32))
+    rendered = iuv_renderer.verts2uvimg(torch.from_numpy(np.asarray(vertices, np.float32))[None], weak[None])
+    rendered = resize_linear(_channel_last(rendered[0]), SIZE)
+    cam_t = cam_to_translation(weak).numpy()
+    pictures = [
+        crop,
         global_iuv_picture(iuv),
         part_iuv_picture(part_iuv),
-        paste_positive(picture, _channel_last(rendered[0])),
-        mesh_renderer.overlay(picture, vertices, cam_t, FOCAL_LENGTH),
+        np.where(rendered > 0, to_uint8(rendered), crop),
     ]
-    row = np.concatenate(opaque, axis=1)
-    row = np.concatenate([row, np.ones_like(row[..., :1])], axis=2)
-    side = mesh_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, SIZE)
-    return to_uint8(np.concatenate([row, side], axis=1))
+    for renderer in (mesh_renderer,) if extra is None else (extra, mesh_renderer):
+        pictures.append(renderer.overlay(crop, vertices, cam_t, FOCAL_LENGTH))
+        pictures.append(to_uint8(renderer.side_view(vertices, cam_t, FOCAL_LENGTH, SIZE)))
+    return _row(pictures)
 
 
-def global_iuv_picture(iuv: IUVMaps, size: int = SIZE) -> Float[np.ndarray, "S S 3"]:
-    """(part/24, U, V) of one person's global maps, masked by the annotation head when it is given."""
-    ann = None if iuv.ann is None else iuv.ann[None]
-    return _channel_last(resize_linear(iuv_map2img(iuv.u[None], iuv.v[None], iuv.index[None], ann), size)[0])
+def global_iuv_picture(iuv: UInt8[np.ndarray, "3 56 56"], size: int = SIZE) -> UInt8[np.ndarray, "S S 3"]:
+    """(part/24, U, V) of one person's global map."""
+    return np.rint(resize_linear(_bytes_of_iuv(iuv), size)).astype(np.uint8)
 
 
-def part_iuv_picture(part_iuv: IUVMaps | None) -> Float[np.ndarray, "224 336 3"]:
+def part_iuv_picture(part_iuv: UInt8[np.ndarray, "24 3 56 56"] | None) -> UInt8[np.ndarray, "224 336 3"]:
     """(part/24, U, V) of the 24 part maps of one person, 6 a row, with the global part numbers; black for None."""
     if part_iuv is None:
-        return np.zeros((SIZE, PART_COLUMNS * PART_SIZE, 3), np.float32)
-    resized = resize_linear(part_maps2img(part_iuv), PART_SIZE)
-    return _rows(np.clip(resized.detach().cpu().float().permute(0, 2, 3, 1).numpy(), 0, 1), PART_COLUMNS)
+        return np.zeros((SIZE, PART_COLUMNS * PART_SIZE, 3), np.uint8)
+    return _rows(np.rint(_bytes_of_iuv(part_iuv)).astype(np.uint8), PART_COLUMNS)
 
 
-def paste_positive(picture: Float[np.ndarray, "H W 3"], layer: Float[np.ndarray, "H W 3"]) -> np.ndarray:
-    """`layer` over `picture` where it is positive, each channel for itself."""
-    return np.where(layer > 0, layer, picture)
+def _bytes_of_iuv(iuv: UInt8[np.ndarray, "*B 3 H W"]) -> Float[np.ndarray, "*B H W 3"]:
+    """Part numbers, U and V of a stored map, all in 0..255 for the eye, the channels last."""
+    return np.moveaxis(iuv, -3, -1) * np.array([255 / 24, 1, 1], np.float32)
 
 
-def resize_linear(images: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
+def _row(pictures: Sequence[UInt8[np.ndarray, "H W C"]]) -> UInt8[np.ndarray, "H W 4"]:
+    """RGB and RGBA pictures side by side; RGB is opaque."""
+    row = np.full((len(pictures[0]), sum(p.shape[1] for p in pictures), 4), 255, np.uint8)
+    left = 0
+    for picture in pictures:
+        row[:, left : left + picture.shape[1], : picture.shape[2]] = picture
+        left += picture.shape[1]
+    return row
+
+
+def resize_linear(image: Float[np.ndarray, "H W C"], size: int) -> Float[np.ndarray, "S S C"]:
     """Bilinear with half-pixel centres and mirrored borders, as `skimage.transform.resize` of order 1 does it.
 
-    Square pictures; those of that size already are returned as they are.
+    Square pictures, enlarged by a whole number; those of that size already are returned as they are.
     """
-    if images.shape[-1] == size:
-        return images
-    scale = size / images.shape[-1]
-    mirrored = F.pad(images, (1, 1, 1, 1), mode="reflect")
-    grown = F.interpolate(mirrored, scale_factor=scale, mode="bilinear", align_corners=False)
-    border = round(scale)
-    return grown[..., border : border + size, border : border + size]
+    if len(image) == size:
+        return image
+    scale = size // len(image)
+    mirrored = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REFLECT_101)
+    grown = cv2.resize(mirrored, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    return grown[scale:-scale, scale:-scale]
 
 
 # ------------------------------------------------------------------------------------- parts, points, grids
@@ -163,16 +170,6 @@ def _rows(cells: np.ndarray, columns: int, fill: float = 0) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------------- conversion
-
-
-def to_rgb_float(image: Tensor | np.ndarray) -> Float[np.ndarray, "H W 3"]:
-    """Channel-last float32 in 0..1 from a tensor or array, channel first or last, uint8 or float."""
-    array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if array.shape[0] == 3 and array.shape[-1] != 3:
-        array = array.transpose(1, 2, 0)
-    return (
-        array.astype(np.float32) / 255 if array.dtype == np.uint8 else np.clip(array, 0, 1).astype(np.float32)
-    )
 
 
 def to_uint8(image: np.ndarray) -> UInt8[np.ndarray, "*shape"]:
