@@ -71,9 +71,9 @@ def make_motion(clip: str = "walk_forward", body=ASSETS.body, seed: int = 1) -> 
     motions = load_motions()
     number = motions.names.index(clip)
     frames = slice(motions.start[number], motions.start[number + 1])
-    rotmat = batch_rodrigues(torch.tensor(motions.rotvec[frames], dtype=torch.float32).view(-1, 3)).view(
-        -1, 24, 3, 3
-    )
+    rotvec = torch.tensor(motions.rotvec[frames], dtype=torch.float32)
+    rotmat = batch_rodrigues(rotvec.view(-1, 3)).view(-1, 24, 3, 3)
+    rotmat[:, 0] = torch.tensor(Y_UP, dtype=torch.float32) @ rotmat[:, 0]  # clips are y up
     ids = np.delete(np.arange(7, 7 + len(rotmat)), [5, 11, 12, 13])
     rotmat, count = rotmat[ids - 7], len(ids)
     generator = torch.Generator().manual_seed(seed)
