@@ -85,9 +85,10 @@ def _cached() -> Path:
     for file in files:
         if file.is_file():
             return file
+    names = " nor ".join(f"'{file}'" for file in files)
     raise ValueError(
         "The detector torchvision needs weights that are not part of this project: there is neither "
-        f"{' nor '.join(repr(str(file)) for file in files)}. {_where_to_get()}"
+        f"{names}. {_where_to_get()}"
     )
 
 

@@ -1,0 +1,154 @@
+"""Draw how a person's box becomes the network's crop: `examples/pictures/box_to_crop.png`, shown in the README.
+
+    python examples/box_to_crop.py
+
+The person does not exist; the geometry is the one that every script uses (`datasets/transforms.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets.synthetic import SyntheticPeople  # noqa: E402
+from datasets.synthetic_wide import render_wide  # noqa: E402
+from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture  # noqa: E402
+from utils.safe_io import atomic_path  # noqa: E402
+
+OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
+PERSON = 24  # of the held-out rendered people: near the picture's left edge
+SIZE = (880, 404)
+PICTURE_AT, CROP_AT = (92, 56), (622, 94)  # upper left corners on the canvas, pixels
+INK, PALE, BOX_COLOR, SQUARE_COLOR = (25, 25, 25), (110, 110, 110), (214, 93, 14), (8, 98, 190)
+TEXT_SIZE = 16
+COLORS = 256  # of the palette, for a small file
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A picture [H,W,3], a box in it, and what the rule makes of that."""
+
+    picture: np.ndarray
+    box: tuple[float, float, float, float]  # x, y, width, height in pixels
+
+    @property
+    def center(self) -> Point:
+        return box_to_center_scale(self.box)[0]
+
+    @property
+    def scale(self) -> float:
+        return box_to_center_scale(self.box)[1]
+
+    @property
+    def square(self) -> tuple[float, float, float, float]:
+        """x, y, width, height in pixels of the picture."""
+        side = UNIT * self.scale
+        return (self.center[0] - side / 2, self.center[1] - side / 2, side, side)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The network's view [224,224,3]."""
+        return crop_picture(self.picture, self.center, self.scale)
+
+
+def example() -> Crop:
+    """The person of the README, with a box in whole pixels."""
+    person = render_wide(SyntheticPeople(PERSON + 1, split="eval", seed=0), PERSON)
+    return Crop(person.image, tuple(np.round(person.view.box).tolist()))
+
+
+def draw(crop: Crop) -> Image.Image:
+    """The whole illustration."""
+    canvas = Image.new("RGB", SIZE, "white")
+    canvas.paste(Image.fromarray(crop.picture), PICTURE_AT)
+    canvas.paste(Image.fromarray(crop.pixels), CROP_AT)
+    pen = ImageDraw.Draw(canvas)
+    _draw_picture(pen, crop)
+    _draw_crop(pen)
+    return canvas
+
+
+def _draw_picture(pen: ImageDraw.ImageDraw, crop: Crop) -> None:
+    left, top = PICTURE_AT
+    height, width = crop.picture.shape[:2]
+    pen.rectangle((left - 1, top - 1, left + width, top + height), outline=PALE)
+    _text(pen, (left + width, top - 8), f"picture, {width} x {height} px", PALE, "rs")
+    bx, by, bw, bh = _placed(crop.box)
+    sx, sy, side, _ = _placed(crop.square)
+    _dashed(pen, (sx, sy, side, side), SQUARE_COLOR)
+    pen.rectangle((bx, by, bx + bw, by + bh), outline=BOX_COLOR, width=3)
+    cx, cy = bx + bw / 2, by + bh / 2
+    pen.ellipse((cx - 5, cy - 5, cx + 5, cy + 5), fill=SQUARE_COLOR, outline="white", width=1)
+
+    _text(pen, (cx, by - 7), f"w = {bw:.0f}", BOX_COLOR, "ms")
+    _text(pen, (bx + bw + 8, by + bh * 0.8), f"h = {bh:.0f}", BOX_COLOR, "lm")
+    _text(pen, (bx + bw + 8, cy), "center", SQUARE_COLOR, "lm")
+    pen.line((cx + 6, cy, bx + bw + 5, cy), fill=SQUARE_COLOR, width=1)
+    _measure(pen, (sx, sx + side), sy - 12, SQUARE_COLOR)
+    _text(pen, (sx, top - 29), f"side = {BOX_MARGIN} x longer side of the box", SQUARE_COLOR, "ls")
+    _text(pen, (sx, top - 8), f"= {BOX_MARGIN} x {max(bw, bh):.0f} = {side:.0f} px", SQUARE_COLOR, "ls")
+    scale = f"scale = side / {UNIT:.0f} px = {crop.scale:.3f}"
+    _text(pen, (sx, sy + side + 22), scale, SQUARE_COLOR, "ls")
+
+
+def _draw_crop(pen: ImageDraw.ImageDraw) -> None:
+    left, top = CROP_AT
+    middle = top + CROP_SIZE // 2
+    pen.line((left - 48, middle, left - 20, middle), fill=SQUARE_COLOR, width=3)
+    pen.polygon([(left - 12, middle), (left - 22, middle - 6), (left - 22, middle + 6)], fill=SQUARE_COLOR)
+    _dashed(pen, (left - 2, top - 2, CROP_SIZE + 3, CROP_SIZE + 3), SQUARE_COLOR)
+    _text(pen, (left, top - 10), f"crop, {CROP_SIZE} x {CROP_SIZE} px", SQUARE_COLOR, "ls")
+    _text(pen, (left, top + CROP_SIZE + 22), "black where it leaves the picture", INK, "ls")
+
+
+def _placed(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """A box of the picture on the canvas."""
+    return (box[0] + PICTURE_AT[0], box[1] + PICTURE_AT[1], box[2], box[3])
+
+
+def _text(pen: ImageDraw.ImageDraw, at: Point, text: str, color: tuple[int, int, int], anchor: str) -> None:
+    font = ImageFont.load_default(TEXT_SIZE)
+    pen.text(at, text, fill=color, font=font, anchor=anchor, stroke_width=2, stroke_fill="white")
+
+
+def _measure(
+    pen: ImageDraw.ImageDraw, span: tuple[float, float], y: float, color: tuple[int, int, int]
+) -> None:
+    pen.line((span[0], y, span[1], y), fill=color, width=1)
+    for x in span:
+        pen.line((x, y - 5, x, y + 5), fill=color, width=1)
+
+
+def _dashed(pen: ImageDraw.ImageDraw, box: tuple[float, ...], color: tuple[int, int, int]) -> None:
+    x, y, width, height = box
+    for start in np.arange(0, width, 12):
+        stop = min(start + 7, width)
+        for side in (y, y + height):
+            pen.line((x + start, side, x + stop, side), fill=color, width=3)
+        for side in (x, x + width):
+            pen.line((side, y + start, side, y + stop), fill=color, width=3)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Draw how a person's box becomes the network's crop.")
+    parser.add_argument("--out", type=Path, default=OUT, help="PNG file (default: the README's)")
+    out = parser.parse_args(argv).out
+    small = draw(example()).quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    with atomic_path(out) as temporary:
+        small.save(temporary, optimize=True)
+    print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
