@@ -239,7 +239,7 @@ def test_formats_without_motion_are_named(motion, tmp_path):
     check_formats(VIDEO_EXPORTS, video=True)
     check_formats(STILL_EXPORTS)
     with pytest.raises(
-        ValueError, match="any of glb, amass, vibe, 4dhumans, bvh; it was given obj, densepose, which"
+        ValueError, match=r"any of glb, amass, vibe, 4dhumans, bvh; it was given obj, densepose\."
     ):
         check_formats(["glb", "obj", "densepose"], video=True)
     with pytest.raises(ValueError, match="it was given ply"):

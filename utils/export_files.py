@@ -43,8 +43,8 @@ def check_formats(names: Sequence[str], video: bool = False) -> None:
     still = [name for name in names if name in STILL_EXPORTS]
     if video and still:
         raise ValueError(
-            f"export of a video takes any of {', '.join(VIDEO_EXPORTS)}; it was given {', '.join(still)}, which can "
-            "hold a single frame only: leave it out, or give that frame as a picture."
+            f"export of a video takes any of {', '.join(VIDEO_EXPORTS)}; it was given {', '.join(still)}. "
+            "Those hold a single frame: for them give that frame as a picture."
         )
 
 
