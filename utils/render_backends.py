@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import sys
+import threading
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ONE_AT_A_TIME = threading.Lock()  # pyrender's renderers share an EGL display; the first one freed closes it
+CUDA = "cuda"
 NEAREST = 0.05  # metres; triangles with a corner nearer to the camera's plane are left out
 
 
@@ -134,12 +137,16 @@ class PyrenderMeshRenderer(PackageMeshRenderer):
         scene.add(pyrender.Mesh([triangles]))
         (x, y), focal = view.center, view.focal
         scene.add(pyrender.IntrinsicsCamera(focal, focal, x, y, znear=view.near, zfar=view.far))
-        renderer = pyrender.OffscreenRenderer(view.width, view.height)
-        try:
-            flags = pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA
-            picture = renderer.render(scene, flags)[0].astype(np.float32) / 255
-        finally:
-            renderer.delete()
+        with _ONE_AT_A_TIME:
+            renderer = pyrender.OffscreenRenderer(view.width, view.height)
+            try:
+                flags = pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA
+                picture, depth = renderer.render(scene, flags)
+            finally:
+                renderer.delete()
+        if picture.shape[2] == 3:  # OSMesa
+            picture = np.dstack([picture, np.where(depth > 0, 255, 0)])
+        picture = picture.astype(np.float32) / 255
         # Colours at the edges are mixed with the black background.
         picture[..., :3] = np.clip(picture[..., :3] / np.maximum(picture[..., 3:], 1 / 255), 0, 1)
         return picture
@@ -170,7 +177,7 @@ class NeuralMeshRenderer(PackageMeshRenderer):
             near=view.near, far=view.far, light_intensity_ambient=1, light_intensity_directional=0,
             **{name: _on_cuda(value) for name, value in camera.items()},
         )  # fmt: skip
-        faces = torch.arange(3 * len(corners), dtype=torch.int32, device="cuda").view(1, -1, 3)
+        faces = torch.arange(3 * len(corners), dtype=torch.int32, device=CUDA).view(1, -1, 3)
         textures = _on_cuda(colors.mean(axis=1)).view(1, -1, 1, 1, 1, 3).expand(-1, -1, 2, 2, 2, -1)
         picture, _, alpha = renderer(_on_cuda(corners.reshape(-1, 3)), faces, textures.contiguous())
         drawn = torch.cat([picture, alpha[:, None]], dim=1)[0].permute(1, 2, 0)
@@ -178,7 +185,7 @@ class NeuralMeshRenderer(PackageMeshRenderer):
 
 
 def _on_cuda(values: Float[Array, "*shape"]) -> Float[torch.Tensor, "1 *shape"]:
-    return torch.as_tensor(np.asarray(values), dtype=torch.float32, device="cuda")[None]
+    return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=CUDA)[None]
 
 
 _CLASSES = {
