@@ -116,12 +116,12 @@ class MeshRenderer:
         """
         height, width = image.shape[:2]
         layer = self.render(vertices, cam_t, focal, width, height, center)
-        covered = layer[..., 3] > 0
-        over, alpha = layer[covered][:, :3], layer[covered][:, 3:]
-        scale = 255.0 if image.dtype == np.uint8 else 1.0
-        blend = image[covered][:, :3] * (1 - alpha) + over * alpha * scale
-        drawn = image[..., :3].copy()
-        drawn[covered] = blend.round() if image.dtype == np.uint8 else blend
+        covered = np.flatnonzero(layer[..., 3] > 0)
+        over, drawn = layer.reshape(-1, 4)[covered], image[..., :3].copy()
+        pixels = drawn.reshape(-1, 3)
+        alpha, scale = over[:, 3:], 255.0 if image.dtype == np.uint8 else 1.0
+        blend = pixels[covered] * (1 - alpha) + over[:, :3] * alpha * scale
+        pixels[covered] = blend.round() if image.dtype == np.uint8 else blend
         return drawn
 
     def side_view(
