@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from datasets.detector import Box, Detection
 
 PERSON = 1  # COCO's category
 MIN_SCORE = 0.5  # detections below are passed over
-MIN_SIDE = 4.0  # px
+MIN_SIDE = 4.0  # px, of a box and of what of it lies in the picture
+MAX_PROPORTION = 50.0  # of the sides; beyond, the shorter one has less than 4 of the crop's 224 px
+MAX_SIZE = 8.0  # of the longer side, to that of the picture
 
 
 class Boxes:
@@ -65,7 +68,8 @@ def load_boxes(path: str | Path) -> Boxes:
     """Read a boxes file. Raises ValueError in a sentence for a file that is none of the three kinds."""
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
+        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
+        content = json.loads(text, object_pairs_hook=_without_repeats)
     except OSError as error:
         raise ValueError(f"The boxes file '{path}' cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -76,16 +80,27 @@ def load_boxes(path: str | Path) -> Boxes:
         if "annotations" in content:
             return _coco(content)
         return Boxes((name, [_box(box) for box in boxes]) for name, boxes in content.items())
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"The boxes file '{path}' is neither {{file: [[x, y, width, height], ...]}} nor COCO annotations "
             f"nor a list of COCO detections ({type(error).__name__}: {error})."
         ) from error
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"'{repeated}' stands twice in it, and JSON would forget the first.")
+    return content
+
+
 def _coco(content: dict[str, Any]) -> Boxes:
     found = _by_image(content["annotations"])
     images = [image for image in content.get("images", []) if "file_name" in image]
+    repeated = [number for number, count in Counter(int(i["id"]) for i in images).items() if count > 1]
+    if repeated:
+        raise ValueError(f"several images have the id {repeated[0]}")
     names = [(str(image["file_name"]), found.pop(int(image["id"]), [])) for image in images]
     return Boxes(names, found)  # what is left has no file name
 
@@ -99,8 +114,11 @@ def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[Box]]:
     return found
 
 
-def _box(values: Sequence[Any]) -> Box:
-    x, y, width, height = (float(value) for value in values)
+def _box(values: Any) -> Box:
+    numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    if not numbers or len(values) != 4:
+        raise ValueError(f"a box is four numbers [x, y, width, height], got {json.dumps(values)[:60]}")
+    x, y, width, height = map(float, values)
     return (x, y, width, height)
 
 
@@ -113,5 +131,12 @@ def check_box(box: Box, image_size: tuple[int, int]) -> None:
         raise ValueError(f"{width:g} x {height:g} px is too small for a person")
     if x >= image_size[0] or y >= image_size[1] or x + width <= 0 or y + height <= 0:
         raise ValueError(f"{list(box)} lies outside the picture of {image_size[0]} x {image_size[1]} px")
-    if max(width, height) > 8 * max(image_size):
+    if max(width, height) > MAX_SIZE * max(image_size):
         raise ValueError(f"{width:g} x {height:g} px is far larger than the picture; are these pixels?")
+    if max(width, height) > MAX_PROPORTION * min(width, height):
+        raise ValueError(f"{width:g} x {height:g} px is too narrow for a person")
+    seen = (min(x + width, image_size[0]) - max(x, 0), min(y + height, image_size[1]) - max(y, 0))
+    if min(seen) < MIN_SIDE:
+        raise ValueError(
+            f"{list(box)} has only {seen[0]:g} x {seen[1]:g} px in the picture of {image_size[0]} x {image_size[1]} px"
+        )

@@ -42,9 +42,12 @@ class KeypointFiles:
     def detections(self, path: Path) -> list[Detection]:
         """The people of a picture; those with fewer than two confident points are left out.
 
-        Raises DataFileError (a ValueError) for a damaged file.
+        Raises ValueError for a file that is damaged or cannot be read.
         """
-        people = [to_detection(person) for person in read_people(self._file(path))]
+        try:
+            people = [to_detection(person) for person in read_people(self._file(path))]
+        except OSError as error:
+            raise ValueError(f"{self._file(path)} cannot be read ({error.strerror or error}).") from error
         return [person for person in people if person is not None]
 
     def without_picture(self, paths: Iterable[Path]) -> list[str]:
@@ -61,7 +64,8 @@ def to_detection(points: Float[np.ndarray, "25 3"]) -> Detection | None:
     confident = points[points[:, 2] > MIN_CONFIDENCE]
     if len(confident) < MIN_POINTS:
         return None
-    low, high = confident[:, :2].min(axis=0), confident[:, :2].max(axis=0)
-    box = tuple(map(float, (*low, *(high - low))))
-    keypoints = points[OPENPOSE25_TO_COCO17].astype(np.float32)
+    with np.errstate(over="ignore"):  # a box that is not finite is refused later, in words
+        low, high = confident[:, :2].min(axis=0), confident[:, :2].max(axis=0)
+        box = tuple(map(float, (*low, *(high - low))))
+        keypoints = points[OPENPOSE25_TO_COCO17].astype(np.float32)
     return Detection(box, float(confident[:, 2].mean()), keypoints)

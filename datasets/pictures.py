@@ -28,15 +28,18 @@ def list_pictures(source: str | Path) -> list[Path]:
     A single file may have any extension. Hidden files are passed over, and so are earlier results of the demo:
     `x_result.png` beside an `x.npz`, and `x_people.jpg` beside an `x.npz` or an `x_0.npz`. A link to nowhere is listed,
     so that reading it reports it.
-    Raises ValueError when there is no such place or no picture in it.
+    Raises ValueError when there is no such place, it may not be read, or no picture is in it.
     """
     source = Path(source)
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise ValueError(f"There is no picture or folder '{source}'.")
-    found = [p for p in source.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
-    found = [p for p in found if (p.is_file() and not _is_result(p)) or _is_broken_link(p)]
+    try:
+        if source.is_file():
+            return [source]
+        if not source.is_dir():
+            raise ValueError(f"There is no picture or folder '{source}'.")
+        found = [p for p in source.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
+        found = [p for p in found if (p.is_file() and not _is_result(p)) or _is_broken_link(p)]
+    except OSError as error:
+        raise ValueError(f"The picture or folder '{source}' cannot be read: {error.strerror}.") from error
     if not found:
         raise ValueError(f"The folder '{source}' holds no picture ({', '.join(EXTENSIONS)}).")
     return sorted(found, key=_natural)
@@ -65,9 +68,9 @@ def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 def read_picture(path: str | Path) -> np.ndarray:
     """RGB uint8 [H, W, 3] of a picture file, turned as its EXIF orientation says.
 
-    Grey, palette, 16-bit and CMYK are converted, transparency is put on white, an animation gives its first
-    frame. Raises PictureError: not there, empty, none of the four formats, damaged or cut off, too small, or
-    so large that Pillow's decompression-bomb limit stops it.
+    Grey, palette, 16-bit (the upper 8) and CMYK are converted without colour profiles, transparency is put on white, an
+    animation gives its first frame. Raises PictureError: not there, empty, none of the four formats, damaged or cut
+    off, too small, or beyond Pillow's decompression-bomb limit. Damage that a decoder does not notice stays unnoticed.
     """
     return _read(path, _to_rgb)
 
@@ -89,12 +92,14 @@ def _read(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> np.
             raise PictureError("the file is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata must not fill the terminal
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                # up to twice the limit Pillow only warns, and filters of warnings belong to all threads at once
+                if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                    raise Image.DecompressionBombError
                 return convert(image)
     except PictureError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         raise PictureError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first") from None
     except UnidentifiedImageError:
         raise PictureError(f"not a picture in one of the formats {', '.join(FORMATS)}") from None
@@ -105,6 +110,8 @@ def _read(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> np.
     except PermissionError:
         raise PictureError("the file may not be read (permission denied)") from None
     except Exception as error:  # decoders raise many types on damaged data; all mean the same to the user
+        if isinstance(error, OSError) and error.strerror:  # of the operating system
+            raise PictureError(f"the file cannot be read ({error.strerror})") from error
         raise PictureError(f"damaged or cut off ({str(error) or type(error).__name__})") from error
 
 
@@ -132,7 +139,9 @@ def _to_numbers(image: Image.Image) -> np.ndarray:
 def _to_8_bit_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey comes as I;16 or I
         grey = np.asarray(image).astype(np.int64)
-        return Image.fromarray((np.clip(grey, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        eight = (np.clip(grey, 0, 65535) >> 8).astype(np.uint8)
+        eight[grey == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(eight).convert("RGB")
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
