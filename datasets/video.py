@@ -1,0 +1,137 @@
+"""The frames of a video file or a camera, by OpenCV.
+
+Only a source without a single frame is an error; one that breaks off gives the frames before, and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.pictures import EXTENSIONS
+
+log = logging.getLogger(__name__)
+
+USUAL_FPS = 30.0  # where the source says nothing sensible
+MIN_FPS, MAX_FPS = 1.0, 480.0
+# Containers without an index only estimate how many frames they hold.
+ESTIMATE_ERROR = 0.02
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a video."""
+
+    number: int  # 0, 1, ...
+    seconds: float  # since the first frame; of a camera as the clock says, of a file number / fps
+    pixels: np.ndarray  # [H, W, 3] RGB uint8, upright
+
+
+class VideoFrames:
+    """Iterates once over the frames of a file, or of a camera (until the consumer stops).
+
+    source: a file's path, or a camera's number ("0" is the first one). Frames are upright, as the file's rotation asks.
+    Raises ValueError when there is no such file or camera, or no frame in it.
+    """
+
+    def __init__(self, source: str):
+        self.is_camera = source.isdecimal()
+        self.name = f"camera {source}" if self.is_camera else Path(source).name
+        self.stem = f"camera{source}" if self.is_camera else Path(source).stem
+        self._capture = _open_camera(int(source)) if self.is_camera else _open_file(Path(source))
+        self._next = self._read()
+        if self._next is None:
+            self._capture.release()
+            raise ValueError(
+                f"No frame could be read from {self.name}: "
+                + (
+                    "another program may use it."
+                    if self.is_camera
+                    else "it is empty, damaged, or its codec is unknown to OpenCV; convert it to MP4 (H.264)."
+                )
+            )
+        self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS), self.name)
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.count = None if self.is_camera or not 0 < count < 1e9 else int(count)
+        self.broken: str | None = None  # known once the iteration has ended
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self._size
+
+    def __iter__(self) -> Iterator[Frame]:
+        number, start = 0, time.monotonic()
+        try:
+            while self._next is not None:
+                seconds = time.monotonic() - start if self.is_camera else number / self.fps
+                yield Frame(number, seconds, self._next)
+                number += 1
+                self._next = self._read()
+            self.broken = self._why_ended(number)
+        finally:
+            self._capture.release()
+        if self.broken is not None:
+            log.warning("%s", self.broken)
+
+    def _read(self) -> np.ndarray | None:
+        try:
+            is_read, picture = self._capture.read()
+        except cv2.error as error:  # damaged streams
+            log.debug("OpenCV: %s", error)
+            return None
+        if not is_read or picture is None or picture.size == 0:
+            return None
+        if picture.ndim == 2 or picture.shape[2] == 1:
+            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        self._size = getattr(self, "_size", picture.shape[1::-1])
+        if picture.shape[1::-1] != self._size:  # a stream may change its size; the video written cannot
+            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+    def _why_ended(self, frames: int) -> str | None:
+        if self.is_camera:
+            return f"The {self.name} stopped after {frames} frames; it may have been unplugged."
+        if self.count is None or self.count - frames <= max(1, ESTIMATE_ERROR * self.count):
+            return None
+        return f"'{self.name}' breaks off: it announces {self.count} frames, {frames} could be read. They are used."
+
+
+def sensible_fps(fps: float, name: str) -> float:
+    """Frames a second; `USUAL_FPS`, with a warning, for what no video has."""
+    if math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS:
+        return float(fps)
+    log.warning("%s gives %g frames a second; %g are assumed.", name, fps, USUAL_FPS)
+    return USUAL_FPS
+
+
+def _open_camera(number: int) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(number)
+    if not capture.isOpened():
+        raise ValueError(
+            f"There is no camera {number}, or this program may not use it; 0 is the first camera, and a video file is "
+            "given by its path."
+        )
+    return capture
+
+
+def _open_file(path: Path) -> cv2.VideoCapture:
+    if not path.is_file():
+        raise ValueError(f"There is no video file '{path}'; --video takes a file or a camera's number.")
+    if path.suffix.lower() in EXTENSIONS:
+        raise ValueError(f"'{path}' is a picture; --img_dir takes pictures, --video takes videos.")
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise ValueError(
+            f"'{path}' is no video that OpenCV can read: it is damaged, cut short, or its format is unknown. "
+            "Convert it to MP4 (H.264)."
+        )
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+    return capture

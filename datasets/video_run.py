@@ -1,0 +1,219 @@
+"""The way of a video's people through the network into a video and a file for each of them.
+
+A thread reads frames and finds and follows the people in them, while the network works on people of earlier frames (of
+several at once, if they are needed to fill a batch), and another draws and encodes frames whose people are all known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.video import Frame, VideoFrames
+from datasets.video_people import TrackedFrame, TrackedPerson, VideoPeople
+from datasets.video_smoothing import BodySmoother
+from utils.export import is_finite
+from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
+from utils.geometry import assumed_focal_length
+from utils.pipeline import Seconds, TaskQueue, prefetch
+from utils.stopping import StopSignals
+from utils.structures import SMPLParams
+from utils.track_files import TrackFiles
+from utils.video_file import VideoFile
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from datasets.video_people import Find
+
+    Adjust = Callable[[SMPLParams], SMPLParams]
+    Predict = Callable[[Float[Tensor, "B 3 224 224"], Adjust | None], list[dict[str, np.ndarray]]]
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD, WRITE_BEHIND = 4, 4  # frames
+READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
+
+
+@dataclass(frozen=True)
+class VideoSummary:
+    """What became of a video."""
+
+    frames: int  # written
+    tracks: dict[int, int]  # number of frames of each person
+    seconds: float
+    broken: str | None  # why the source ended early
+    stopped: str  # name of the signal that ended the run; empty: none did
+    bad_predictions: int  # people of single frames who are left out, because their numbers are not finite
+
+    @property
+    def fps(self) -> float:
+        """Frames a second that were worked off."""
+        return self.frames / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class VideoRun:
+    """What happens to the people of a video."""
+
+    frames: VideoFrames
+    find: Find
+    predict: Predict
+    files: TrackFiles
+    facts: dict[str, Any]  # that every result file holds: body_model, weights
+    seconds: Seconds  # filled by stage
+    batch_size: int  # people at a time
+    smooth: bool
+    normalise: bool  # what the network is fed with; without it, pixels in 0..1
+    focal_length: float | None  # of the frames, pixels; None: their diagonal
+
+    def run(self, stop: StopSignals) -> VideoSummary:
+        """Work the video off; once `stop` was asked for, frames that are read already are finished.
+
+        Whatever ends the run, the video so far and the tracks so far are written. Raises OSError where they cannot be.
+        """
+        started = time.perf_counter()
+        people = VideoPeople(self._read(stop), self._find, self.smooth)
+        try:
+            with (
+                VideoFile(self.files.video_path, self.frames.size, self.frames.fps) as video,
+                TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
+            ):
+                gathering = _Gathering(self, video, writing)
+                frames = prefetch(people, READ_AHEAD)
+                for frame in tqdm(frames, total=self.frames.count, unit="frame", disable=None):
+                    gathering.add(frame)
+                    _raise_errors(writing.results())
+                gathering.finish()
+                _raise_errors(writing.finish())
+        finally:
+            self.files.write(self._facts())
+        seconds = time.perf_counter() - started
+        return VideoSummary(
+            video.frames, self.files.tracks, seconds, self.frames.broken, stop.asked, gathering.bad
+        )
+
+    def _read(self, stop: StopSignals) -> Iterator[Frame]:
+        frames = iter(self.frames)
+        while not stop.asked:
+            with self.seconds.of(READING):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _find(self, picture: np.ndarray) -> list:
+        with self.seconds.of(READING):
+            return self.find(picture)
+
+    def _facts(self) -> dict[str, Any]:
+        width, height = self.frames.size
+        return {
+            "video": self.frames.name,
+            "fps": self.frames.fps,
+            "image_size": (width, height),
+            "focal_length_full": self.focal_length or assumed_focal_length((width, height)),
+            "principal_point": (width / 2, height / 2),
+            "smoothed": self.smooth,
+            **self.facts,
+        }
+
+    def draw(self, video: VideoFile, frame: Frame, people: list[tuple[int, np.ndarray, FullCamera]]) -> None:
+        """Write a frame with its people (track, vertices, camera) to the video."""
+        with self.seconds.of(WRITING):
+            picture = frame.pixels
+            if people:
+                tracks, *_ = zip(*people, strict=True)
+                colors = person_colors(max(tracks) + 1)[list(tracks)]
+                bodies = [(vertices, camera) for _, vertices, camera in people]
+                faces = self.files.assets.body.faces
+                picture = draw_people(picture, bodies, faces, self.files.renderer, colors)
+            video.write(picture)
+
+
+@dataclass
+class _Waiting:
+    """A frame whose people are not all predicted yet."""
+
+    frame: Frame
+    missing: int
+    people: list[tuple[int, np.ndarray, FullCamera]] = field(default_factory=list)
+
+
+class _Gathering:
+    """Gathers people into batches, and hands frames on, in their order, when their people are predicted."""
+
+    def __init__(self, run: VideoRun, video: VideoFile, writing: TaskQueue):
+        self._run, self._video, self._writing = run, video, writing
+        self._smoother = BodySmoother() if run.smooth else None
+        self._frames: deque[_Waiting] = deque()
+        self._batch: list[tuple[_Waiting, TrackedPerson]] = []
+        self.bad = 0
+
+    def add(self, tracked: TrackedFrame) -> None:
+        waiting = _Waiting(tracked.frame, len(tracked.people))
+        self._frames.append(waiting)
+        for person in tracked.people:
+            self._batch.append((waiting, person))
+            if len(self._batch) == self._run.batch_size:
+                self._predict()
+        # Frames without people must not pile up behind one who waits for a full batch.
+        if self._batch and len(self._frames) > self._run.batch_size:
+            self._predict()
+        self._hand_on()
+
+    def finish(self) -> None:
+        """Whatever is left."""
+        if self._batch:
+            self._predict()
+        self._hand_on()
+
+    def _predict(self) -> None:
+        batch, self._batch = self._batch, []
+        people = [person for _, person in batch]
+        with self._run.seconds.of(NETWORK):
+            images = torch.stack([p.image if self._run.normalise else p.pixels for p in people])
+            smoother = self._smoother
+            adjust = None if smoother is None else lambda params: smoother(params, people)
+            predicted = self._run.predict(images, adjust)
+        for (waiting, person), arrays in zip(batch, predicted, strict=True):
+            waiting.missing -= 1
+            if is_finite(arrays):
+                self._keep(waiting, person, arrays)
+            else:
+                self.bad += 1
+
+    def _keep(self, waiting: _Waiting, person: TrackedPerson, arrays: dict[str, np.ndarray]) -> None:
+        run, cam = self._run, torch.from_numpy(arrays["cam"])
+        camera = full_camera(cam, person.center, person.scale, run.frames.size, run.focal_length)
+        waiting.people.append((person.track, arrays["vertices"], camera))
+        place = {
+            "frame_ids": waiting.frame.number,
+            "seconds": person.seconds,
+            "box": person.found.box,
+            "score": person.found.score,
+            "center": person.center,
+            "scale": person.scale,
+            "cam_t_full": camera.cam_t,
+        }
+        if person.found.keypoints is not None:
+            place["keypoints"] = person.found.keypoints
+        run.files.add(person.track, arrays, place)
+
+    def _hand_on(self) -> None:
+        while self._frames and self._frames[0].missing == 0:
+            waiting = self._frames.popleft()
+            self._writing.submit(self._run.draw, self._video, waiting.frame, waiting.people)
+
+
+def _raise_errors(results: Iterator[None]) -> None:
+    deque(results, maxlen=0)

@@ -1,0 +1,125 @@
+"""One-Euro smoothing of tracked people: the square that is cut out, and camera, shape and pose of the body in it.
+
+The camera of a crop jumps whenever its square does. What is smoothed is what the full picture shows, the pixel of the
+body's origin and the pixels per metre there, and then brought back to the crop.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from utils.geometry import UNIT
+from utils.one_euro import OneEuro, RotationFilter, VectorFilter
+from utils.structures import SMPLParams
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+# Chosen on rendered people who walk, run and dance (30 frames a second) for the error against the truth.
+SQUARE = OneEuro(min_cutoff=1.5, beta=4.0)  # speeds in sides of the square, and e-folds, a second
+PLACE = OneEuro(min_cutoff=1.5, beta=4.0)  # the same
+SHAPE = OneEuro(min_cutoff=0.2, beta=0.0)
+POSE = OneEuro(min_cutoff=1.5, beta=1.0)  # speeds in radians a second
+
+
+class Placed(Protocol):
+    """What the smoothing of a body needs to know about its crop."""
+
+    track: int
+    seconds: float
+    center: tuple[float, float]
+    scale: float
+
+
+class PlaceFilter:
+    """Smooths a place in the picture and a size there."""
+
+    def __init__(self, settings: OneEuro):
+        self._point, self._size = VectorFilter(settings), VectorFilter(settings)
+
+    def __call__(
+        self, point: Float[np.ndarray, "2"], size: float, seconds: float, unit: float
+    ) -> tuple[Float[np.ndarray, "2"], float]:
+        """point: pixels, its speed counts in `unit` pixels; size: positive, smoothed by its logarithm."""
+        log_size = self._size(np.log([size]), seconds)
+        return self._point(point, seconds, unit), float(np.exp(log_size[0]))
+
+
+class SquareSmoother:
+    """Smooths the squares of all tracks."""
+
+    def __init__(self, settings: OneEuro = SQUARE):
+        self._filters = defaultdict(lambda: PlaceFilter(settings))
+
+    def __call__(
+        self, track: int, center: tuple[float, float], scale: float, seconds: float
+    ) -> tuple[tuple[float, float], float]:
+        """Middle (pixels) and scale (side / 200 px) of the track's square at that time."""
+        point, scale = self._filters[track](np.array(center), scale, seconds, UNIT * scale)
+        return (float(point[0]), float(point[1])), scale
+
+
+class _BodyFilters:
+    def __init__(self, place: OneEuro, shape: OneEuro, pose: OneEuro):
+        self.place, self.shape, self.pose = PlaceFilter(place), VectorFilter(shape), RotationFilter(pose)
+
+
+class BodySmoother:
+    """Smooths the bodies of all tracks."""
+
+    def __init__(self, place: OneEuro = PLACE, shape: OneEuro = SHAPE, pose: OneEuro = POSE):
+        self._filters = defaultdict(lambda: _BodyFilters(place, shape, pose))
+
+    def __call__(self, params: SMPLParams, people: Sequence[Placed]) -> SMPLParams:
+        """The bodies of a batch, whose rows belong to `people`; those of one track in the order of time.
+
+        Rows that are not finite stay as they are and leave no trace.
+        """
+        rows = [
+            self._smooth(
+                *(value.double().cpu().numpy() for value in (params.cam, params.betas, params.rotmat)), person
+            )
+            for params, person in zip((params[i] for i in range(len(people))), people, strict=True)
+        ]
+        cam, betas, rotmat = (
+            torch.from_numpy(np.stack(values)).to(like)
+            for values, like in zip(
+                zip(*rows, strict=True), (params.cam, params.betas, params.rotmat), strict=True
+            )
+        )
+        return SMPLParams(cam, betas, rotmat)
+
+    def _smooth(
+        self, cam: np.ndarray, betas: np.ndarray, rotmat: np.ndarray, person: Placed
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not (cam[0] > 0 and all(np.isfinite(values).all() for values in (cam, betas, rotmat))):
+            return cam, betas, rotmat
+        filters, seconds = self._filters[person.track], person.seconds
+        origin, pixels_per_metre = to_picture(cam, person.center, person.scale)
+        origin, pixels_per_metre = filters.place(origin, pixels_per_metre, seconds, UNIT * person.scale)
+        cam = to_crop(origin, pixels_per_metre, person.center, person.scale)
+        return cam, filters.shape(betas, seconds), filters.pose(rotmat, seconds)
+
+
+def to_picture(
+    cam: Float[np.ndarray, "3"], center: tuple[float, float], scale: float
+) -> tuple[Float[np.ndarray, "2"], float]:
+    """Pixel of the body's origin in the picture, and pixels per metre there, from the weak camera of a crop.
+
+    In the words of `geometry.crop_to_full_weak`: the picture's middle + s' (tx', ty'), and s'.
+    """
+    pixels_per_metre = float(cam[0]) * scale * UNIT / 2
+    return np.asarray(center) + pixels_per_metre * cam[1:], pixels_per_metre
+
+
+def to_crop(
+    origin: Float[np.ndarray, "2"], pixels_per_metre: float, center: tuple[float, float], scale: float
+) -> Float[np.ndarray, "3"]:
+    """Inverse of `to_picture`: the weak camera (s, tx, ty) of the crop."""
+    shift = (origin - np.asarray(center)) / pixels_per_metre
+    return np.array([pixels_per_metre / (scale * UNIT / 2), *shift])

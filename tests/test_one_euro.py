@@ -1,0 +1,141 @@
+"""One-Euro filters against their closed forms: constants, first samples, steps, noise, lag, no smoothing at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from utils.one_euro import OneEuro, RotationFilter, VectorFilter, smoothing_share
+
+CALM = OneEuro(min_cutoff=1.0, beta=0.0)
+
+
+def turns(rotvec: np.ndarray) -> np.ndarray:
+    return Rotation.from_rotvec(rotvec).as_matrix()
+
+
+def angles(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return (Rotation.from_matrix(one).inv() * Rotation.from_matrix(two)).magnitude()
+
+
+def test_share_is_that_of_an_rc_filter():
+    assert smoothing_share(1.0, 1 / (2 * math.pi)) == pytest.approx(0.5)
+    assert smoothing_share(np.array([0.5, math.inf]), 1 / math.pi) == pytest.approx([0.5, 1.0])
+
+
+@pytest.mark.parametrize("settings", [CALM, OneEuro(0.3, 2.0), OneEuro(math.inf, 0.0)])
+def test_the_first_value_passes_and_a_constant_stays(settings):
+    vector, rotation = VectorFilter(settings), RotationFilter(settings)
+    value, pose = np.array([3.0, -1.0]), turns(np.random.default_rng(0).normal(0, 2, (24, 3)))
+    for seconds in (0.0, 0.1, 0.15, 2.0):
+        assert vector(value, seconds) == pytest.approx(value)
+        assert rotation(pose, seconds) == pytest.approx(pose)
+
+
+def test_an_infinite_cutoff_changes_nothing():
+    rng = np.random.default_rng(1)
+    vector, rotation = VectorFilter(OneEuro(math.inf, 0.0)), RotationFilter(OneEuro(math.inf, 0.0))
+    for i in range(20):
+        value, pose = rng.normal(size=3), turns(rng.normal(0, 2, (24, 3)))
+        assert vector(value, i / 30) == pytest.approx(value)
+        assert rotation(pose, i / 30) == pytest.approx(pose, abs=1e-9)
+
+
+def test_a_step_follows_the_exponential_of_its_cutoff():
+    """Without beta, what is left of a step falls by 1 - share a frame, for numbers and for angles."""
+    vector, rotation = VectorFilter(CALM), RotationFilter(CALM)
+    axis = np.array([1.0, 2.0, -2.0]) / 3
+    vector(np.zeros(1), 0.0)
+    rotation(turns(np.zeros((1, 3))), 0.0)
+    left, seconds, target = 1.0, 0.0, turns(3.0 * axis[None])
+    for step in np.random.default_rng(2).uniform(0.01, 0.1, 60):
+        seconds, left = seconds + step, left * (1 - smoothing_share(1.0, step))
+        assert vector(np.ones(1), seconds) == pytest.approx([1 - left])
+        assert angles(rotation(target, seconds), target) == pytest.approx([3.0 * left], abs=1e-9)
+    assert left < 1e-6
+
+
+def test_beta_lets_a_step_through_faster():
+    calm, quick = VectorFilter(CALM), VectorFilter(OneEuro(1.0, 5.0))
+    calm(np.zeros(1), 0.0), quick(np.zeros(1), 0.0)
+    for i in range(1, 6):
+        slow, fast = calm(np.ones(1), i / 30), quick(np.ones(1), i / 30)
+        assert slow < fast <= 1
+
+
+def test_a_unit_is_that_of_the_speed_only():
+    """Pixels with a person's size for unit move as sizes do."""
+    pixels, sizes = VectorFilter(OneEuro(1.0, 3.0)), VectorFilter(OneEuro(1.0, 3.0))
+    for i, value in enumerate(np.random.default_rng(3).normal(size=(30, 2)).cumsum(axis=0)):
+        assert pixels(200 * value, i / 30, unit=200.0) == pytest.approx(200 * sizes(value, i / 30))
+
+
+def test_noise_falls_to_what_a_low_pass_filter_leaves():
+    """Of white noise, share / (2 - share) of the variance is left."""
+    vector = VectorFilter(CALM)
+    noise = np.random.default_rng(4).normal(size=(4000, 1))
+    out = np.array([vector(value, i / 30) for i, value in enumerate(noise)])
+    share = smoothing_share(1.0, 1 / 30)
+    assert out[100:].var() == pytest.approx(share / (2 - share), rel=0.15)
+
+
+def test_noise_of_rotations_falls_in_every_joint():
+    rng = np.random.default_rng(5)
+    rotation, pose = RotationFilter(CALM), turns(rng.normal(0, 2, (24, 3)))
+    noisy = [pose @ turns(rng.normal(0, 0.1, (24, 3))) for _ in range(200)]
+    out = [rotation(value, i / 30) for i, value in enumerate(noisy)]
+    before = np.array([angles(pose, value) for value in noisy[50:]])
+    after = np.array([angles(pose, value) for value in out[50:]])
+    assert (after.mean(axis=0) < 0.45 * before.mean(axis=0)).all()
+
+
+@pytest.mark.parametrize("rate", [30, 120])
+def test_the_lag_of_an_even_motion_is_that_of_its_cutoff(rate):
+    """Something at v units a second is followed v / (2 pi cutoff) behind.
+
+    The speed in cutoff = min_cutoff + beta speed is counted from the filtered value, v + rate lag, as in the paper.
+    """
+    speed, settings = 2.0, OneEuro(0.5, 1.0)
+    roots = np.roots(
+        [2 * math.pi * settings.beta * rate, 2 * math.pi * (0.5 + settings.beta * speed), -speed]
+    )
+    vector, rotation = VectorFilter(settings), RotationFilter(settings)
+    for i in range(20 * rate):
+        seconds = i / rate
+        pose = turns(np.array([[0.0, speed * seconds, 0.0]]))
+        value, turned = vector(np.array([speed * seconds]), seconds), rotation(pose, seconds)
+    assert speed * seconds - value[0] == pytest.approx(max(roots), rel=1e-6)
+    assert angles(turned, pose) == pytest.approx([max(roots)], rel=1e-6)
+
+
+def test_half_turns_and_reversed_signs_are_followed_the_short_way():
+    """Rotations around pi, whose rotation vectors jump from one sign to the other, do not."""
+    rotation = RotationFilter(OneEuro(2.0, 1.0))
+    for i in range(60):
+        angle = math.pi + 0.2 * math.sin(i / 5)
+        truth = turns(np.array([[0.0, angle, 0.0], [angle, 0.0, 0.0]]))
+        assert (angles(rotation(truth, i / 30), truth) < 0.2).all()
+
+
+def test_matrices_that_are_not_quite_rotations_become_rotations():
+    rotation = RotationFilter(CALM)
+    for i in range(5):
+        out = rotation(turns(np.ones((3, 3))) * 1.01 + 0.01 * i, i / 30)
+        assert out @ out.swapaxes(1, 2) == pytest.approx(np.broadcast_to(np.eye(3), (3, 3, 3)), abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", [VectorFilter, RotationFilter])
+def test_time_must_go_on(kind):
+    smooth, value = kind(CALM), np.eye(3)[None] if kind is RotationFilter else np.zeros(3)
+    smooth(value, 1.0)
+    with pytest.raises(ValueError, match="order of time"):
+        smooth(value, 1.0)
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 0.0), (-1.0, 0.0), (1.0, -0.1), (1.0, math.inf), (math.nan, 0.0)])
+def test_settings_are_checked(numbers):
+    with pytest.raises(ValueError, match="min_cutoff"):
+        OneEuro(*numbers)

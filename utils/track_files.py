@@ -1,0 +1,127 @@
+"""What the demo writes about a person of a video: one npz a track (schema "danet-track-1"), and its exports.
+
+The parameters of all frames are kept until the end, about two kilobytes for each person and frame; vertices are not:
+they follow from rotmat and betas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.assets import BodyAssets
+from utils.export import AXES
+from utils.export_files import ARRAYS, FILES, check_formats, write_track_exports
+from utils.export_motion import ExportMotion
+from utils.renderer import MeshRenderer
+from utils.safe_io import save_npz_atomic
+from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+SCHEMA = "danet-track-1"
+VIDEO_SUFFIX = "_people.mp4"
+PREDICTED = ("rotmat", "betas", "cam", "joints", "smpl_joints")
+UNITS = (
+    "T frames in which the person was seen, frame_ids from 0, seconds since the first frame; joints: metres from the "
+    "body's origin; cam: weak camera s, tx, ty of the crop; cam_t_full: metres, added to joints for focal_length_full "
+    "and principal_point, pixels of the frame; keypoints: x, y, confidence of COCO's 17; these, box (x, y, width, "
+    "height, as detected) and center (of the crop): pixels of the upright frame, from its upper left corner; scale: "
+    "side of the square crop / 200 px; vertices are those of body_model for rotmat and betas"
+)
+
+
+class TrackFiles:
+    """Collects the tracks of a video and writes their files into one folder, named after the video's stem.
+
+    Raises ValueError for export formats that have no motion.
+    """
+
+    def __init__(
+        self,
+        out_dir: Path,
+        stem: str,
+        assets: BodyAssets,
+        formats: Sequence[str] = (),
+        renderer: type[MeshRenderer] = MeshRenderer,
+    ):
+        check_formats(formats, video=True)
+        self.out_dir, self.stem, self.assets, self.formats = out_dir, stem, assets, formats
+        self.renderer = renderer
+        self._rows: dict[int, list[dict[str, np.ndarray]]] = {}
+
+    @property
+    def video_path(self) -> Path:
+        """Of the MP4 file with everybody in it."""
+        return self.out_dir / f"{self.stem}{VIDEO_SUFFIX}"
+
+    def existing(self) -> list[Path]:
+        """The video's results that an earlier run left."""
+        endings = [".npz", *(ending for ending, _ in (*FILES.values(), *ARRAYS.values()))]
+        ours = re.compile(rf"{re.escape(self.stem)}_track\d+({'|'.join(map(re.escape, endings))})")
+        tracks = [path for path in self.out_dir.glob("*_track*") if ours.fullmatch(path.name)]
+        return sorted([*tracks, *([self.video_path] if self.video_path.exists() else [])])
+
+    def add(self, track: int, predicted: Mapping[str, np.ndarray], place: Mapping[str, Any]) -> None:
+        """A person in one more frame.
+
+        predicted: has the arrays of PREDICTED. place: frame_ids, seconds, box, center, scale, score, cam_t_full, and
+        keypoints [17,3], if detected.
+        """
+        row = {name: np.asarray(predicted[name], np.float32) for name in PREDICTED}
+        row |= {name: np.asarray(value) for name, value in place.items()}
+        self._rows.setdefault(track, []).append(row)
+
+    @property
+    def tracks(self) -> dict[int, int]:
+        """Number of frames of each track so far."""
+        return {track: len(rows) for track, rows in sorted(self._rows.items())}
+
+    def arrays(self, track: int) -> dict[str, Float[np.ndarray, "T *N"]]:
+        """All frames of a track; keypoints only if every frame has them."""
+        rows = self._rows[track]
+        names = [name for name in rows[0] if all(name in row for row in rows)]
+        return {name: np.stack([row[name] for row in rows]) for name in names}
+
+    def write(self, facts: Mapping[str, Any]) -> list[Path]:
+        """Write all tracks; results of an earlier run that this one does not replace are removed.
+
+        facts: video, fps, image_size, focal_length_full, principal_point, smoothed, body_model, weights.
+        Raises OSError, after the other tracks are written, where one could not be.
+        """
+        before = set(self.existing()) - {self.video_path}
+        written: list[Path] = []
+        failed: OSError | None = None
+        for track in self.tracks:
+            try:
+                written += self._write(track, facts)
+            except OSError as error:
+                failed = failed or error
+        for path in before - set(written):
+            path.unlink(missing_ok=True)
+        if failed is not None:
+            raise failed
+        return written
+
+    def _write(self, track: int, facts: Mapping[str, Any]) -> list[Path]:
+        arrays, stem = self.arrays(track), self.out_dir / f"{self.stem}_track{track}"
+        path = stem.with_name(f"{stem.name}.npz")
+        save_npz_atomic(
+            path, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
+            joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
+        )  # fmt: skip
+        if not self.formats:
+            return [path]
+        motion_arrays = {
+            name: array for name, array in arrays.items() if name not in ("keypoints", "seconds")
+        }
+        motion_facts = {**facts, "picture": facts["video"], "track_id": track}
+        motion = ExportMotion(
+            self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
+        )
+        return [path, *write_track_exports(stem, self.formats, motion)]

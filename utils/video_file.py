@@ -1,0 +1,88 @@
+"""Writing MP4 files that are whole: what was written so far can be played, whatever ended the run."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+CODEC = "mp4v"  # MPEG-4: every OpenCV writes it, every player plays it (browsers want H.264)
+SUFFIX = ".mp4"
+
+
+class VideoFile:
+    """An MP4 file in the making, without sound; `path` appears with all frames written so far when it is closed.
+
+    size: width and height of the frames; odd ones grow by a pixel (the last one twice), which the codec needs.
+    Raises OSError when the file cannot be made.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float):
+        self.path, self.size, self.frames = path, size, 0
+        self._border = (size[1] % 2, size[0] % 2)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{SUFFIX}")
+        self._temporary.touch()  # OpenCV would not say why it cannot
+        even = (size[0] + self._border[1], size[1] + self._border[0])
+        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*CODEC), fps, even)
+        if not self._writer.isOpened():
+            self._temporary.unlink(missing_ok=True)
+            raise OSError(
+                f"The video '{path}' of {even[0]} x {even[1]} px and {fps:g} frames a second cannot be written: this "
+                f"OpenCV has no encoder '{CODEC}' for it; pip install opencv-python-headless brings one."
+            )
+
+    def write(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Add an RGB frame. Raises ValueError for one of another size."""
+        if picture.shape != (self.size[1], self.size[0], 3):
+            raise ValueError(
+                f"Expected a frame of {self.size[0]} x {self.size[1]} px, got an array {picture.shape}."
+            )
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        if any(self._border):
+            bottom, right = self._border
+            picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        self._writer.write(picture)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Move the file into its place, unless it has no frame. Raises OSError when frames are missing in it.
+
+        OpenCV does not tell of a full disk, so the file is opened again and its frames are counted.
+        """
+        self._writer.release()
+        try:
+            if self.frames == 0:
+                return
+            written = frames_in(self._temporary)
+            if written != self.frames:
+                raise OSError(
+                    f"The video '{self.path}' could not be written: it holds {written} of {self.frames} frames; "
+                    "the disk may be full."
+                )
+            self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def frames_in(path: Path) -> int:
+    """How many frames a video file says it has; 0 for one that cannot be opened."""
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return max(count, 0)
