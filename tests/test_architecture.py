@@ -14,6 +14,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("utils", "models", "datasets")
 SCRIPTS = ("demo", "train", "eval", "eval_coco")
+# Run by python -m, with their parts.
+MODULE_SCRIPTS = (
+    "utils/doctor.py",
+    "utils/doctor_files.py",
+    "utils/doctor_self_test.py",
+    "utils/export_onnx.py",
+)
 # Distribution -> import name, where they differ.
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 SAFE_READERS = ("utils/safe_io.py", "utils/safe_pickle.py")
@@ -76,7 +83,7 @@ def test_rooms_import_only_what_they_may(name):
     )
     if name in ("utils/structures.py", "utils/skeleton.py"):
         allowed = set()
-    if name in ("utils/doctor.py", "utils/export_onnx.py"):  # scripts, run by python -m
+    if name in MODULE_SCRIPTS:
         allowed = set(OURS)
     for module, _ in modules(SOURCES[name]):
         top = module.split(".")[0]
