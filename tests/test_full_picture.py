@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from utils.full_picture import FullCamera, PeoplePictures, draw_people, full_camera, person_colors
+from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
 from utils.geometry import (
     assumed_focal_length,
     crop_focal_length,
@@ -132,17 +131,3 @@ def test_each_is_drawn_where_its_camera_says_and_the_rest_is_untouched():
     rows, columns = np.nonzero(changed)
     assert (columns.min(), columns.max() + 1) == (40, 80) and (rows.min(), rows.max() + 1) == (30, 70)
     assert draw_people(photo, [], FACES) is photo
-
-
-def test_one_file_a_picture_and_failures_are_kept(tmp_path):
-    pictures = PeoplePictures(tmp_path, FACES)
-    photo = np.zeros((100, 160, 3), np.uint8)
-    pictures.finish()
-    for stem, x in (("a", 0.0), ("a", 1.0), ("b", 0.0), ("c", 0.0)):
-        pictures.add(stem, tmp_path / stem, photo, *at(x, 5.0))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a_people.jpg", "b_people.jpg"]
-    (tmp_path / "c_people.jpg").mkdir()
-    pictures.finish()
-    assert [path.name for path, _ in pictures.failed] == ["c"] and "c_people.jpg" in pictures.failed[0][1]
-    a, b = (np.asarray(Image.open(tmp_path / f"{s}_people.jpg")) for s in "ab")
-    assert a.shape == photo.shape and a[50, 110].max() > 40 and b[50, 110].max() < 20

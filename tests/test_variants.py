@@ -20,7 +20,7 @@ from models.smpl_regressor import apply_grouped
 from models.targets import TargetBuilder
 from utils.assets import load_mean_params, resolve_body
 from utils.checkpoint import IGNORED, StateMismatchError, load_danet, save_checkpoint
-from utils.export import person_arrays
+from utils.export import people_arrays
 from utils.geometry import batch_rodrigues, project_to_crop, rot6d_to_rotmat
 from utils.iuvmap import iuv_img2map
 from utils.renderer import IUV_Renderer
@@ -421,7 +421,7 @@ def test_a_persons_arrays(name):
     with torch.inference_mode():
         output = model(torch.randn(1, 3, SIZE, SIZE))
         params = output.smpl.params
-        arrays = person_arrays(output, SMPL(assets.body, assets.extra)(params.rotmat, params.betas), 0)
+        arrays = people_arrays(output, SMPL(assets.body, assets.extra)(params.rotmat, params.betas))[0]
     assert arrays["rotmat"].shape == (24, 3, 3) and np.isfinite(arrays["vertices"]).all()
     assert {"part_iuv", "part_centers", "part_scales"} & arrays.keys() == (
         set() if name == "global" else {"part_iuv", "part_centers", "part_scales"}

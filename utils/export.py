@@ -38,14 +38,13 @@ def pack_iuv(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"
     return (picture.clamp(0, 1) * factor).round().to(torch.uint8).cpu().numpy()
 
 
-def person_arrays(output: DaNetOutput, body: SMPLOutput, row: int) -> dict[str, np.ndarray]:
-    """Person `row` of a batch as named arrays; the annotation head masks the global map.
+def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.ndarray]]:
+    """The people of a batch as named arrays; the annotation head masks the global maps.
 
     A network without parts gives no part_centers, part_scales and part_iuv.
     """
-    params, estimate = output.smpl.params, output.iuv
-    maps = estimate.iuv[row : row + 1]
-    numbers = {
+    params, estimate, maps = output.smpl.params, output.iuv, output.iuv.iuv
+    batch = {
         "cam": params.cam,
         "cam_t": cam_to_translation(params.cam),
         "betas": params.betas,
@@ -54,17 +53,21 @@ def person_arrays(output: DaNetOutput, body: SMPLOutput, row: int) -> dict[str, 
         "joints": body.joints,
         "smpl_joints": body.smpl_joints,
     }
-    parts = {}
     if estimate.part_iuv is not None:
-        numbers |= {"part_centers": estimate.crops.centers, "part_scales": estimate.crops.scales}
-        parts["part_iuv"] = pack_iuv(part_maps2img(estimate.part_iuv[row]))
-    return {
-        **{name: value[row].detach().float().cpu().numpy() for name, value in numbers.items()},
-        "joint_names": np.array(JOINT_NAMES),
-        "smpl_joint_names": np.array(SMPL_JOINT_NAMES),
-        "iuv": pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann)[0]),
-        **parts,
-    }
+        batch |= {"part_centers": estimate.crops.centers, "part_scales": estimate.crops.scales}
+    arrays = {name: value.detach().float().cpu().numpy() for name, value in batch.items()}
+    arrays["iuv"] = pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann))
+    if estimate.part_iuv is not None:
+        arrays["part_iuv"] = pack_iuv(part_maps2img(estimate.part_iuv))
+    names = {"joint_names": np.array(JOINT_NAMES), "smpl_joint_names": np.array(SMPL_JOINT_NAMES)}
+    return [
+        {**{name: value[row] for name, value in arrays.items()}, **names} for row in range(len(params.cam))
+    ]
+
+
+def is_finite(arrays: dict[str, np.ndarray]) -> bool:
+    """Whether a person's body and camera are numbers; those of damaged weights may not be."""
+    return bool(np.isfinite(arrays["vertices"]).all() and np.isfinite(arrays["cam"]).all())
 
 
 def save_person(path: str | os.PathLike, arrays: dict[str, np.ndarray], **facts: Any) -> None:

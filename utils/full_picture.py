@@ -1,26 +1,21 @@
-"""All people of a full picture, drawn over it with one z-buffer; the demo's `<stem>_people.jpg`."""
+"""All people of a full picture, drawn over it with one z-buffer."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 
 from utils.geometry import assumed_focal_length, crop_to_full_weak, full_weak_to_perspective
 from utils.renderer import LIGHT_BLUE, MeshRenderer
-from utils.safe_io import atomic_write
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-SUFFIX = "_people.jpg"
-QUALITY = 95
 HUE_STEP = 0.381966  # golden ratio: neighbours in number are far apart in hue
 
 
@@ -79,45 +74,3 @@ def draw_people(
     colors = person_colors(len(people)) if colors is None else colors
     drawing = renderer(all_faces, np.repeat(colors, len(faces), axis=0))
     return drawing.overlay(picture, vertices, np.zeros(3), camera.focal_length, camera.principal_point)
-
-
-class PeoplePictures:
-    """Collects the people of one picture after the other and writes `<stem>_people.jpg` when the next begins."""
-
-    def __init__(self, out_dir: Path, faces: Int[np.ndarray, "F 3"]):
-        self.out_dir = out_dir
-        self.faces = faces
-        self.failed: list[tuple[Path, str]] = []  # pictures that could not be written, and why
-        self._current: tuple[str, Path, np.ndarray] | None = None
-        self._people: list[tuple[np.ndarray, FullCamera]] = []
-
-    def add(
-        self,
-        stem: str,
-        path: Path,
-        picture: UInt8[np.ndarray, "H W 3"],
-        vertices: Float[np.ndarray, "V 3"],
-        camera: FullCamera,
-    ) -> None:
-        """A person of the picture of that stem; people of one picture come one after the other."""
-        if self._current is not None and self._current[0] != stem:
-            self.finish()
-        self._current = (stem, path, picture)
-        self._people.append((vertices, camera))
-
-    def finish(self) -> None:
-        """Write the picture that is not written yet."""
-        if self._current is None:
-            return
-        stem, path, picture = self._current
-        drawn = draw_people(picture, self._people, self.faces)
-        self._current, self._people = None, []
-        _, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-        )
-        try:
-            with atomic_write(self.out_dir / f"{stem}{SUFFIX}") as file:
-                file.write(data.tobytes())
-        except OSError as error:
-            reason = error.strerror or error
-            self.failed.append((path, f"'{stem}{SUFFIX}' cannot be written to '{self.out_dir}': {reason}"))

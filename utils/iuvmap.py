@@ -50,26 +50,26 @@ def iuv_map2img(
     With `ann` everything is zero where its background class wins. `ind_mapping` names the DensePose part of each
     channel after the background (`skeleton.PART_CHANNELS`), for part maps.
     """
-    winner = index.argmax(dim=1, keepdim=True)
+    winner = index.max(dim=1, keepdim=True).indices  # many times faster than argmax here
     u, v = u.gather(1, winner), v.gather(1, winner)
     part = winner
     if ind_mapping is not None:
         part = torch.tensor((0, *ind_mapping), device=index.device)[winner]
     visible = winner > 0
     if ann is not None:
-        visible = visible & (ann.argmax(dim=1, keepdim=True) > 0)
+        visible = visible & (ann.max(dim=1, keepdim=True).indices > 0)
     image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=1)
     return image * visible.to(image.dtype)
 
 
-def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "P 3 H W"]:
-    """Pictures (part/24, U, V) of one person's part maps [P, 7, H, W], parts in DensePose's numbers."""
-    return torch.cat([
-        iuv_map2img(
-            part_iuv.u[p : p + 1], part_iuv.v[p : p + 1], part_iuv.index[p : p + 1], ind_mapping=channels
-        )
-        for p, channels in enumerate(PART_CHANNELS)
-    ])  # fmt: skip
+def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "*B P 3 H W"]:
+    """Pictures (part/24, U, V) of part maps [*B, P, 7, H, W], parts in DensePose's numbers."""
+    winner = part_iuv.index.max(dim=-3, keepdim=True).indices  # [*B, P, 1, H, W]
+    numbers = torch.tensor([(0, *channels) for channels in PART_CHANNELS], device=winner.device)
+    part = numbers[torch.arange(len(PART_CHANNELS), device=winner.device)[:, None, None, None], winner]
+    u, v = part_iuv.u.gather(-3, winner), part_iuv.v.gather(-3, winner)
+    image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=-3)
+    return image * (winner > 0).to(image.dtype)
 
 
 def iuv_img2map(image: Float[Tensor, "B 3 H W"]) -> IUVMaps:

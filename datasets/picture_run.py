@@ -1,0 +1,179 @@
+"""The way of a folder's people through the network into files: reading, network and writing overlap.
+
+A thread reads pictures and finds the people in them while the network works on people read before, and another draws
+and writes those whom the network has seen. People of several pictures fill one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.people import BadPicture, FullPicture, People, PersonCrop
+from utils.export import is_finite
+from utils.full_picture import FullCamera, full_camera
+from utils.person_files import PersonFiles
+from utils.pipeline import Seconds, TaskQueue, prefetch
+from utils.run_record import Outcome
+from utils.stopping import StopSignals
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    Predict = Callable[[Float[Tensor, "B 3 224 224"]], list[dict[str, np.ndarray]]]
+
+READ_AHEAD = 4  # pictures
+WRITE_BEHIND = 16  # people
+READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
+
+
+@dataclass(frozen=True)
+class PictureRun:
+    """What happens to the people of each picture."""
+
+    people: People
+    predict: Predict
+    files: PersonFiles
+    facts: dict[str, Any]  # that every result file holds: body, weights
+    seconds: Seconds  # filled by stage
+    batch_size: int
+    overwrite: bool  # replace results that are there; otherwise their pictures are skipped
+    normalise: bool  # what the network is fed with; without it, pixels in 0..1
+    focal_length: float | None  # of the full pictures, pixels; None: their diagonal
+
+    def outcomes(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[Outcome]:
+        """What became of everybody in these pictures, file by file.
+
+        Once `stop` was asked for, no further picture is read, and each is an outcome with this reason.
+        """
+        pictures = prefetch(self._read(paths, stop), READ_AHEAD)
+        with TaskQueue(threads=1, depth=WRITE_BEHIND) as writing:
+            gathering = _Gathering(self, writing)
+            for found in tqdm(pictures, total=len(paths), unit="picture", disable=None):
+                for person in found:
+                    if isinstance(person, BadPicture):
+                        yield Outcome(person.path.name, reason=person.reason)
+                    else:
+                        gathering.add(person)
+                yield from filter(None, writing.results())
+            gathering.finish()
+            yield from filter(None, writing.finish())
+
+    def _read(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[list[PersonCrop | BadPicture]]:
+        for path in paths:
+            if stop.asked:
+                yield [BadPicture(path, f"not looked at: the run was stopped ({stop.asked})")]
+                continue
+            with self.seconds.of(READING):
+                found = list(self.people.people_of(path))
+                there = None if self.overwrite else self._first_file_there(path, found)
+            yield found if there is None else [BadPicture(path, f"its result '{there}' is there; {REPLACES}")]
+
+    def _first_file_there(self, path: Path, found: Sequence[PersonCrop | BadPicture]) -> str | None:
+        people = [person for person in found if isinstance(person, PersonCrop)]
+        full = any(person.full_picture is not None for person in people)
+        names = self.files.names(self.people.stems[path], [person.stem for person in people], full)
+        return next((name for name in names if (self.files.out_dir / name).exists()), None)
+
+    def predict_batch(self, batch: Sequence[PersonCrop]) -> list[dict[str, np.ndarray]]:
+        """The arrays of each person."""
+        with self.seconds.of(NETWORK):
+            return self.predict(torch.stack([p.image if self.normalise else p.pixels for p in batch]))
+
+    def write_person(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> Outcome:
+        """Write a person's files."""
+        if not is_finite(arrays):
+            reason = f"the prediction of '{person.stem}' is not finite; the weights may be damaged"
+            return Outcome(person.path.name, reason=reason)
+        with self.seconds.of(WRITING):
+            try:
+                facts = {**facts_of(person, camera), **self.facts}
+                self.files.write_person(person.stem, person.crop, arrays, facts)
+            except OSError as error:
+                return Outcome(
+                    person.path.name, reason=self._not_written(f"the results '{person.stem}'", error)
+                )
+        return Outcome(person.path.name, person.stem)
+
+    def write_people(self, full: FullPicture, people: list[tuple[np.ndarray, FullCamera]]) -> Outcome | None:
+        """Write the picture with everybody in it; None when all is well."""
+        with self.seconds.of(WRITING):
+            try:
+                self.files.write_people(full.stem, full.pixels, people)
+            except OSError as error:
+                return Outcome(full.path.name, reason=self._not_written("the picture of all people", error))
+        return None
+
+    def _not_written(self, what: str, error: OSError) -> str:
+        return f"{what} cannot be written to '{self.files.out_dir}': {error.strerror or error}"
+
+
+REPLACES = "--overwrite replaces results"
+
+
+class _Gathering:
+    """Gathers people into batches, and predicted ones by their picture."""
+
+    def __init__(self, run: PictureRun, writing: TaskQueue):
+        self._run, self._writing = run, writing
+        self._batch: list[PersonCrop] = []
+        self._full: FullPicture | None = None
+        self._people: list[tuple[np.ndarray, FullCamera]] = []  # of the picture, as far as predicted
+
+    def add(self, person: PersonCrop) -> None:
+        self._batch.append(person)
+        if len(self._batch) == self._run.batch_size:
+            self._predict()
+
+    def finish(self) -> None:
+        """Whatever is left."""
+        if self._batch:
+            self._predict()
+        self._draw_people()
+
+    def _predict(self) -> None:
+        batch, self._batch = self._batch, []
+        for person, arrays in zip(batch, self._run.predict_batch(batch), strict=True):
+            camera = full_camera(
+                torch.from_numpy(arrays["cam"]),
+                person.center,
+                person.scale,
+                person.image_size,
+                self._run.focal_length,
+            )
+            self._writing.submit(self._run.write_person, person, arrays, camera)
+            if person.full_picture is not self._full:
+                self._draw_people()
+                self._full = person.full_picture
+            if is_finite(arrays):
+                self._people.append((arrays["vertices"], camera))
+
+    def _draw_people(self) -> None:
+        if self._full is not None and self._people:
+            self._writing.submit(self._run.write_people, self._full, self._people)
+        self._full, self._people = None, []
+
+
+def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
+    """Where a person's arrays come from."""
+    detected = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
+    return {
+        "picture": person.path.name,
+        "person": person.person,
+        "box": person.box,
+        "score": person.score,
+        "center": person.center,
+        "scale": person.scale,
+        "image_size": person.image_size,
+        "cam_t_full": camera.cam_t,
+        "focal_length_full": camera.focal_length,
+        "principal_point": camera.principal_point,
+        **detected,
+    }

@@ -1,0 +1,44 @@
+"""Crops of people to people: the network, the body layer, and what they say as plain arrays, person by person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.smpl import SMPL
+from utils.export import people_arrays
+from utils.structures import SMPLParams
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    Adjust = Callable[[SMPLParams], SMPLParams]
+
+
+class Predictor:
+    """A network in its inference form and the body that it poses, on one device."""
+
+    def __init__(self, network: nn.Module, smpl: SMPL, device: torch.device):
+        self.network = network.to(device).prepare_for_inference()
+        self.smpl = smpl.to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def predict(
+        self, images: Float[Tensor, "B 3 224 224"], adjust: Adjust | None = None
+    ) -> list[dict[str, np.ndarray]]:
+        """The arrays of `utils.export.people_arrays` for each crop.
+
+        adjust: changes camera, shape and pose before the body is made from them (smoothing over time, for one).
+        """
+        output = self.network(images.to(self.device))
+        if adjust is not None:
+            output = replace(output, smpl=replace(output.smpl, params=adjust(output.smpl.params)))
+        body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
+        return people_arrays(output, body)

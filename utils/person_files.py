@@ -1,0 +1,98 @@
+"""The files of a picture's people: `<stem>_result.png`, `<stem>.npz`, exports; `<picture>_people.jpg` of all.
+
+Arrays in, files out, without a network: the work of threads behind the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from utils.assets import BodyAssets
+from utils.export import save_person
+from utils.export_files import ARRAYS, FILES, write_exports
+from utils.export_person import ExportPerson
+from utils.full_picture import FullCamera, draw_people
+from utils.geometry import CROP_SIZE
+from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.safe_io import atomic_write
+from utils.visualize import result_panel
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+PANEL_SUFFIX, PEOPLE_SUFFIX = "_result.png", "_people.jpg"
+
+
+class PersonFiles:
+    """Draws and writes the files of people into one folder; any thread may call it."""
+
+    def __init__(
+        self,
+        out_dir: Path,
+        assets: BodyAssets,
+        formats: Sequence[str] = (),
+        renderer: type[MeshRenderer] = MeshRenderer,
+        extra: MeshRenderer | None = None,
+    ):
+        """formats: of exports. extra: a renderer whose two views stand in the panel, too."""
+        self.out_dir = out_dir
+        self.assets = assets
+        self.formats = formats
+        self._renderer, self._extra = renderer, extra
+        self._iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
+        self._mesh_renderer = renderer(assets.body.faces)
+
+    def names(self, stem: str, people: Sequence[str], full_picture: bool) -> list[str]:
+        """Files of the picture `stem` and its people's stems."""
+        endings = [PANEL_SUFFIX, ".npz", *((FILES.get(name) or ARRAYS[name])[0] for name in self.formats)]
+        names = [f"{person}{ending}" for person in people for ending in endings]
+        return [*names, f"{stem}{PEOPLE_SUFFIX}"] if full_picture else names
+
+    def write_person(
+        self,
+        stem: str,
+        crop: UInt8[np.ndarray, "224 224 3"],
+        arrays: dict[str, np.ndarray],
+        facts: dict[str, Any],
+    ) -> None:
+        """Panel, npz and exports of a person. Raises OSError when one cannot be written; then none is left."""
+        try:
+            panel = result_panel(
+                crop, arrays["iuv"], arrays.get("part_iuv"), arrays["vertices"], arrays["cam"],
+                self._iuv_renderer, self._mesh_renderer, self._extra,
+            )  # fmt: skip
+            write_picture(self.out_dir / f"{stem}{PANEL_SUFFIX}", panel)
+            save_person(self.out_dir / f"{stem}.npz", arrays, **facts)
+            person = ExportPerson(self.assets.body, self.assets.surface, arrays, facts)
+            write_exports(self.out_dir / stem, self.formats, person)
+        except OSError:
+            self._remove(self.names(stem, [stem], full_picture=False))
+            raise
+
+    def write_people(
+        self,
+        stem: str,
+        picture: UInt8[np.ndarray, "H W 3"],
+        people: Sequence[tuple[Float[np.ndarray, "V 3"], FullCamera]],
+    ) -> None:
+        """The full picture with all its people. Raises OSError."""
+        drawn = draw_people(picture, people, self.assets.body.faces, self._renderer)
+        write_picture(self.out_dir / f"{stem}{PEOPLE_SUFFIX}", drawn)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (self.out_dir / name).is_file():
+                (self.out_dir / name).unlink()
+
+
+def write_picture(path: Path, picture: UInt8[np.ndarray, "H W C"]) -> None:
+    """Write an RGB or RGBA picture whole or not at all, as its ending says (.png, .jpg)."""
+    channels = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, channels))
+    with atomic_write(path) as file:
+        file.write(data.tobytes())

@@ -1,0 +1,72 @@
+"""What a run of the demo did: `run.json`, for programs; the page of `--html` is made from it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.command_line import ALL_GOOD, NOTHING_DONE, SOME_SKIPPED
+from utils.runtime import Processes
+from utils.safe_io import save_json_atomic
+
+SCHEMA, FILE_NAME = "danet-run-1", "run.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A person who was written, or a file (or somebody in it) that was skipped and why."""
+
+    picture: str  # its file name
+    stem: str = ""  # of the person's files; empty when there are none
+    reason: str = ""  # why not
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The outcomes of a run and the seconds that it took."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: Mapping[str, float]  # by stage; stages overlap, so they need not add up
+    facts: Mapping[str, str]  # weights, body, settings
+
+    @property
+    def people(self) -> list[str]:
+        """Stems of the people who were written."""
+        return [outcome.stem for outcome in self.outcomes if outcome.stem]
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """File name and reason of all that was not done."""
+        return [(outcome.picture, outcome.reason) for outcome in self.outcomes if not outcome.stem]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all good, 2 something was skipped, 1 nothing was done."""
+        if not self.people:
+            return NOTHING_DONE
+        return SOME_SKIPPED if self.skipped else ALL_GOOD
+
+    def save(self, out_dir: Path) -> None:
+        """Write `run.json`. Raises OSError."""
+        people = [{"stem": o.stem, "picture": o.picture} for o in self.outcomes if o.stem]
+        skipped = [{"picture": picture, "reason": reason} for picture, reason in self.skipped]
+        seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}
+        content = {
+            "schema": SCHEMA,
+            "facts": self.facts,
+            "seconds": seconds,
+            "people": people,
+            "skipped": skipped,
+        }
+        save_json_atomic(out_dir / FILE_NAME, content)
+
+
+def joined_outcomes(
+    outcomes: Iterable[Outcome], order: Sequence[str], processes: Processes
+) -> tuple[Outcome, ...]:
+    """The outcomes of all processes, in the order of the pictures' names."""
+    processes.wait_for_all()  # shares may differ by hours
+    place = {name: number for number, name in enumerate(order)}
+    everyone = [outcome for each in processes.gather(list(outcomes)) for outcome in each]
+    return tuple(sorted(everyone, key=lambda outcome: place[outcome.picture]))
