@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,6 +79,22 @@ def test_a_fresh_checkout_is_well(tmp_path, capsys):
     assert "run: bash get_densepose_uv.sh" in page  # where to get what is not there
 
 
+def test_without_packages_the_page_still_comes(root):
+    """As after a clone, before anything is installed."""
+    without = ["numpy", "scipy", "torch", "torchvision", "cv2", "numba", "onnxruntime", "yaml", "PIL", "tqdm"]
+    script = f"""if True:
+        import sys
+        sys.modules.update(dict.fromkeys({without}))
+        from utils import doctor
+        sys.exit(doctor.main([]))"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1 and not done.stderr
+    assert "  missing torch " in done.stdout and "  broken  Self-test" in done.stdout
+    assert "not before this is repaired: torch, " in done.stdout
+
+
 def test_what_is_broken_is_listed_with_what_to_do(own, capsys, monkeypatch):
     """Without the sections that have tests of their own."""
     put(own / BODY, (own / BODY).read_bytes()[:5000])
@@ -134,7 +151,7 @@ def test_code_in_a_file_is_reported_and_not_run(own, tmp_path, name):
     trap = tmp_path / "trap"
     hostile = pickle.dumps({"ratio": Creates(trap)})
     if name == EXTRA:
-        np.save(tmp_path / "array.npy", np.array([Creates(trap)], dtype=object), allow_pickle=True)
+        np.save(tmp_path / "array.npy", np.array([Creates(trap)], dtype=object))
         hostile = (tmp_path / "array.npy").read_bytes()
     put(own / name, hostile)
     finding = by_name(doctor_files.licensed_files(own))[name]

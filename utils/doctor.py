@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nAll is well.")
         return ALL_GOOD
     print(f"\n{len(bad)} {'is' if len(bad) == 1 else 'are'} broken or missing. What to do:")
-    for finding in bad:
-        print(row("", finding.name, finding.cure or finding.text))
+    for cure in dict.fromkeys(finding.cure for finding in bad):
+        names = ", ".join(finding.name for finding in bad if finding.cure == cure)
+        print(textwrap.fill(f"{names}: {cure}", WIDTH, initial_indent="  ", subsequent_indent="    "))
     return NOTHING_DONE
 
 
@@ -107,13 +108,13 @@ def sections(data_dir: Path) -> dict[str, Callable[[], Iterable[Finding]]]:
 def verdicts(found: Found) -> dict[str, str]:
     """What can be run now, and what stands in the way of the rest."""
     ours = ("Packages", "Devices", "Rasterisers", "Renderers", "Shipped files", "Self-test")
-    broken = [finding.name for title in ours for finding in found[title] if finding.is_bad]
+    broken = [f.name for title in ours for f in found[title] if f.is_bad and f.name != title]
     if broken:
         return {"demo, training, evaluation": f"not before this is repaired: {', '.join(broken)}"}
     marks = {finding.name: finding.mark for finding in found["Licensed files"]}
     lacking = [name for name in DEMO_NEED if marks.get(name) != OK]
     open_only = all(marks.get(name) == ABSENT for name in (*DEMO_NEED, *GENDERS))
-    official = "yes, --body smpl" if not lacking else f"no, it also needs {', '.join(lacking)}"
+    official = "yes: demo (--body smpl)" if not lacking else f"no, it also needs {', '.join(lacking)}"
     return {
         "open body": f"yes: demo, training and evaluation on rendered people{'' if open_only else ' (--body open)'}",
         "official body": "no: none of its files is there" if open_only else official,

@@ -87,7 +87,7 @@ def optional_packages() -> Iterator[Finding]:
     for file, use in OPTIONAL_FILES.items():
         for line in requirements(file):
             if line.split(">=")[0] not in needed:
-                yield package(line, ABSENT, f"{use} ({file})", f"pip install -r {file}")
+                yield package(line, ABSENT, use, f"pip install -r {file}")
     for name, use in RENDERER_PACKAGES.items():
         version = installed_version(name)
         text = f"{version}, tried below" if version else f"not installed; {use}"
