@@ -13,7 +13,7 @@ import pytest
 from utils.report import Bars, Gallery, Histogram, Report, Table, picture_uri, render_report, write_report
 from utils.report_charts import bin_values, number, round_step
 
-VOID = {"meta", "img", "link", "br", "hr"}
+VOID = {"meta", "img", "link", "br", "hr", "input"}
 SHAPES = {"line", "rect"}
 
 

@@ -1,12 +1,13 @@
 """A report as one HTML page that holds everything: numbers, charts and pictures; no network, no scripts.
 
 It can be mailed or kept beside the numbers it shows. Colours follow the reader's light or dark setting, the layout
-the width of the window.
+the width of the window. `utils.people_report_page` takes its head, style and cards from here.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -118,10 +119,10 @@ def render_report(report: Report) -> str:
         ),
     ]
     sections = (
-        ("results", "Results", _cards("tables", map(_table, report.tables))),
+        ("results", "Results", _cards("tables", map(table_card, report.tables))),
         ("charts", "Errors in detail", _cards("charts", charts)),
         ("samples", "Samples", "".join(map(_gallery, report.galleries))),
-        ("protocol", "How these numbers came about", _facts(report.facts)),
+        ("protocol", "How these numbers came about", facts_card(report.facts)),
     )
     shown = [(name, title, body) for name, title, body in sections if body]
     links = " ".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in shown)
@@ -130,15 +131,23 @@ def render_report(report: Report) -> str:
     )
     lines = "".join(f"<p>{escape(line)}</p>" for line in report.summary.splitlines() if line.strip())
     return (
+        f"{page_head(report.title)}<header><h1>{escape(report.title)}</h1>{lines}<nav>{links}</nav></header>\n"
+        f"<main>{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def page_head(title: str, style: str = "", script: str = "") -> str:
+    """A page up to its opened body; style: added to `STYLE`; script: the text of the only one that may run."""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    allowed = f"; script-src 'sha256-{digest}'" if script else ""
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # The page asks nothing of the network, and the browser holds it to that.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">\n"
-        f'<meta name="color-scheme" content="light dark">\n<title>{escape(report.title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(report.title)}</h1>{lines}<nav>{links}</nav></header>\n<main>{body}</main>\n"
-        "</body>\n</html>\n"
+        f"style-src 'unsafe-inline'{allowed}\">\n"
+        f'<meta name="color-scheme" content="light dark">\n<title>{escape(title)}</title>\n'
+        f"<style>{STYLE}{style}</style>\n</head>\n<body>\n"
     )
 
 
@@ -149,10 +158,12 @@ def _cards(kind: str, cards: Iterable[str]) -> str:
 
 def _card(title: str, content: str, kind: str, unit: str = "") -> str:
     unit = f' <span class="unit">{escape(unit)}</span>' if unit else ""
-    return f'<article class="card {kind}"><h3>{escape(title)}{unit}</h3>{content}</article>'
+    heading = f"<h3>{escape(title)}{unit}</h3>" if title else ""
+    return f'<article class="card {kind}">{heading}{content}</article>'
 
 
-def _table(table: Table) -> str:
+def table_card(table: Table) -> str:
+    """A table on a card; columns of numbers stand right."""
     numeric = [
         bool(table.rows) and all(A_NUMBER.fullmatch(str(row[column]).strip()) for row in table.rows)
         for column in range(len(table.header))
@@ -167,7 +178,8 @@ def _table(table: Table) -> str:
     return _card(table.title, f'<div class="scroll"><table>{content}</table></div>', "table")
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def facts_card(facts: Mapping[str, str]) -> str:
+    """Names and values on a card; nothing without any."""
     if not facts:
         return ""
     rows = "".join(
@@ -189,10 +201,10 @@ def _gallery(gallery: Gallery) -> str:
     return f'<h3>{escape(gallery.title)}</h3><div class="gallery" style="--column:{column}px">{figures}</div>'
 
 
-def picture_uri(picture: UInt8[np.ndarray, "H W 3"]) -> str:
+def picture_uri(picture: UInt8[np.ndarray, "H W 3"], quality: int = JPEG_QUALITY) -> str:
     """An RGB picture inside an address: JPEG, or PNG where that is the smaller (drawings of few colours)."""
     bgr = np.ascontiguousarray(picture[..., ::-1])
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     png = cv2.imencode(".png", bgr)[1].tobytes()
     kind, data = ("png", png) if len(png) <= len(jpeg) else ("jpeg", jpeg)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
