@@ -123,7 +123,7 @@ def _count(value: int, one: str, many: str) -> str:
 
 def person_card(person: ShownPerson) -> str:
     """A person in the gallery, with the details and the body that the larger view shows."""
-    size = f"{person.box[2]:.0f} × {person.box[3]:.0f} px"
+    size = f"{person.box[2]:.0f} × {person.box[3]:.0f} px".replace(" ", "\u00a0")
     height, width = person.panel.shape[:2]
     low, step, vertices = pack_vertices(person.vertices)
     body = {"low": low, "step": step, "cam_t": person.cam_t.tolist(), "vertices": vertices}
