@@ -13,7 +13,7 @@ DEV := $(VENV)/.installed-dev
 .PHONY: demo eval test lint check bench clean
 
 demo: $(RUN)
-	$(BIN)/python demo.py $(ARGS)
+	$(BIN)/python demo.py --overwrite $(ARGS)
 
 eval: $(RUN)
 	$(BIN)/python -m datasets.synthetic --write $(SETS) --count $(COUNT) --overwrite

@@ -1,44 +1,44 @@
 """Pictures of people to dense body parts and posed bodies: `<stem>_result.png` and `<stem>.npz` for each,
-and `<picture>_people.jpg` with everybody in it where people were cut out of a picture.
+`<picture>_people.jpg` with everybody in it where people were cut out of a picture. Of a video, `<stem>_people.mp4` and
+`<stem>_track<k>.npz` for each person. `run.json` tells about the run.
 
-Exit code 0: all well; 1: some files could not be used; 2: nothing could be done, or a setting is wrong.
+Exit code 0: all good; 2: something was skipped (`run.json` lists it with its reason); 1: nothing was done.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
 from datasets.keypoint_files import KeypointFiles
-from datasets.people import DETECTORS, BadPicture, People, PersonCrop
+from datasets.people import DETECTORS, People, build_detector
+from datasets.picture_run import REPLACES, PictureRun
+from datasets.video import VideoFrames
+from datasets.video_run import VideoRun
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import PRESETS
+from models.predictor import Predictor
 from models.pretrained import network_of, warn_of_another_body, weights_file
-from utils.assets import BODY_CHOICES, resolve_body
+from utils.assets import BODY_CHOICES, BodyAssets, resolve_body
 from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
-from utils.export import person_arrays, save_person
-from utils.export_files import EXPORTS, check_formats, write_exports
-from utils.export_person import ExportPerson
-from utils.full_picture import FullCamera, PeoplePictures, full_camera
-from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
-from utils.iuvmap import iuvmap_clean
-from utils.renderer import IUV_Renderer, MeshRenderer, OpendrMeshRenderer, build_mesh_renderer
-from utils.runtime import choose_device, setup_logging
-from utils.safe_io import atomic_write
-from utils.structures import DaNetOutput, SMPLOutput
-from utils.visualize import result_panel, to_uint8
+from utils.export_files import EXPORTS, check_formats
+from utils.people_report import write_people_report
+from utils.person_files import PersonFiles
+from utils.pipeline import Seconds
+from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none
+from utils.run_record import Outcome, RunRecord, joined_outcomes
+from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
+from utils.stopping import StopSignals
+from utils.track_files import TrackFiles
 
 log = logging.getLogger("demo")
 
@@ -48,31 +48,37 @@ class DemoConfig:
     """Settings of the demo."""
 
     img_dir: str = option("./examples", "a picture or a folder of pictures")
+    video: str | None = option(None, "a video file, or the number of a camera, instead of pictures")
+    smooth: bool = option(False, "smooth the people of a video over time")
     out_dir: str = option("./output", "where results are written")
+    overwrite: bool = option(False, "replace results that are there; without it their pictures are skipped")
     checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
     model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
     batch_size: int = option(8, "people at a time")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     detector: str = option(
         "auto",
-        "who finds the people: movenet, or none (a picture is one person's crop); auto: none for square pictures, "
-        "movenet for others",
+        "who finds the people: movenet, torchvision, or none (a picture is one person's crop); auto: none for square "
+        "pictures, movenet for others",
         choices=DETECTORS,
     )
+    detector_weights: str | None = option(None, "weights file of --detector torchvision")
     boxes: str | None = option(None, "JSON file with person boxes, instead of a detector")
     keypoints: str | None = option(
         None, "folder of OpenPose results <stem>_keypoints.json, instead of a detector"
     )
     export: tuple[str, ...] = option((), f"also write each person as any of {', '.join(EXPORTS)}")
+    html: bool = option(False, "write index.html, one page with all results")
     focal_length: float | None = option(None, "of the full pictures, pixels; default: their diagonal")
     body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
     data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
+    renderer: str = option("builtin", "who draws the bodies", choices=RENDERERS)
     use_opendr: bool = option(False, "add views by opendr to the panel, if it works here")
     reference_input: bool = option(False, "feed pixels in 0..1 without normalising, as the 2020 demo did")
     network: DaNetConfig = group(DaNetConfig, preset_by=("model", "checkpoint"), preset=network_of)
 
     def __post_init__(self):
-        check_formats(self.export)
+        check_formats(self.export, video=self.video is not None)
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.focal_length is not None and not 0 < self.focal_length < float("inf"):
@@ -81,127 +87,159 @@ class DemoConfig:
             raise ValueError(
                 "Give one of --detector, --boxes and --keypoints: each says where the people are."
             )
+        of_pictures = {
+            "boxes": self.boxes is not None,
+            "keypoints": self.keypoints is not None,
+            "html": self.html,
+        }
+        if self.video is not None and any(of_pictures.values()):
+            wrong = next(name for name, given in of_pictures.items() if given)
+            raise ValueError(
+                f"{wrong} is for pictures and cannot be used with --video; leave one of them out."
+            )
+        if self.smooth and self.video is None:
+            raise ValueError("smooth is for --video FILE; pictures have no order in time.")
+        if self.detector_weights is not None and self.detector != "torchvision":
+            raise ValueError("detector_weights belongs to --detector torchvision; give both or none.")
         if self.checkpoint is None and self.model not in (None, "danet_s"):
             raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
 
 
-class Demo:
-    """Network, body and renderers of a run, and the writing of what they say about people."""
-
-    def __init__(self, config: DemoConfig):
-        self.out_dir = Path(config.out_dir)
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        self.device = choose_device(config.device)
-        self.normalise = not config.reference_input
-        assets = resolve_body(config.body, config.data_dir)
-        model = build_danet(config.network, config.data_dir)
-        weights = load_danet(model, weights_file(config.checkpoint))
-        log.info(assets.log_line(str(weights)))
-        warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
-        self.model = model.to(self.device).prepare_for_inference()
-        self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(self.device)
-        self.iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
-        self.mesh_renderer = MeshRenderer(assets.body.faces)
-        self.focal_length = config.focal_length
-        self.assets, self.export = assets, config.export
-        self.people_pictures = PeoplePictures(self.out_dir, assets.body.faces)
-        self.facts = {"body_model": assets.body.model_id, "weights": weights.weights_id}
-        self.other_renderer = build_mesh_renderer(assets.body.faces, config.use_opendr)
-
-    @torch.inference_mode()
-    def run(self, people: Sequence[PersonCrop]) -> list[PersonCrop | BadPicture]:
-        """Predict a batch of people and write their files; a `BadPicture` for each that has none."""
-        if not people:
-            return []
-        images = [person.image if self.normalise else person.pixels for person in people]
-        output = self.model(torch.stack(images).to(self.device))
-        body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
-        return [self.write(person, output, body, row) for row, person in enumerate(people)]
-
-    def write(
-        self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int
-    ) -> PersonCrop | BadPicture:
-        """Write the files of person `row` of a batch."""
-        if not (body.vertices[row].isfinite().all() and output.smpl.params.cam[row].isfinite().all()):
-            return BadPicture(
-                person.path, f"the prediction of '{person.stem}' is not finite; the weights may be damaged"
-            )
-        camera = full_camera(
-            output.smpl.params.cam[row], person.center, person.scale, person.image_size, self.focal_length
-        )
-        try:
-            write_png(self.out_dir / f"{person.stem}_result.png", self.panel(person, output, body, row))
-            arrays, facts = person_arrays(output, body, row), self.facts_of(person, camera)
-            save_person(self.out_dir / f"{person.stem}.npz", arrays, **facts)
-            exported = ExportPerson(self.assets.body, self.assets.surface, arrays, facts)
-            write_exports(self.out_dir / person.stem, self.export, exported)
-        except OSError as error:
-            return BadPicture(
-                person.path,
-                f"the results '{person.stem}' cannot be written to '{self.out_dir}': {error.strerror or error}",
-            )
-        if person.full_picture is not None:
-            full = person.full_picture
-            self.people_pictures.add(full.stem, full.path, full.pixels, arrays["vertices"], camera)
-        return person
-
-    def facts_of(self, person: PersonCrop, camera: FullCamera) -> dict[str, object]:
-        """Where a person's arrays come from."""
-        detected = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
-        return {
-            "picture": person.path.name,
-            "person": person.person,
-            "box": person.box,
-            "score": person.score,
-            "center": person.center,
-            "scale": person.scale,
-            "image_size": person.image_size,
-            "cam_t_full": camera.cam_t,
-            "focal_length_full": camera.focal_length,
-            "principal_point": camera.principal_point,
-            **detected,
-            **self.facts,
-        }
-
-    def panel(self, person: PersonCrop, output: DaNetOutput, body: SMPLOutput, row: int) -> np.ndarray:
-        """The row of pictures, RGBA; views by opendr stand before our own two."""
-        vertices, cam = body.vertices[row].cpu(), output.smpl.params.cam[row].cpu()
-        maps, parts = output.iuv.iuv[row : row + 1], output.iuv.part_iuv
-        clean = iuvmap_clean(maps.u, maps.v, maps.index, maps.ann)[0]
-        if parts is not None:
-            parts = iuvmap_clean(*list(parts[row : row + 1])[:3])[0]
-        own = result_panel(person.crop, clean, parts, vertices, cam, self.iuv_renderer, self.mesh_renderer)
-        if not isinstance(self.other_renderer, OpendrMeshRenderer):
-            return own
-        cam_t, size = cam_to_translation(cam), person.crop.shape[0]
-        front = self.other_renderer.overlay(person.crop, vertices, cam_t, FOCAL_LENGTH)
-        front = np.dstack([front, np.full((size, size), 255, np.uint8)])
-        side = to_uint8(self.other_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, size))
-        return np.concatenate([own[:, : -2 * size], front, side, own[:, -2 * size :]], axis=1)
+def main(argv: Sequence[str] | None = None) -> int:
+    config = parse_config(DemoConfig, argv, __doc__)
+    try:
+        with joined_processes() as processes, StopSignals() as stop:
+            setup_logging(level=logging.INFO if processes.is_first else logging.ERROR)
+            run = run_pictures if config.video is None else run_video
+            return run(config, processes, stop)
+    except (ValueError, OSError) as error:
+        return refuse(log, error)
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGBA picture whole or not at all."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))
-    with atomic_write(path) as file:
-        file.write(data.tobytes())
+def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) -> int:
+    """Each process does its share of the pictures, the first one the record of all; returns the exit code."""
+    started = time.perf_counter()
+    people = where_people_are(config)
+    subject = load_subject(config, processes)
+    run = picture_run(config, people, subject, Seconds())
+    mine = []
+    with logging_redirect_tqdm():
+        for outcome in run.outcomes(people.paths[processes.rank :: processes.count], stop):
+            mine.append(outcome)
+            if outcome.reason:
+                log.error("%s: %s", outcome.picture, outcome.reason)
+    outcomes = joined_outcomes(mine, [path.name for path in people.paths], processes)
+    seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
+    record = RunRecord(outcomes, seconds, {**subject.facts, **shown_settings(config, processes)})
+    if processes.is_first:
+        finish(record, config, subject.assets)
+    processes.wait_for_all()  # torchrun ends all when one has ended with another code than 0
+    return record.exit_code
 
 
-def outcomes(demo: Demo, people: People, batch_size: int) -> Iterator[PersonCrop | BadPicture]:
-    """Run the demo on all people in batches: each person written, each file or box that was not."""
-    batch: list[PersonCrop] = []
-    for path in tqdm(people.paths, unit="picture", disable=None):
-        for found in people.people_of(path):
-            if isinstance(found, BadPicture):
-                yield found
-                continue
-            batch.append(found)
-            if len(batch) == batch_size:
-                yield from demo.run(batch)
-                batch = []
-    yield from demo.run(batch)
-    demo.people_pictures.finish()
-    yield from (BadPicture(path, reason) for path, reason in demo.people_pictures.failed)
+def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> int:
+    """The people of a video, frame by frame; returns the exit code."""
+    if processes.count > 1:
+        raise ValueError("A video is the work of one process: start demo.py without torchrun.")
+    frames = VideoFrames(config.video)
+    detector = build_detector(
+        "movenet" if config.detector == "auto" else config.detector, config.detector_weights
+    )
+    subject, out_dir = load_subject(config, processes), Path(config.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    files = TrackFiles(
+        out_dir, frames.stem, subject.assets, config.export, mesh_renderer_class(config.renderer)
+    )
+    if (there := files.existing()) and not config.overwrite:
+        raise ValueError(f"The result '{there[0]}' is there; {REPLACES}.")
+    run = VideoRun(
+        frames,
+        detector.detect,
+        subject.predictor.predict,
+        files,
+        subject.facts,
+        Seconds(),
+        config.batch_size,
+        config.smooth,
+        not config.reference_input,
+        config.focal_length,
+    )
+    with logging_redirect_tqdm():
+        summary = run.run(stop)
+    seconds = {**run.seconds.by_stage, "whole run": summary.seconds}
+    outcomes = [Outcome(frames.name, files.track_stem(track)) for track in summary.tracks]
+    outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
+    facts = {**subject.facts, **shown_settings(config, processes)}
+    record = RunRecord(tuple(outcomes), seconds, facts)
+    record.save(out_dir)
+    for name, reason in record.skipped:
+        log.error("%s: %s", name, reason)
+    log.info(
+        "%d frames (%.1f a second), %d people written to %s.",
+        summary.frames,
+        summary.fps,
+        len(summary.tracks),
+        out_dir,
+    )
+    return record.exit_code
+
+
+def picture_run(config: DemoConfig, people: People, subject: Subject, seconds: Seconds) -> PictureRun:
+    """What happens to the people of each picture."""
+    return PictureRun(
+        people,
+        subject.predictor.predict,
+        person_files(config, subject.assets),
+        subject.facts,
+        seconds,
+        config.batch_size,
+        config.overwrite,
+        not config.reference_input,
+        config.focal_length,
+    )
+
+
+def finish(record: RunRecord, config: DemoConfig, assets: BodyAssets) -> None:
+    """Write what the run did, and say it in a line."""
+    out_dir = Path(config.out_dir)
+    record.save(out_dir)
+    if config.html:
+        write_people_report(out_dir / "index.html", out_dir, record, assets.body.faces)
+    log.info(
+        "%d people written to %s in %.1f s; %d files or boxes were skipped.",
+        len(record.people), config.out_dir, record.seconds["whole run"], len(record.skipped),
+    )  # fmt: skip
+    if not record.people:
+        log.error("No picture of '%s' could be used.", config.img_dir)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network and the body of a run."""
+
+    predictor: Predictor
+    assets: BodyAssets
+    facts: dict[str, str]
+
+
+def load_subject(config: DemoConfig, processes: Processes) -> Subject:
+    """Raises ValueError and OSError for what is missing or does not fit."""
+    assets = resolve_body(config.body, config.data_dir)
+    model = build_danet(config.network, config.data_dir)
+    weights = load_danet(model, weights_file(config.checkpoint))
+    log.info(assets.log_line(str(weights)))
+    warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
+    smpl = SMPL(assets.body, assets.extra, assets.surface)
+    predictor = Predictor(model, smpl, choose_device(config.device, processes.local_rank))
+    return Subject(predictor, assets, {"body_model": assets.body.model_id, "weights": weights.weights_id})
+
+
+def person_files(config: DemoConfig, assets: BodyAssets) -> PersonFiles:
+    """The folder of results and who draws in it."""
+    out_dir = Path(config.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
+    return PersonFiles(out_dir, assets, config.export, mesh_renderer_class(config.renderer), extra)
 
 
 def where_people_are(config: DemoConfig) -> People:
@@ -210,31 +248,24 @@ def where_people_are(config: DemoConfig) -> People:
         return People(config.img_dir, load_boxes(config.boxes))
     if config.keypoints is not None:
         return People(config.img_dir, KeypointFiles(config.keypoints))
-    return People(config.img_dir, detector=config.detector)
+    return People(config.img_dir, detector=config.detector, detector_weights=config.detector_weights)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    config = parse_config(DemoConfig, argv, __doc__)
-    setup_logging()
-    try:
-        people = where_people_are(config)
-        demo = Demo(config)
-    except (ValueError, OSError) as error:
-        log.error("%s", error)
-        return 2
-    written, bad = 0, 0
-    with logging_redirect_tqdm():
-        for outcome in outcomes(demo, people, config.batch_size):
-            if isinstance(outcome, BadPicture):
-                bad += 1
-                log.error("%s: %s", outcome.path, outcome.reason)
-            else:
-                written += 1
-    log.info("%d people written to %s; %d files or boxes could not be used.", written, config.out_dir, bad)
-    if not written:
-        log.error("No picture of '%s' could be used.", config.img_dir)
-        return 2
-    return 1 if bad else 0
+def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
+    """The settings that a reader of the results asks for first."""
+    names = (
+        "img_dir",
+        "checkpoint",
+        "detector",
+        "boxes",
+        "keypoints",
+        "batch_size",
+        "renderer",
+        "focal_length",
+    )
+    values = {name: getattr(config, name) for name in names}
+    shown = {name: str(value) for name, value in values.items() if value is not None}
+    return {**shown, "processes": str(processes.count)}
 
 
 if __name__ == "__main__":

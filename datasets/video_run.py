@@ -60,6 +60,19 @@ class VideoSummary:
         """Frames a second that were worked off."""
         return self.frames / max(self.seconds, 1e-9)
 
+    def shortcomings(self) -> list[str]:
+        """What is missing in the results, each in a sentence."""
+        found = [] if self.broken is None else [self.broken]
+        if self.stopped:
+            found.append(f"the run was stopped ({self.stopped}) after {self.frames} frames")
+        if self.bad_predictions:
+            found.append(
+                f"{self.bad_predictions} predictions are not finite and left out; the weights may be damaged"
+            )
+        if not self.tracks:
+            found.append("nobody was found; --detector none takes each frame as one person's crop")
+        return found
+
 
 @dataclass(frozen=True)
 class VideoRun:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -14,9 +18,11 @@ from PIL import Image
 import demo
 from models import DaNetConfig, build_danet, pretrained
 from models.danet import preset
+from utils import safe_io
 from utils.checkpoint import export_safetensors
-from utils.renderer import OpendrMeshRenderer
+from utils.renderer import MeshRenderer
 from utils.skeleton import JOINT_NAMES
+from utils.video_file import VideoFile
 
 TINY = {
     "backbone_width": 8,
@@ -65,6 +71,7 @@ def test_a_folder_gives_a_panel_and_plain_data_for_each_picture(weights, picture
         "a_result.png",
         "b.npz",
         "b_result.png",
+        "run.json",
     ]
     panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
     assert panel.shape == (224, 4 * 224 + 336 + 224, 4) and (panel[:, :-224, 3] == 255).all()
@@ -92,7 +99,7 @@ def test_exports_lie_beside_the_npz_and_hold_the_same_body(weights, pictures, tm
     assert (
         run(weights, pictures / "a.webp", tmp_path / "out", "--export", "obj", "4dhumans", "densepose") == 0
     )
-    names = ["a.4dhumans.npz", "a.densepose.png", "a.npz", "a.obj", "a_result.png"]
+    names = ["a.4dhumans.npz", "a.densepose.png", "a.npz", "a.obj", "a_result.png", "run.json"]
     found = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert [name for name in found if not name.endswith("_people.jpg")] == names
     with np.load(tmp_path / "out/a.npz") as ours, np.load(tmp_path / "out/a.4dhumans.npz") as theirs:
@@ -110,7 +117,7 @@ def test_reference_input_feeds_other_pixels(weights, pictures, tmp_path):
 def test_bad_files_are_named_and_the_rest_goes_on(weights, pictures, tmp_path, capsys):
     (pictures / "cut.jpg").write_bytes((pictures / "b.jpg").read_bytes()[:2000])
     (pictures / "empty.png").write_bytes(b"")
-    assert run(weights, pictures, tmp_path / "out") == 1
+    assert run(weights, pictures, tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "cut.jpg: damaged or cut off" in said and "empty.png: the file is empty" in said
     assert (tmp_path / "out/a.npz").is_file() and not (tmp_path / "out/cut.npz").exists()
@@ -121,9 +128,9 @@ def test_a_person_whose_files_cannot_be_written_is_named_and_the_rest_goes_on(
     weights, pictures, tmp_path, capsys
 ):
     (tmp_path / "out/a.npz").mkdir(parents=True)
-    assert run(weights, pictures, tmp_path / "out") == 1
+    assert run(weights, pictures, tmp_path / "out", "--overwrite") == 2
     assert "a.webp: the results 'a' cannot be written" in capsys.readouterr().err
-    assert (tmp_path / "out/b.npz").is_file()
+    assert (tmp_path / "out/b.npz").is_file() and not (tmp_path / "out/a_result.png").exists()
 
 
 def test_a_prediction_that_is_not_finite_is_named_and_not_written(
@@ -137,16 +144,16 @@ def test_a_prediction_that_is_not_finite_is_named_and_not_written(
         return body
 
     monkeypatch.setattr(demo.SMPL, "forward", broken)
-    assert run(weights, pictures, tmp_path / "out") == 1
+    assert run(weights, pictures, tmp_path / "out") == 2
     assert "a.webp: the prediction of 'a' is not finite" in capsys.readouterr().err
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"b.npz", "b_result.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"b.npz", "b_result.png", "run.json"}
 
 
 def test_weights_learned_on_another_body_are_warned_of(pictures, tmp_path, capsys):
     state = build_danet(DaNetConfig(**TINY)).state_dict()
     for body, warned in (("smpl", True), ("danet-open-1", False)):
         export_safetensors(tmp_path / "w.safetensors", state, {"body": body})
-        assert run(tmp_path / "w.safetensors", pictures / "a.webp", tmp_path / "out") == 0
+        assert run(tmp_path / "w.safetensors", pictures / "a.webp", tmp_path / "out", "--overwrite") == 0
         said = capsys.readouterr().err
         assert ("learned on the body 'smpl', but this run poses 'danet-open-1'" in said) is warned
         assert ("Give --body smpl to match" in said) is warned
@@ -157,14 +164,14 @@ def test_missing_shipped_weights_are_said_to_come_with_the_repository(
 ):
     monkeypatch.setattr(pretrained, "OPEN_DIR", tmp_path)
     code = demo.main(["--body", "open", "--img_dir", str(pictures), "--out_dir", str(tmp_path / "out")])
-    assert code == 2 and "git checkout -- data/open" in capsys.readouterr().err
+    assert code == 1 and "git checkout -- data/open" in capsys.readouterr().err
 
 
 def test_boxes_give_several_people(weights, pictures, tmp_path):
     (tmp_path / "boxes.json").write_text(
         json.dumps({"b.jpg": [[10, 10, 100, 200], [150, 20, 90, 180], [9, 9, 0, 0]]})
     )
-    assert run(weights, pictures, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 1
+    assert run(weights, pictures, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 2
     assert {p.name for p in (tmp_path / "out").glob("*.npz")} == {"b_0.npz", "b_1.npz"}
     with np.load(tmp_path / "out/b_1.npz") as data:
         assert data["center"].tolist() == [195.0, 110.0] and data["scale"] == pytest.approx(1.2 * 180 / 200)
@@ -205,15 +212,106 @@ def test_keypoints_give_people_too(weights, pictures, tmp_path):
     content = {"people": [{"pose_keypoints_2d": body.ravel().tolist()}]}
     (tmp_path / "a_keypoints.json").write_text(json.dumps(content))
     assert run(weights, pictures, tmp_path / "out", "--keypoints", str(tmp_path)) == 0
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.npz", "a_people.jpg", "a_result.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "a.npz",
+        "a_people.jpg",
+        "a_result.png",
+        "run.json",
+    }
     with np.load(tmp_path / "out/a.npz") as data:
         assert data["box"].tolist() == [50, 30, 30, 120] and data["detected_keypoints"][0, 0] == 50
 
 
 def test_a_people_picture_that_cannot_be_written_is_named(weights, pictures, tmp_path, capsys):
     (tmp_path / "out/a_people.jpg").mkdir(parents=True)
-    assert run(weights, pictures / "a.webp", tmp_path / "out", "--detector", "movenet") == 1
-    assert "'a_people.jpg' cannot be written" in capsys.readouterr().err
+    given = ("--detector", "movenet", "--overwrite")
+    assert run(weights, pictures / "a.webp", tmp_path / "out", *given) == 2
+    assert "the picture of all people cannot be written" in capsys.readouterr().err
+
+
+def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.npz").write_bytes(b"mine")
+    assert run(weights, pictures, out) == 2
+    assert "a.webp: its result 'a.npz' is there; --overwrite replaces results" in capsys.readouterr().err
+    assert (out / "a.npz").read_bytes() == b"mine" and not (out / "a_result.png").exists()
+    assert (out / "b.npz").is_file()
+    assert run(weights, pictures, out) == 1  # nothing is left to do
+    assert run(weights, pictures, out, "--overwrite") == 0
+    assert (out / "a.npz").read_bytes() != b"mine"
+
+
+def test_the_record_lists_people_and_what_was_skipped_in_the_order_of_the_pictures(
+    weights, pictures, tmp_path
+):
+    (pictures / "a1.png").write_bytes(b"")
+    (pictures / "c.jpg").write_bytes(b"no picture")
+    assert run(weights, pictures, tmp_path / "out", "--batch_size", "3") == 2
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["people"] == [{"stem": "a", "picture": "a.webp"}, {"stem": "b", "picture": "b.jpg"}]
+    assert [entry["picture"] for entry in record["skipped"]] == ["a1.png", "c.jpg"]
+    assert record["skipped"][0]["reason"] == "the file is empty (0 bytes)"
+    assert record["facts"]["body_model"] == "danet-open-1" and record["seconds"]["whole run"] > 0
+
+
+def test_a_full_disk_costs_the_files_that_do_not_fit_and_leaves_no_half_ones(
+    weights, pictures, tmp_path, capsys, monkeypatch
+):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    written = []
+
+    def fill_up(descriptor):  # the first person fits
+        written.append(descriptor)
+        if len(written) > 2:
+            full(descriptor)
+
+    monkeypatch.setattr(safe_io.os, "fsync", fill_up)
+    assert run(weights, pictures, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "b.jpg: the results 'b' cannot be written" in said and "No space left on device" in said
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.npz", "a_result.png"}
+
+
+def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
+    weights, pictures, tmp_path, capsys, monkeypatch
+):
+    for number in range(12):
+        (pictures / f"c{number}.jpg").write_bytes((pictures / "b.jpg").read_bytes())
+    forward, calls = demo.SMPL.forward, []
+
+    def forward_and_stop(self, *args):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return forward(self, *args)
+
+    monkeypatch.setattr(demo.SMPL, "forward", forward_and_stop)
+    assert run(weights, pictures, tmp_path / "out", "--batch_size", "1") == 2
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert len(record["people"]) + len(record["skipped"]) == 14 and 2 <= len(record["people"]) < 14
+    assert {entry["reason"] for entry in record["skipped"]} == {"not looked at: the run was stopped (SIGINT)"}
+    for entry in record["people"]:
+        with np.load(tmp_path / "out" / f"{entry['stem']}.npz") as data:
+            assert data["vertices"].shape == (6890, 3)
+
+
+def test_processes_share_a_folder_and_leave_the_results_of_one(weights, pictures, tmp_path, root):
+    (pictures / "bad.png").write_bytes(b"")
+    given = [*FLAGS, "--checkpoint", str(weights), "--img_dir", str(pictures), "--detector", "none", "--html"]
+    assert demo.main([*given, "--out_dir", str(tmp_path / "one")]) == 2
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    started = [*command, str(root / "demo.py"), *given, "--out_dir", str(tmp_path / "two")]
+    ended = subprocess.run(started, capture_output=True, text=True, timeout=120, check=False, cwd=root)
+    assert ended.returncode != 0 and "bad.png: the file is empty" in ended.stderr, ended.stderr
+    one, two = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two"))
+    assert one["people"] == two["people"] and one["skipped"] == two["skipped"]
+    names = {p.name for p in (tmp_path / "one").iterdir()}
+    assert names == {p.name for p in (tmp_path / "two").iterdir()} and "index.html" in names
+    with np.load(tmp_path / "one/b.npz") as of_one, np.load(tmp_path / "two/b.npz") as of_two:
+        assert np.allclose(of_one["vertices"], of_two["vertices"], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -235,14 +333,14 @@ def test_settings_that_cannot_work(weights, pictures, tmp_path, capsys, more, sa
         code = run(weights, pictures, tmp_path / "out", *more)
     except SystemExit as stop:
         code = stop.code
-    assert code == 2 and said in capsys.readouterr().err
+    assert code == 1 and said in capsys.readouterr().err
 
 
-def test_nothing_readable_is_exit_code_2(weights, tmp_path, capsys):
+def test_nothing_readable_is_exit_code_1(weights, tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    assert run(weights, tmp_path / "in", tmp_path / "out") == 2
+    assert run(weights, tmp_path / "in", tmp_path / "out") == 1
     (tmp_path / "in/a.jpg").write_bytes(b"")
-    assert run(weights, tmp_path / "in", tmp_path / "out") == 2
+    assert run(weights, tmp_path / "in", tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert "holds no picture" in said and "No picture of" in said
 
@@ -258,7 +356,7 @@ def test_weights_of_another_network_are_refused(weights, pictures, tmp_path, cap
         "--img_dir",
         str(pictures),
     ]
-    assert demo.main([*arguments, "--out_dir", str(tmp_path / "out")]) == 2
+    assert demo.main([*arguments, "--out_dir", str(tmp_path / "out")]) == 1
     assert "does not fit this model" in capsys.readouterr().err
 
 
@@ -269,10 +367,10 @@ def test_hostile_weights_run_nothing(pictures, tmp_path, capsys):
 
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Evil()}))
     given = ["--checkpoint", str(tmp_path / "evil.pt"), "--img_dir", str(pictures)]
-    assert demo.main([*FLAGS, *given]) == 2
+    assert demo.main([*FLAGS, *given]) == 1
     with pytest.raises(SystemExit) as stop:
         demo.main(given)
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     assert not (tmp_path / "ran").exists() and "evil.pt" in capsys.readouterr().err
 
 
@@ -310,17 +408,86 @@ def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path,
     monkeypatch.setitem(sys.modules, "opendr", None)  # as if it were not installed
     assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    assert len(lines) == 1 and "the built-in renderer is used instead" in lines[0]
+    assert len(lines) == 1 and "the panel shows the built-in renderer's views only" in lines[0]
     assert Image.open(tmp_path / "out/a_result.png").size == (1456, 224)
 
 
 def test_a_working_opendr_adds_its_views_before_ours(weights, pictures, tmp_path, monkeypatch):
-    class Fake(OpendrMeshRenderer):
+    class Fake(MeshRenderer):
         def render(self, vertices, cam_t, focal, width, height, center=None):
             return np.full((height, width, 4), (0.25, 0.25, 0.25, 1.0), np.float32)
 
-    monkeypatch.setattr(demo, "build_mesh_renderer", lambda faces, use_opendr: Fake(faces))
+    monkeypatch.setattr(demo, "opendr_or_none", Fake)
     assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
     panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
     assert panel.shape == (224, 1456 + 448, 4)
     assert (panel[:, -896:-448, :3] == 64).all() and not (panel[:, -448:-224, :3] == 64).all()
+
+
+# -------------------------------------------------------------------------------------------------------- videos
+
+
+@pytest.fixture
+def clip(tmp_path, root):
+    pixels = np.asarray(Image.open(root / "examples/rendered_1.jpg"))
+    with VideoFile(tmp_path / "clip.mp4", (224, 224), 10.0) as video:
+        for _ in range(6):
+            video.write(pixels)
+    return tmp_path / "clip.mp4"
+
+
+def run_video(weights, clip, out, *more):
+    given = ["--checkpoint", str(weights), "--video", str(clip), "--out_dir", str(out), "--detector", "none"]
+    return demo.main([*FLAGS, *given, *more])
+
+
+def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_video(weights, clip, out, "--smooth", "--export", "glb", "amass") == 0
+    assert {p.name for p in out.iterdir()} == {
+        "clip_people.mp4", "clip_track0.npz", "clip_track0.glb", "clip_track0.amass.npz", "run.json",
+    }  # fmt: skip
+    record = json.loads((out / "run.json").read_text())
+    assert record["people"] == [{"stem": "clip_track0", "picture": "clip.mp4"}] and record["skipped"] == []
+    with np.load(out / "clip_track0.npz") as data:
+        assert data["rotmat"].shape == (6, 24, 3, 3) and data["smoothed"] and data["fps"] == 10
+        assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
+    assert "6 frames" in capsys.readouterr().err
+
+
+def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/clip_people.mp4").write_bytes(b"mine")
+    assert run_video(weights, clip, tmp_path / "out") == 1
+    assert "--overwrite replaces results" in capsys.readouterr().err
+    assert (tmp_path / "out/clip_people.mp4").read_bytes() == b"mine"
+    assert run_video(weights, clip, tmp_path / "out", "--overwrite") == 0
+    assert (tmp_path / "out/clip_people.mp4").stat().st_size > 1000
+
+
+def test_nobody_in_a_video_is_exit_code_1_and_said(weights, tmp_path, capsys):
+    with VideoFile(tmp_path / "grey.mp4", (320, 240), 10.0) as video:
+        for _ in range(5):
+            video.write(np.full((240, 320, 3), 90, np.uint8))
+    given = ["--checkpoint", str(weights), "--video", str(tmp_path / "grey.mp4")]
+    assert demo.main([*FLAGS, *given, "--out_dir", str(tmp_path / "out")]) == 1
+    assert "grey.mp4: nobody was found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
+        (["--video", __file__], "is no video that OpenCV can read"),
+        (["--smooth"], "smooth is for --video"),
+        (["--video", "a.mp4", "--html"], "html is for pictures"),
+        (["--video", "a.mp4", "--boxes", "b.json"], "boxes is for pictures"),
+        (["--video", "a.mp4", "--export", "obj"], "export of a video takes any of glb"),
+    ],
+)
+def test_settings_of_videos_that_cannot_work(weights, tmp_path, capsys, more, said):
+    try:
+        code = demo.main([*FLAGS, "--checkpoint", str(weights), "--out_dir", str(tmp_path), *more])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 1 and said in capsys.readouterr().err

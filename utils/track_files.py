@@ -60,6 +60,10 @@ class TrackFiles:
         """Of the MP4 file with everybody in it."""
         return self.out_dir / f"{self.stem}{VIDEO_SUFFIX}"
 
+    def track_stem(self, track: int) -> str:
+        """What the names of a track's files begin with."""
+        return f"{self.stem}_track{track}"
+
     def existing(self) -> list[Path]:
         """The video's results that an earlier run left."""
         endings = [".npz", *(ending for ending, _ in (*FILES.values(), *ARRAYS.values()))]
@@ -109,7 +113,7 @@ class TrackFiles:
         return written
 
     def _write(self, track: int, facts: Mapping[str, Any]) -> list[Path]:
-        arrays, stem = self.arrays(track), self.out_dir / f"{self.stem}_track{track}"
+        arrays, stem = self.arrays(track), self.out_dir / self.track_stem(track)
         path = stem.with_name(f"{stem.name}.npz")
         save_npz_atomic(
             path, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
