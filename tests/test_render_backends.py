@@ -89,9 +89,9 @@ def fake_opendr(monkeypatch, tmp_path):
         def __init__(self, camera, frustum):
             self.camera, self.frustum = camera, frustum
 
-        def set(self, v, f, vc, bgcolor):
+        def set(self, v, f, vc, bgcolor, overdraw):
             camera, width, height = self.camera, self.frustum["width"], self.frustum["height"]
-            assert not any(map(np.any, (camera.rt, camera.t, camera.k, bgcolor)))
+            assert not any(map(np.any, (camera.rt, camera.t, camera.k, bgcolor, overdraw)))
             assert self.frustum["near"] < v[:, 2].min() and v[:, 2].max() < self.frustum["far"]
             pixels = project(v, *camera.f, *camera.c) + 0.5
             rgb, hit = draw(pixels[f], v[f][..., 2], vc[f], max(width, height))

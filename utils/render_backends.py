@@ -93,9 +93,9 @@ class OpendrMeshRenderer(PackageMeshRenderer):
         frustum = {"near": view.near, "far": view.far, "width": view.width, "height": view.height}
         drawing = coloured_renderer(camera=camera, frustum=frustum)
         faces = np.arange(3 * len(corners), dtype=np.uint32).reshape(-1, 3)
-        drawing.set(
+        drawing.set(  # overdraw is for its gradients, and fails with NumPy 2
             v=corners.reshape(-1, 3).astype(np.float64), f=faces,
-            vc=colors.reshape(-1, 3).astype(np.float64), bgcolor=np.zeros(3),
+            vc=colors.reshape(-1, 3).astype(np.float64), bgcolor=np.zeros(3), overdraw=False,
         )  # fmt: skip
         hit = np.asarray(drawing.visibility_image).reshape(view.height, view.width, 1) != 0xFFFFFFFF
         return np.concatenate([np.clip(drawing.r, 0, 1) * hit, hit], axis=2).astype(np.float32)
@@ -197,10 +197,10 @@ _CLASSES = {
 RENDERERS = tuple(_CLASSES)
 
 _HELP = {
-    "opendr": "It needs OSMesa (libosmesa6-dev), NumPy below 2, and Cython while it is built: "
+    "opendr": "It needs OSMesa (libosmesa6-dev), a compiler and Cython: pip install Cython setuptools wheel, then "
     "pip install --no-build-isolation chumpy opendr",
-    "pyrender": "It needs EGL or OSMesa (libegl1, libgl1-mesa-dri): pip install pyrender. "
-    "PYOPENGL_PLATFORM=osmesa in the environment makes it try OSMesa",
+    "pyrender": "It needs EGL with Mesa or a graphics driver (libegl1, libgl1-mesa-dri): pip install pyrender. "
+    "With PYOPENGL_PLATFORM=osmesa and PyOpenGL 3.1.10 it draws with OSMesa (libosmesa6)",
     "neural_renderer": "It needs a CUDA device and neural_renderer_pytorch, built from its sources",
 }
 
