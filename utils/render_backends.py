@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import threading
-from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from utils.renderer import MeshRenderer
+from utils.renderer import MeshRenderer, to_array
 from utils.shading import lambert, vertex_normals
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class PackageMeshRenderer(MeshRenderer):
         center: tuple[float, float] | None = None,
     ) -> Float[np.ndarray, "H W 4"]:
         """As `MeshRenderer.render`; how smooth edges are is the package's."""
-        points = (np.asarray(vertices) + np.asarray(cam_t)).astype(np.float32)
+        points = (to_array(vertices) + to_array(cam_t)).astype(np.float32)
         corners = points[self.faces]
         outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         seen = ((outward * corners[:, 0]).sum(axis=1) < 0) & (corners[..., 2] > NEAREST).all(axis=1)
@@ -70,15 +69,15 @@ class PackageMeshRenderer(MeshRenderer):
         normals = vertex_normals(points, self.faces)[self.faces[seen]].reshape(-1, 3)
         colors = lambert(normals, np.repeat(self.face_colors[seen], 3, axis=0)).reshape(-1, 3, 3)
         depth = corners[seen][..., 2]
-        near, far = max(0.9 * float(depth.min()), 0.9 * NEAREST), 1.1 * float(depth.max())
+        near, far = 0.9 * float(depth.min()), 1.1 * float(depth.max())
         center = (width / 2, height / 2) if center is None else center
         return self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
 
-    @abstractmethod
     def draw(
         self, corners: Float[np.ndarray, "F 3 3"], colors: Float[np.ndarray, "F 3 3"], view: View
     ) -> Float[np.ndarray, "H W 4"]:
         """RGBA of triangles (metres, camera axes) with RGB at their corners, both sides of them visible."""
+        raise NotImplementedError
 
 
 class OpendrMeshRenderer(PackageMeshRenderer):

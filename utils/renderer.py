@@ -98,7 +98,7 @@ class MeshRenderer:
         self, faces: Int[Array, "F 3"], color: Sequence[float] | Float[np.ndarray, "F 3"] = LIGHT_BLUE
     ) -> None:
         """`color` is one for all faces or one for each, RGB in 0..1."""
-        self.faces = np.ascontiguousarray(_array(faces), np.int32)
+        self.faces = np.ascontiguousarray(to_array(faces), np.int32)
         color = np.asarray(color, np.float32)
         self.face_colors = np.ascontiguousarray(np.broadcast_to(color, self.faces.shape))
 
@@ -135,8 +135,8 @@ class MeshRenderer:
 
         The camera steps back where the turned body would leave the picture.
         """
-        turned = turn_sideways(_array(vertices))
-        return self.render(turned, step_back(turned, _array(cam_t), focal, size), focal, size, size)
+        turned = turn_sideways(to_array(vertices))
+        return self.render(turned, step_back(turned, to_array(cam_t), focal, size), focal, size, size)
 
     def render(
         self,
@@ -148,7 +148,7 @@ class MeshRenderer:
         center: tuple[float, float] | None = None,
     ) -> Float[np.ndarray, "H W 4"]:
         """RGBA picture in 0..1, colour not multiplied by alpha; alpha is the covered share of a pixel."""
-        points = (_array(vertices) + _array(cam_t)).astype(np.float32)
+        points = (to_array(vertices) + to_array(cam_t)).astype(np.float32)
         normals = vertex_normals(points, self.faces)
         center = (width / 2, height / 2) if center is None else center
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -200,5 +200,6 @@ def _tiles(pixels: np.ndarray, width: int, height: int) -> list[tuple[int, int, 
     return [(y, x, side) for y in range(low[1], high[1], side) for x in range(low[0], high[0], side)]
 
 
-def _array(values: Array) -> np.ndarray:
+def to_array(values: Array) -> np.ndarray:
+    """An array of the same numbers, from any device."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
