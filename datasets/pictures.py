@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from utils.export import DENSEPOSE_SUFFIX, PANEL_SUFFIX, PEOPLE_SUFFIX
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MIN_SIDE = 8  # px; nothing can be seen in less
-RESULT_SUFFIX, OVERLAY_SUFFIX = "_result", "_people"
 # Endings of the files of several people of a picture; the first ones may have failed.
 FIRST_PEOPLE = [f"_{person}" for person in range(6)]
 
@@ -26,8 +27,8 @@ def list_pictures(source: str | Path) -> list[Path]:
     """Pictures of a folder (not of its sub-folders) in natural order, a2 before a10; or the file itself.
 
     A single file may have any extension. Hidden files are passed over, and so are earlier results of the demo:
-    `x_result.png` beside an `x.npz`, and `x_people.jpg` beside an `x.npz` or an `x_0.npz`. A link to nowhere is listed,
-    so that reading it reports it.
+    `x_result.png` and `x.densepose.png` beside an `x.npz`, `x_people.jpg` beside an `x.npz` or an `x_0.npz`. A link to
+    nowhere is listed, so that reading it reports it.
     Raises ValueError when there is no such place, it may not be read, or no picture is in it.
     """
     source = Path(source)
@@ -46,13 +47,14 @@ def list_pictures(source: str | Path) -> list[Path]:
 
 
 def _is_result(path: Path) -> bool:
-    for suffix, kind, endings in (
-        (RESULT_SUFFIX, ".png", [""]),
-        (OVERLAY_SUFFIX, ".jpg", ["", *FIRST_PEOPLE]),
+    for suffix, people in (
+        (PANEL_SUFFIX, [""]),
+        (DENSEPOSE_SUFFIX, [""]),
+        (PEOPLE_SUFFIX, ["", *FIRST_PEOPLE]),
     ):
-        if path.suffix == kind and path.stem.endswith(suffix):
-            stem = path.stem.removesuffix(suffix)
-            return any(path.with_name(f"{stem}{ending}.npz").is_file() for ending in endings)
+        if path.name.endswith(suffix):
+            stem = path.name.removesuffix(suffix)
+            return any(path.with_name(f"{stem}{person}.npz").is_file() for person in people)
     return False
 
 

@@ -192,7 +192,8 @@ def test_earlier_results_are_no_input(tmp_path):
     assert [p.name for p in list_pictures(tmp_path)] == ["a.png"]
     save(tmp_path / "a_people.jpg"), save(tmp_path / "b_people.jpg"), save(tmp_path / "c_people.jpg")
     (tmp_path / "b_2.npz").touch()
-    assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "c_people.jpg"]
+    save(tmp_path / "a.densepose.png"), save(tmp_path / "d.densepose.png")
+    assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "c_people.jpg", "d.densepose.png"]
 
 
 def test_a_broken_link_is_a_bad_picture(tmp_path):

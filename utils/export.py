@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "danet-person-1"
+# Endings of the pictures beside the npz.
+PANEL_SUFFIX, PEOPLE_SUFFIX, DENSEPOSE_SUFFIX = "_result.png", "_people.jpg", ".densepose.png"
 AXES = "camera frame: x right, y down, z forward; the root rotation holds the body's half turn about x"
 UNITS = (
     "vertices and joints: metres from the body's origin; cam_t: metres, added to them for focal 5000 px on "

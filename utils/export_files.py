@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.export import DENSEPOSE_SUFFIX
 from utils.export_bvh import bvh_bytes
 from utils.export_mesh import obj_bytes, ply_bytes
 from utils.export_motion import ExportMotion
@@ -22,7 +23,7 @@ FILES: dict[str, tuple[str, Callable[[ExportMotion], bytes]]] = {
     "ply": (".ply", ply_bytes),
     "glb": (".glb", glb_bytes),
     "bvh": (".bvh", bvh_bytes),
-    "densepose": (".densepose.png", densepose_bytes),
+    "densepose": (DENSEPOSE_SUFFIX, densepose_bytes),
 }
 # Name -> ending of the npz file, its arrays.
 ARRAYS: dict[str, tuple[str, Callable[[ExportMotion], dict[str, Any]]]] = {

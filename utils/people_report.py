@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 import cv2
 import numpy as np
 
+from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX
 from utils.export_files import ARRAYS, FILES
 from utils.people_report_page import (
     ShownPerson,
@@ -28,7 +29,6 @@ from utils.safe_io import atomic_write, load_npz
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
 
-PANEL_SUFFIX, PEOPLE_SUFFIX = "_result.png", "_people.jpg"
 ENDINGS = (".npz", PANEL_SUFFIX, *(ending for ending, _ in (*FILES.values(), *ARRAYS.values())))
 SHAPES = {"cam": (3,), "cam_t": (3,), "betas": (10,), "box": (4,), "image_size": (2,), "score": ()}
 TEXTS = ("picture", "person")

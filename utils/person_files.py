@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from utils.assets import BodyAssets
-from utils.export import save_person
+from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, save_person
 from utils.export_files import ARRAYS, FILES, write_exports
 from utils.export_person import ExportPerson
 from utils.full_picture import FullCamera, draw_people
@@ -25,7 +25,6 @@ from utils.visualize import result_panel
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-PANEL_SUFFIX, PEOPLE_SUFFIX = "_result.png", "_people.jpg"
 
 
 class PersonFiles:
