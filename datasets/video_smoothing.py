@@ -20,9 +20,10 @@ from utils.structures import SMPLParams
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# Chosen on rendered people who walk, run and dance (30 frames a second) for the error against the truth.
-SQUARE = OneEuro(min_cutoff=1.5, beta=4.0)  # speeds in sides of the square, and e-folds, a second
-PLACE = OneEuro(min_cutoff=1.5, beta=4.0)  # the same
+# Chosen on rendered people who walk, dance and kick (30 frames a second), by jitter, lag and error.
+SQUARE = OneEuro(min_cutoff=1.5, beta=4.0)  # where the square is; speeds in its sides a second
+PLACE = OneEuro(min_cutoff=3.0, beta=8.0)  # where the body is; the same
+SIZE = OneEuro(min_cutoff=1.0, beta=2.0)  # of square and body; speeds in e-folds a second
 SHAPE = OneEuro(min_cutoff=0.2, beta=0.0)
 POSE = OneEuro(min_cutoff=1.5, beta=1.0)  # speeds in radians a second
 
@@ -39,8 +40,8 @@ class Placed(Protocol):
 class PlaceFilter:
     """Smooths a place in the picture and a size there."""
 
-    def __init__(self, settings: OneEuro):
-        self._point, self._size = VectorFilter(settings), VectorFilter(settings)
+    def __init__(self, place: OneEuro, size: OneEuro):
+        self._point, self._size = VectorFilter(place), VectorFilter(size)
 
     def __call__(
         self, point: Float[np.ndarray, "2"], size: float, seconds: float, unit: float
@@ -53,8 +54,8 @@ class PlaceFilter:
 class SquareSmoother:
     """Smooths the squares of all tracks."""
 
-    def __init__(self, settings: OneEuro = SQUARE):
-        self._filters = defaultdict(lambda: PlaceFilter(settings))
+    def __init__(self, place: OneEuro = SQUARE, size: OneEuro = SIZE):
+        self._filters = defaultdict(lambda: PlaceFilter(place, size))
 
     def __call__(
         self, track: int, center: tuple[float, float], scale: float, seconds: float
@@ -64,16 +65,15 @@ class SquareSmoother:
         return (float(point[0]), float(point[1])), scale
 
 
-class _BodyFilters:
-    def __init__(self, place: OneEuro, shape: OneEuro, pose: OneEuro):
-        self.place, self.shape, self.pose = PlaceFilter(place), VectorFilter(shape), RotationFilter(pose)
-
-
 class BodySmoother:
     """Smooths the bodies of all tracks."""
 
-    def __init__(self, place: OneEuro = PLACE, shape: OneEuro = SHAPE, pose: OneEuro = POSE):
-        self._filters = defaultdict(lambda: _BodyFilters(place, shape, pose))
+    def __init__(
+        self, place: OneEuro = PLACE, size: OneEuro = SIZE, shape: OneEuro = SHAPE, pose: OneEuro = POSE
+    ):
+        self._places = defaultdict(lambda: PlaceFilter(place, size))
+        self._shapes = defaultdict(lambda: VectorFilter(shape))
+        self._poses = defaultdict(lambda: RotationFilter(pose))
 
     def __call__(self, params: SMPLParams, people: Sequence[Placed]) -> SMPLParams:
         """The bodies of a batch, whose rows belong to `people`; those of one track in the order of time.
@@ -99,11 +99,11 @@ class BodySmoother:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not (cam[0] > 0 and all(np.isfinite(values).all() for values in (cam, betas, rotmat))):
             return cam, betas, rotmat
-        filters, seconds = self._filters[person.track], person.seconds
+        track, seconds = person.track, person.seconds
         origin, pixels_per_metre = to_picture(cam, person.center, person.scale)
-        origin, pixels_per_metre = filters.place(origin, pixels_per_metre, seconds, UNIT * person.scale)
+        origin, pixels_per_metre = self._places[track](origin, pixels_per_metre, seconds, UNIT * person.scale)
         cam = to_crop(origin, pixels_per_metre, person.center, person.scale)
-        return cam, filters.shape(betas, seconds), filters.pose(rotmat, seconds)
+        return cam, self._shapes[track](betas, seconds), self._poses[track](rotmat, seconds)
 
 
 def to_picture(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import crossing
 import cv2
 import numpy as np
@@ -37,6 +39,24 @@ def test_frames_of_a_file_come_in_order_with_their_times(clip):
         red, _, blue = got[number].pixels[y, x].astype(int)
         assert red > blue + 50, "RGB, not BGR"
         assert np.abs(got[number].pixels.astype(int).mean(2) - true.mean(2)).mean() < 20
+
+
+def test_frames_are_upright_as_the_file_asks(tmp_path):
+    """Telephones write pictures lying on their side, and a quarter turn into the track's header."""
+    path = tmp_path / "portrait.mp4"
+    left_half = np.zeros((48, 64, 3), np.uint8)
+    left_half[:, :32] = 255
+    with VideoFile(path, (64, 48), 30.0) as video:
+        for _ in range(3):
+            video.write(left_half)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    frames = VideoFrames(str(path))
+    assert frames.size == (48, 64)
+    picture = next(iter(frames)).pixels
+    assert picture[:28].mean() > 200 and picture[36:].mean() < 50
 
 
 def test_a_file_that_breaks_off_gives_the_frames_before(tmp_path):

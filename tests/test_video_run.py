@@ -295,6 +295,8 @@ def test_results_of_an_earlier_run_are_found_and_replaced(clip, tmp_path, monkey
         (tmp_path / name).write_bytes(b"")
     files = TrackFiles(tmp_path, "two people", crossing.assets())
     assert sorted(path.name for path in files.existing()) == sorted(stale)
+    with pytest.raises(ValueError, match=r"two people_track7\.glb.*--overwrite"):
+        files.refuse_existing()
     run_video(clip, tmp_path, monkeypatch)
     left = {path.name for path in tmp_path.iterdir()}
     assert set(others) < left and not set(stale) & left
