@@ -6,10 +6,10 @@ several at once, if they are needed to fill a batch), and another draws and enco
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     Adjust = Callable[[SMPLParams], SMPLParams]
     Predict = Callable[[Float[Tensor, "B 3 224 224"], Adjust | None], list[dict[str, np.ndarray]]]
-
-log = logging.getLogger(__name__)
 
 READ_AHEAD, WRITE_BEHIND = 4, 4  # frames
 READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
@@ -100,9 +98,9 @@ class VideoRun:
             with (
                 VideoFile(self.files.video_path, self.frames.size, self.frames.fps) as video,
                 TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
+                closing(prefetch(people, READ_AHEAD)) as frames,
             ):
                 gathering = _Gathering(self, video, writing)
-                frames = prefetch(people, READ_AHEAD)
                 for frame in tqdm(frames, total=self.frames.count, unit="frame", disable=None):
                     gathering.add(frame)
                     _raise_errors(writing.results())

@@ -288,6 +288,21 @@ def test_frames_without_people_are_written_as_they_are(clip, tmp_path, monkeypat
     assert away[[3, 4, 10, 40]].max() < 8
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_prediction_that_is_not_finite_is_left_out_and_counted(clip, tmp_path, monkeypatch, smooth):
+    row = KnownBodies.row
+
+    def row_or_nan(self, person):
+        cam, betas, rotmat = row(self, person)
+        return cam, betas * (np.nan if round(person.seconds * FPS) == 10 else 1), rotmat
+
+    monkeypatch.setattr(KnownBodies, "row", row_or_nan)
+    summary, _ = run_video(clip, tmp_path, monkeypatch, smooth=smooth)
+    assert (summary.frames, summary.bad_predictions) == (FRAMES, 2)
+    data = load_npz(tmp_path / "two people_track0.npz")
+    assert 10 not in data["frame_ids"] and np.isfinite(data["joints"]).all()
+
+
 def test_results_of_an_earlier_run_are_found_and_replaced(clip, tmp_path, monkeypatch):
     others = ["two people_track9.txt", "two people_tracks.npz", "other_track0.npz"]
     stale = ["two people_track7.npz", "two people_track7.glb"]
@@ -295,8 +310,6 @@ def test_results_of_an_earlier_run_are_found_and_replaced(clip, tmp_path, monkey
         (tmp_path / name).write_bytes(b"")
     files = TrackFiles(tmp_path, "two people", crossing.assets())
     assert sorted(path.name for path in files.existing()) == sorted(stale)
-    with pytest.raises(ValueError, match=r"two people_track7\.glb.*--overwrite"):
-        files.refuse_existing()
     run_video(clip, tmp_path, monkeypatch)
     left = {path.name for path in tmp_path.iterdir()}
     assert set(others) < left and not set(stale) & left

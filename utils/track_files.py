@@ -71,13 +71,6 @@ class TrackFiles:
         tracks = [path for path in self.out_dir.glob("*_track*") if ours.fullmatch(path.name)]
         return sorted([*tracks, *([self.video_path] if self.video_path.exists() else [])])
 
-    def refuse_existing(self) -> None:
-        """Raise ValueError when an earlier run left results of this video."""
-        if names := [path.name for path in self.existing()]:
-            raise ValueError(
-                f"'{self.out_dir}' holds results of '{self.stem}' ({names[0]}); --overwrite replaces them."
-            )
-
     def add(self, track: int, predicted: Mapping[str, np.ndarray], place: Mapping[str, Any]) -> None:
         """A person in one more frame.
 
