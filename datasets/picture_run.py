@@ -21,6 +21,7 @@ from utils.full_picture import FullCamera, full_camera
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds, TaskQueue, prefetch
 from utils.run_record import Outcome
+from utils.runtime import shared_threads
 from utils.stopping import StopSignals
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 4  # pictures
 WRITE_BEHIND = 16  # people
+# On few cores, two batches on half of the threads each leave fewer of them waiting than one batch on all.
+BATCHES_AT_ONCE = 2
 READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
 
 
@@ -54,8 +57,12 @@ class PictureRun:
         Once `stop` was asked for, no further picture is read, and each is an outcome with this reason.
         """
         pictures = prefetch(self._read(paths, stop), READ_AHEAD)
-        with TaskQueue(threads=1, depth=WRITE_BEHIND) as writing:
-            gathering = _Gathering(self, writing)
+        with (
+            shared_threads(BATCHES_AT_ONCE),
+            TaskQueue(threads=BATCHES_AT_ONCE, depth=BATCHES_AT_ONCE) as predicting,
+            TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
+        ):
+            gathering = _Gathering(self, predicting, writing)
             for found in tqdm(pictures, total=len(paths), unit="picture", disable=None):
                 for person in found:
                     if isinstance(person, BadPicture):
@@ -82,10 +89,11 @@ class PictureRun:
         names = self.files.names(self.people.stems[path], [person.stem for person in people], full)
         return next((name for name in names if (self.files.out_dir / name).exists()), None)
 
-    def predict_batch(self, batch: Sequence[PersonCrop]) -> list[dict[str, np.ndarray]]:
-        """The arrays of each person."""
+    def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
+        """Each person with the arrays that the network gives."""
         with self.seconds.of(NETWORK):
-            return self.predict(torch.stack([p.image if self.normalise else p.pixels for p in batch]))
+            images = torch.stack([p.image if self.normalise else p.pixels for p in batch])
+            return list(zip(batch, self.predict(images), strict=True))
 
     def write_person(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> Outcome:
         """Write a person's files."""
@@ -121,8 +129,8 @@ REPLACES = "--overwrite replaces results"
 class _Gathering:
     """Gathers people into batches, and predicted ones by their picture."""
 
-    def __init__(self, run: PictureRun, writing: TaskQueue):
-        self._run, self._writing = run, writing
+    def __init__(self, run: PictureRun, predicting: TaskQueue, writing: TaskQueue):
+        self._run, self._predicting, self._writing = run, predicting, writing
         self._batch: list[PersonCrop] = []
         self._full: FullPicture | None = None
         self._people: list[tuple[np.ndarray, FullCamera]] = []  # of the picture, as far as predicted
@@ -136,18 +144,20 @@ class _Gathering:
         """Whatever is left."""
         if self._batch:
             self._predict()
+        for predicted in self._predicting.finish():
+            self._write(predicted)
         self._draw_people()
 
     def _predict(self) -> None:
-        batch, self._batch = self._batch, []
-        for person, arrays in zip(batch, self._run.predict_batch(batch), strict=True):
-            camera = full_camera(
-                torch.from_numpy(arrays["cam"]),
-                person.center,
-                person.scale,
-                person.image_size,
-                self._run.focal_length,
-            )
+        self._predicting.submit(self._run.predict_batch, self._batch)
+        self._batch = []
+        for predicted in self._predicting.results():
+            self._write(predicted)
+
+    def _write(self, predicted: list[tuple[PersonCrop, dict[str, np.ndarray]]]) -> None:
+        for person, arrays in predicted:
+            cam, focal_length = torch.from_numpy(arrays["cam"]), self._run.focal_length
+            camera = full_camera(cam, person.center, person.scale, person.image_size, focal_length)
             self._writing.submit(self._run.write_person, person, arrays, camera)
             if person.full_picture is not self._full:
                 self._draw_people()

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from utils.runtime import choose_device, make_run_folder, refuse, seed_everything, setup_logging
+from utils.runtime import (
+    choose_device,
+    make_run_folder,
+    refuse,
+    seed_everything,
+    setup_logging,
+    shared_threads,
+)
 
 
 def test_device():
@@ -79,3 +86,17 @@ def test_a_refusal_says_why_and_names_the_doctor(caplog):
         "There are 7% of no pictures.",
         "`python -m utils.doctor` checks installation and data files.",
     ]
+
+
+def test_threads_are_shared_for_a_while():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with pytest.raises(ValueError, match="ends early"), shared_threads(2):
+            assert torch.get_num_threads() == 2
+            raise ValueError("ends early")
+        assert torch.get_num_threads() == 4
+        with shared_threads(8):
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

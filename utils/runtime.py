@@ -123,6 +123,17 @@ def joined_processes(backend: str = "gloo") -> Iterator[Processes]:
         torch.distributed.destroy_process_group()
 
 
+@contextlib.contextmanager
+def shared_threads(count: int) -> Iterator[None]:
+    """Inside, each torch operation takes its share of the threads, so that `count` of them run at a time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch (all devices)."""
     random.seed(seed)
