@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from datasets.video_people import Find
 
-    Adjust = Callable[[SMPLParams], SMPLParams]
+    Adjust = Callable[[SMPLParams, slice], SMPLParams]
     Predict = Callable[[Float[Tensor, "B 3 224 224"], Adjust | None], list[dict[str, np.ndarray]]]
 
 READ_AHEAD, WRITE_BEHIND = 4, 4  # frames
@@ -194,7 +194,7 @@ class _Gathering:
         with self._run.seconds.of(NETWORK):
             images = torch.stack([p.image if self._run.normalise else p.pixels for p in people])
             smoother = self._smoother
-            adjust = None if smoother is None else lambda params: smoother(params, people)
+            adjust = None if smoother is None else lambda params, rows: smoother(params, people[rows])
             predicted = self._run.predict(images, adjust)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1

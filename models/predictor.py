@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    Adjust = Callable[[SMPLParams], SMPLParams]
+    Adjust = Callable[[SMPLParams, slice], SMPLParams]
+
+
+CPU_CHUNK = (
+    2  # people; their maps stay in the caches of a core, which makes each a sixth faster than among eight
+)
 
 
 class Predictor:
-    """A network in its inference form and the body that it poses, on one device."""
+    """A network in its inference form and the body that it poses, on one device; any threads may share it."""
 
     def __init__(self, network: nn.Module, smpl: SMPL, device: torch.device):
         self.network = network.to(device).prepare_for_inference()
@@ -35,10 +40,16 @@ class Predictor:
     ) -> list[dict[str, np.ndarray]]:
         """The arrays of `utils.export.people_arrays` for each crop.
 
-        adjust: changes camera, shape and pose before the body is made from them (smoothing over time, for one).
+        adjust: changes camera, shape and pose of some rows of the batch before bodies are made from them, as smoothing
+        over time does; the rows come in their order.
         """
-        output = self.network(images.to(self.device))
-        if adjust is not None:
-            output = replace(output, smpl=replace(output.smpl, params=adjust(output.smpl.params)))
-        body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
-        return people_arrays(output, body)
+        chunk = CPU_CHUNK if self.device.type == "cpu" else len(images)
+        people = []
+        for start in range(0, len(images), chunk):
+            rows = slice(start, min(start + chunk, len(images)))
+            output = self.network(images[rows].to(self.device))
+            if adjust is not None:
+                output = replace(output, smpl=replace(output.smpl, params=adjust(output.smpl.params, rows)))
+            body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
+            people += people_arrays(output, body)
+        return people

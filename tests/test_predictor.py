@@ -1,0 +1,61 @@
+"""The predictor: chunks of a batch give what the whole batch gives, and `adjust` sees every row once, in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models import SMPL, build_danet
+from models.danet import preset
+from models.predictor import Predictor
+from utils.assets import resolve_body
+from utils.export import people_arrays
+
+SIZE = 5
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    torch.manual_seed(0)
+    assets = resolve_body("open")
+    smpl = SMPL(assets.body, assets.extra, assets.surface)
+    return Predictor(build_danet(preset("danet_s")), smpl, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(SIZE, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, images):
+    with torch.inference_mode():
+        output = predictor.network(images)
+        params = output.smpl.params
+        expected = people_arrays(output, predictor.smpl(params.rotmat, params.betas))
+    found = predictor.predict(images)
+    assert len(found) == SIZE
+    for person, other in zip(found, expected, strict=True):
+        assert person.keys() == other.keys()
+        for name in ("vertices", "cam", "rotmat", "joints"):
+            assert np.allclose(person[name], other[name], atol=1e-4), name
+        assert (person["iuv"][0] == other["iuv"][0]).mean() > 0.999
+
+
+def test_adjusted_parameters_make_the_body(predictor, images):
+    seen = []
+
+    def straight(params, rows):
+        seen.extend(range(SIZE)[rows])
+        assert len(params.cam) == rows.stop - rows.start
+        rest = torch.eye(3).expand_as(params.rotmat)
+        return replace(params, rotmat=rest, betas=torch.zeros_like(params.betas))
+
+    people = predictor.predict(images, straight)
+    assert seen == list(range(SIZE))
+    template = predictor.smpl(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10)).vertices[0].numpy()
+    for person in people:
+        assert np.allclose(person["vertices"], template, atol=1e-6)
+        assert (person["rotmat"] == np.eye(3)).all() and not person["betas"].any()
