@@ -60,7 +60,7 @@ class PictureRun:
         with (
             shared_threads(BATCHES_AT_ONCE),
             TaskQueue(threads=BATCHES_AT_ONCE, depth=BATCHES_AT_ONCE) as predicting,
-            TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
+            TaskQueue(threads=2, depth=WRITE_BEHIND) as writing,
         ):
             gathering = _Gathering(self, predicting, writing)
             for found in tqdm(pictures, total=len(paths), unit="picture", disable=None):
