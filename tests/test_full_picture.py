@@ -84,6 +84,22 @@ def test_camera_of_a_person_from_a_crop():
     )
 
 
+def test_people_are_drawn_where_their_crops_show_them(people):
+    points, cam, center, scale, _ = people
+    for row, expected in enumerate(crop_pixels(people)):
+        place = tuple(center[row].tolist()), float(scale[row]), (640, 480)
+        camera = full_camera(cam[row], *place, focal_length=500.0)
+        seen = camera.as_seen(points[row].numpy())
+        assert np.allclose(
+            seen[:, 2], points[row, :, 2] + camera.cam_t[2], atol=1e-5
+        )  # in front stays in front
+        pixels = 500.0 * seen[:, :2] / seen[:, 2:] + camera.principal_point
+        assert np.abs(pixels - expected.numpy()).max() < 1.5  # the crop's own perspective, 5000 px on 224
+        plain = points[row].numpy() + camera.cam_t
+        pinhole_pixels = 500.0 * plain[:, :2] / plain[:, 2:] + camera.principal_point
+        assert np.abs(pinhole_pixels - expected.numpy()).max() > 5
+
+
 # -------------------------------------------------------------------------------------------------- the picture
 
 SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)

@@ -27,6 +27,17 @@ class FullCamera:
     focal_length: float  # pixels
     principal_point: tuple[float, float]  # pixels
 
+    def as_seen(self, vertices: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
+        """The body before the camera (metres), sheared along its rays so that its pixels are those of the crop.
+
+        The network sees each person in the middle of a crop and without perspective. Under the pinhole camera, a body
+        at the picture's edge is seen from its side and leaves the person that it belongs to, by dozens of pixels where
+        the focal length is short. With (x, y, z) = vertex + cam_t this point is (x z / tz, y z / tz, z): it lies at the
+        pixel (px, py) + f (x, y) / tz of the weak camera, at its own depth.
+        """
+        points = vertices + self.cam_t
+        return points * np.column_stack([points[:, 2:] / self.cam_t[2]] * 2 + [np.ones(len(points))])
+
 
 def full_camera(
     cam: Float[torch.Tensor, "3"],
@@ -62,13 +73,14 @@ def draw_people(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The picture with all bodies (vertices in metres and their cameras) drawn over it, nearer ones in front.
 
-    All cameras share focal length and principal point. colors: one for each person, RGB in 0..1, default
-    `person_colors`. Without people the picture comes back as it is.
+    Each lies where its crop's camera sees it (`FullCamera.as_seen`). All cameras share focal length and principal
+    point. colors: one for each person, RGB in 0..1, default `person_colors`. Without people the picture comes back as
+    it is.
     """
     if not people:
         return picture
     camera = people[0][1]
-    vertices = np.concatenate([vertices + camera.cam_t for vertices, camera in people])
+    vertices = np.concatenate([camera.as_seen(vertices) for vertices, camera in people])
     count = len(people[0][0])
     all_faces = np.concatenate([np.asarray(faces) + i * count for i in range(len(people))])
     colors = person_colors(len(people)) if colors is None else colors
