@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
@@ -132,7 +133,13 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
     record = RunRecord(outcomes, seconds, {**subject.facts, **shown_settings(config, processes)})
     if processes.is_first:
-        finish(record, config, subject.assets)
+        save_record(record, Path(config.out_dir), subject.assets.body.faces if config.html else None)
+        log.info(
+            "%d people written to %s in %.1f s; %d files or boxes were skipped.",
+            len(record.people), config.out_dir, record.seconds["whole run"], len(record.skipped),
+        )  # fmt: skip
+        if not record.people:
+            log.error("No picture of '%s' could be used.", config.img_dir)
     processes.wait_for_all()  # torchrun ends all when one has ended with another code than 0
     return record.exit_code
 
@@ -171,7 +178,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
     facts = {**subject.facts, **shown_settings(config, processes)}
     record = RunRecord(tuple(outcomes), seconds, facts)
-    record.save(out_dir)
+    save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)
     log.info(
@@ -199,18 +206,14 @@ def picture_run(config: DemoConfig, people: People, subject: Subject, seconds: S
     )
 
 
-def finish(record: RunRecord, config: DemoConfig, assets: BodyAssets) -> None:
-    """Write what the run did, and say it in a line."""
-    out_dir = Path(config.out_dir)
-    record.save(out_dir)
-    if config.html:
-        write_people_report(out_dir / "index.html", out_dir, record, assets.body.faces)
-    log.info(
-        "%d people written to %s in %.1f s; %d files or boxes were skipped.",
-        len(record.people), config.out_dir, record.seconds["whole run"], len(record.skipped),
-    )  # fmt: skip
-    if not record.people:
-        log.error("No picture of '%s' could be used.", config.img_dir)
+def save_record(record: RunRecord, out_dir: Path, faces: np.ndarray | None) -> None:
+    """Write what the run did, and the page about it where the body's `faces` are given."""
+    try:
+        record.save(out_dir)
+        if faces is not None:
+            write_people_report(out_dir / "index.html", out_dir, record, faces)
+    except OSError as error:  # the results are there all the same
+        log.error("The record of the run cannot be written to '%s': %s.", out_dir, error.strerror or error)
 
 
 @dataclass(frozen=True)

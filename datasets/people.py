@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from datasets.boxes import Boxes, check_box
 from datasets.detector import Box, Detection, Detector, MoveNet, WholePicture
 from datasets.keypoint_files import KeypointFiles
 from datasets.pictures import list_pictures, read_picture
 from datasets.torchvision_detector import load_torchvision
-from datasets.transforms import box_to_center_scale, crop_picture, normalize, to_tensor
+from datasets.transforms import box_to_center_scale, crop_picture
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +54,6 @@ class PersonCrop:
     score: float  # of the detector; 1 for given boxes and whole pictures
     keypoints: np.ndarray | None  # [17, 3] x, y in the picture, confidence; COCO's order
     full_picture: FullPicture | None  # None where the picture is one person's crop
-
-    @property
-    def pixels(self) -> torch.Tensor:
-        """[3,224,224] float32 in [0, 1]."""
-        return to_tensor(self.crop)
-
-    @property
-    def image(self) -> torch.Tensor:
-        """[3,224,224] float32, normalised: the network's input."""
-        return normalize(self.pixels)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.people import BadPicture, FullPicture, People, PersonCrop
+from datasets.transforms import network_input
 from utils.export import is_finite
 from utils.full_picture import FullCamera, full_camera
 from utils.person_files import PersonFiles
@@ -92,7 +93,7 @@ class PictureRun:
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the arrays that the network gives."""
         with self.seconds.of(NETWORK):
-            images = torch.stack([p.image if self.normalise else p.pixels for p in batch])
+            images = network_input([person.crop for person in batch], self.normalise)
             return list(zip(batch, self.predict(images), strict=True))
 
     def write_person(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> Outcome:

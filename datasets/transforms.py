@@ -155,3 +155,9 @@ def to_bytes(image: torch.Tensor) -> np.ndarray:
 def preprocess(picture: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
     """RGB picture [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
     return normalize(to_tensor(crop_picture(picture, center, scale)))
+
+
+def network_input(crops: Sequence[np.ndarray], normalise: bool = True) -> torch.Tensor:
+    """RGB crops [224,224,3] uint8 -> network input [B,3,224,224] float32; without `normalise`, in 0..1."""
+    batch = to_tensor(np.stack(crops))
+    return normalize(batch) if normalise else batch

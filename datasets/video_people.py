@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from datasets.detector import Detection
 from datasets.tracking import Tracker
-from datasets.transforms import box_to_center_scale, crop_picture, normalize, to_tensor
+from datasets.transforms import box_to_center_scale, crop_picture
 from datasets.video import Frame
 from datasets.video_smoothing import SquareSmoother
 
@@ -39,16 +38,6 @@ class TrackedPerson:
     crop: np.ndarray  # [224, 224, 3] RGB uint8
     center: tuple[float, float]  # of the crop's square, frame pixels
     scale: float  # side of the square / 200 px
-
-    @property
-    def pixels(self) -> torch.Tensor:
-        """[3,224,224] float32 in [0, 1]."""
-        return to_tensor(self.crop)
-
-    @property
-    def image(self) -> torch.Tensor:
-        """[3,224,224] float32, normalised: the network's input."""
-        return normalize(self.pixels)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from datasets.transforms import network_input
 from datasets.video import Frame, VideoFrames
 from datasets.video_people import TrackedFrame, TrackedPerson, VideoPeople
 from datasets.video_smoothing import BodySmoother
@@ -192,7 +193,7 @@ class _Gathering:
         batch, self._batch = self._batch, []
         people = [person for _, person in batch]
         with self._run.seconds.of(NETWORK):
-            images = torch.stack([p.image if self._run.normalise else p.pixels for p in people])
+            images = network_input([person.crop for person in people], self._run.normalise)
             smoother = self._smoother
             adjust = None if smoother is None else lambda params, rows: smoother(params, people[rows])
             predicted = self._run.predict(images, adjust)

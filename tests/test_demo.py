@@ -258,20 +258,18 @@ def test_the_record_lists_people_and_what_was_skipped_in_the_order_of_the_pictur
 def test_a_full_disk_costs_the_files_that_do_not_fit_and_leaves_no_half_ones(
     weights, pictures, tmp_path, capsys, monkeypatch
 ):
-    def full(descriptor):
+    replace = os.replace
+
+    def fill_up(temporary, path):
+        if path.name.startswith("a"):  # fits
+            return replace(temporary, path)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    written = []
-
-    def fill_up(descriptor):  # the first person fits
-        written.append(descriptor)
-        if len(written) > 2:
-            full(descriptor)
-
-    monkeypatch.setattr(safe_io.os, "fsync", fill_up)
-    assert run(weights, pictures, tmp_path / "out") == 1
+    monkeypatch.setattr(safe_io.os, "replace", fill_up)
+    assert run(weights, pictures, tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "b.jpg: the results 'b' cannot be written" in said and "No space left on device" in said
+    assert "The record of the run cannot be written" in said
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.npz", "a_result.png"}
 
 

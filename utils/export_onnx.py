@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from datasets.people import BadPicture, People
+from datasets.transforms import network_input
 from models import DaNet, DaNetConfig, build_danet
 from models.danet import PRESETS
 from models.fold import fold_batch_norm
@@ -211,10 +212,10 @@ def print_speed(network: DaNet, session: Any) -> None:
 
 def crops(source: str) -> Float[Tensor, "N 3 224 224"]:
     """The pictures of a folder as network input. Raises ValueError when none is readable."""
-    found = [person.image for person in People(source) if not isinstance(person, BadPicture)]
+    found = [person.crop for person in People(source) if not isinstance(person, BadPicture)]
     if not found:
         raise ValueError(f"No picture of '{source}' could be read; give --img_dir a folder of pictures.")
-    return torch.stack(found)
+    return network_input(found)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
