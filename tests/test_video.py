@@ -142,7 +142,7 @@ def test_frame_rates_that_no_video_has_are_replaced(said, used):
 # --------------------------------------------------------------------------------------------------- video files
 
 
-@pytest.mark.parametrize("fps", [12.5, 23.976, 29.97, 60.0])
+@pytest.mark.parametrize("fps", [12.5, 23.976, 29.97, 60.0, 66.6667, 119.987, 239.867])
 @pytest.mark.parametrize("size", [(64, 48), (65, 49)])
 def test_a_written_video_is_read_back(tmp_path, size, fps):
     frames = [np.full((size[1], size[0], 3), (10 * i, 200 - 10 * i, 50), np.uint8) for i in range(12)]

@@ -1,4 +1,7 @@
-"""Writing MP4 files that are whole: what was written so far can be played, whatever ended the run."""
+"""Writing MP4 files that are whole: what was written can be played after an error in mid-run, too.
+
+Only a process that is killed leaves nothing but a hidden temporary file: an MP4 file has its index at its end.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ if TYPE_CHECKING:
 
 CODEC = "mp4v"  # MPEG-4: every OpenCV writes it, every player plays it (browsers want H.264)
 SUFFIX = ".mp4"
+# MPEG-4 counts time in at most 65535 parts of a second, so above 65 frames a second there is no third decimal place.
+FINE_FPS, FINE_DIGITS, DIGITS = 65.0, 3, 2
 
 
 class VideoFile:
     """An MP4 file in the making, without sound; `path` appears with all frames written so far when it is closed.
 
     size: width and height of the frames; odd ones grow by a pixel (the last one twice), which the codec needs.
+    fps: frames a second; the file has the nearest rate that the codec can express.
     Raises OSError when the file cannot be made.
     """
 
@@ -31,7 +37,9 @@ class VideoFile:
         self._temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{SUFFIX}")
         self._temporary.touch()  # OpenCV would not say why it cannot
         even = (size[0] + self._border[1], size[1] + self._border[0])
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*CODEC), fps, even)
+        self._writer = cv2.VideoWriter(
+            str(self._temporary), cv2.VideoWriter_fourcc(*CODEC), expressible_fps(fps), even
+        )
         if not self._writer.isOpened():
             self._temporary.unlink(missing_ok=True)
             raise OSError(
@@ -78,6 +86,11 @@ class VideoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def expressible_fps(fps: float) -> float:
+    """The nearest frame rate that an MPEG-4 file can have."""
+    return round(fps, FINE_DIGITS if fps <= FINE_FPS else DIGITS)
 
 
 def frames_in(path: Path) -> int:
