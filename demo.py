@@ -123,6 +123,7 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     people = where_people_are(config)
     subject = load_subject(config, processes)
     run = picture_run(config, people, subject, Seconds())
+    processes.wait_for_all()  # results in the folder of pictures must not be listed as pictures
     mine = []
     with logging_redirect_tqdm():
         for outcome in run.outcomes(people.paths[processes.rank :: processes.count], stop):
@@ -160,16 +161,16 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     if (there := files.existing()) and not config.overwrite:
         raise ValueError(f"The result '{there[0]}' is there; {REPLACES}.")
     run = VideoRun(
-        frames,
-        detector.detect,
-        subject.predictor.predict,
-        files,
-        subject.facts,
-        Seconds(),
-        config.batch_size,
-        config.smooth,
-        not config.reference_input,
-        config.focal_length,
+        frames=frames,
+        find=detector.detect,
+        predict=subject.predictor.predict,
+        files=files,
+        facts=subject.facts,
+        seconds=Seconds(),
+        batch_size=config.batch_size,
+        smooth=config.smooth,
+        normalise=not config.reference_input,
+        focal_length=config.focal_length,
     )
     with logging_redirect_tqdm():
         summary = run.run(stop)
@@ -194,15 +195,15 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
 def picture_run(config: DemoConfig, people: People, subject: Subject, seconds: Seconds) -> PictureRun:
     """What happens to the people of each picture."""
     return PictureRun(
-        people,
-        subject.predictor.predict,
-        person_files(config, subject.assets),
-        subject.facts,
-        seconds,
-        config.batch_size,
-        config.overwrite,
-        not config.reference_input,
-        config.focal_length,
+        people=people,
+        predict=subject.predictor.predict,
+        files=person_files(config, subject.assets),
+        facts=subject.facts,
+        seconds=seconds,
+        batch_size=config.batch_size,
+        overwrite=config.overwrite,
+        normalise=not config.reference_input,
+        focal_length=config.focal_length,
     )
 
 
@@ -255,19 +256,13 @@ def where_people_are(config: DemoConfig) -> People:
 
 
 def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
-    """The settings that a reader of the results asks for first."""
-    names = (
-        "img_dir",
-        "checkpoint",
-        "detector",
-        "boxes",
-        "keypoints",
-        "batch_size",
-        "renderer",
-        "focal_length",
-    )
-    values = {name: getattr(config, name) for name in names}
-    shown = {name: str(value) for name, value in values.items() if value is not None}
+    """The settings that a reader of the results asks for, as far as they are given."""
+    source = "img_dir" if config.video is None else "video"
+    where = ("detector", "detector_weights", "boxes", "keypoints", "focal_length")
+    how = ("checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export")
+    values = {name: getattr(config, name) for name in (source, *where, *how)}
+    given = {name: value for name, value in values.items() if value not in (None, False, ())}
+    shown = {name: " ".join(v) if isinstance(v, tuple) else str(v) for name, v in given.items()}
     return {**shown, "processes": str(processes.count)}
 
 

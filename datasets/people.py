@@ -32,11 +32,10 @@ DETECTORS = ("auto", "none", "movenet", "torchvision")
 
 @dataclass(frozen=True)
 class FullPicture:
-    """A picture that people were cut out of, shared by them."""
+    """A picture that people were cut out of; its pixels are not kept, a folder's people wait for each other."""
 
     stem: str
     path: Path
-    pixels: np.ndarray  # [H, W, 3] RGB uint8
 
 
 @dataclass(frozen=True)
@@ -114,9 +113,9 @@ class People:
             return
         if not found:
             yield BadPicture(path, self._nobody())
-        full = FullPicture(self.stems[path], path, picture)
+        full = FullPicture(self.stems[path], path)
         for person, detection in enumerate(found):
-            yield self._person(full, person, detection, alone=len(found) == 1)
+            yield self._person(full, picture, person, detection, alone=len(found) == 1)
 
     def _find(self, path: Path, picture: np.ndarray) -> list[Detection]:
         if self.given is not None:
@@ -129,13 +128,13 @@ class People:
         return "nobody was found; --detector none takes the picture as one person's crop"
 
     def _person(
-        self, full: FullPicture, person: int, found: Detection, alone: bool
+        self, full: FullPicture, picture: np.ndarray, person: int, found: Detection, alone: bool
     ) -> PersonCrop | BadPicture:
-        height, width = full.pixels.shape[:2]
+        height, width = picture.shape[:2]
         try:
             check_box(found.box, (width, height))
             center, scale = box_to_center_scale(found.box, found.margin)
-            crop = crop_picture(full.pixels, center, scale)
+            crop = crop_picture(picture, center, scale)
         except ValueError as error:
             return BadPicture(full.path, f"box {person}: {error}")
         stem = full.stem if alone else f"{full.stem}_{person}"

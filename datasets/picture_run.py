@@ -1,7 +1,7 @@
 """The way of a folder's people through the network into files: reading, network and writing overlap.
 
-A thread reads pictures and finds the people in them while the network works on people read before, and another draws
-and writes those whom the network has seen. People of several pictures fill one batch.
+A thread reads pictures and finds the people in them while the network works on people read before, and others draw and
+write those whom the network has seen. People of several pictures fill one batch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import torch
 from tqdm import tqdm
 
 from datasets.people import BadPicture, FullPicture, People, PersonCrop
+from datasets.pictures import PictureError, read_picture
 from datasets.transforms import network_input
-from utils.export import is_finite
+from utils.export import PEOPLE_SUFFIX, is_finite
 from utils.full_picture import FullCamera, full_camera
 from utils.person_files import PersonFiles
-from utils.pipeline import Seconds, TaskQueue, prefetch
+from utils.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from utils.run_record import Outcome
 from utils.runtime import shared_threads
 from utils.stopping import StopSignals
@@ -35,7 +36,6 @@ READ_AHEAD = 4  # pictures
 WRITE_BEHIND = 16  # people
 # On few cores, two batches on half of the threads each leave fewer of them waiting than one batch on all.
 BATCHES_AT_ONCE = 2
-READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,16 @@ class PictureRun:
                 yield [BadPicture(path, f"not looked at: the run was stopped ({stop.asked})")]
                 continue
             with self.seconds.of(READING):
-                found = list(self.people.people_of(path))
-                there = None if self.overwrite else self._first_file_there(path, found)
-            yield found if there is None else [BadPicture(path, f"its result '{there}' is there; {REPLACES}")]
+                stem = self.people.stems[path]
+                there = self._first_there(self.files.names(stem, [stem], full_picture=True))
+                found = [] if there else list(self.people.people_of(path))
+                stems = [person.stem for person in found if isinstance(person, PersonCrop)]
+                there = there or self._first_there(self.files.names(stem, stems, full_picture=False))
+            yield [BadPicture(path, f"its result '{there}' is there; {REPLACES}")] if there else found
 
-    def _first_file_there(self, path: Path, found: Sequence[PersonCrop | BadPicture]) -> str | None:
-        people = [person for person in found if isinstance(person, PersonCrop)]
-        full = any(person.full_picture is not None for person in people)
-        names = self.files.names(self.people.stems[path], [person.stem for person in people], full)
+    def _first_there(self, names: Sequence[str]) -> str | None:
+        if self.overwrite:
+            return None
         return next((name for name in names if (self.files.out_dir / name).exists()), None)
 
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
@@ -115,7 +117,9 @@ class PictureRun:
         """Write the picture with everybody in it; None when all is well."""
         with self.seconds.of(WRITING):
             try:
-                self.files.write_people(full.stem, full.pixels, people)
+                self.files.write_people(full.stem, read_picture(full.path), people)
+            except PictureError as error:
+                return Outcome(full.path.name, reason=f"it changed while people were drawn in it: {error}")
             except OSError as error:
                 return Outcome(full.path.name, reason=self._not_written("the picture of all people", error))
         return None
@@ -174,7 +178,9 @@ class _Gathering:
 
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
     """Where a person's arrays come from."""
-    detected = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
+    optional = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
+    if person.full_picture is not None:
+        optional["people_picture"] = f"{person.full_picture.stem}{PEOPLE_SUFFIX}"
     return {
         "picture": person.path.name,
         "person": person.person,
@@ -186,5 +192,5 @@ def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
         "cam_t_full": camera.cam_t,
         "focal_length_full": camera.focal_length,
         "principal_point": camera.principal_point,
-        **detected,
+        **optional,
     }

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     Adjust = Callable[[SMPLParams, slice], SMPLParams]
 
 
-CPU_CHUNK = (
-    2  # people; their maps stay in the caches of a core, which makes each a sixth faster than among eight
-)
+# People; their maps stay in the caches of a core, which makes each a sixth faster than among eight.
+CPU_CHUNK = 2
 
 
 class Predictor:

@@ -14,37 +14,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_demo import FLAGS, TINY, write_weights
 
 import demo
+from datasets import people
 from models import DaNetConfig, build_danet, pretrained
 from models.danet import preset
-from utils import safe_io
+from utils import person_files, safe_io
 from utils.checkpoint import export_safetensors
 from utils.renderer import MeshRenderer
 from utils.skeleton import JOINT_NAMES
-from utils.video_file import VideoFile
-
-TINY = {
-    "backbone_width": 8,
-    "hrnet_stem": 8,
-    "hrnet_blocks": 1,
-    "hrnet_modules": (1, 1, 1),
-    "body_width": 8,
-    "limb_width": 8,
-    "features": 16,
-    "gcn_hidden": 16,
-}
-FLAGS = ["--model", "danet", "--body", "open", "--device", "cpu"]
-for key, value in TINY.items():
-    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    export_safetensors(path, build_danet(DaNetConfig(**TINY)).state_dict(), {}, half=False)
-    return path
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 def run(weights, source, out, *more):
@@ -197,13 +181,14 @@ def test_detected_people_stand_in_the_full_picture(weights, pictures, tmp_path, 
             assert points.shape == (17, 3) and 0.25 <= data["score"] <= 1
             known = points[points[:, 2] > 0.3, :2]
             assert (known > box[:2] - 15).all() and (known < box[:2] + box[2:] + 15).all()
+            assert str(data["people_picture"]) == "d_people.jpg"
             assert data["focal_length_full"] == 400 and data["principal_point"].tolist() == [224, 112]
             s, tx, ty = data["cam"]
             metre = s * 100 * data["scale"]  # pixels
             shift = (data["center"] - [224, 112]) / metre
             assert np.allclose(data["cam_t_full"], [tx + shift[0], ty + shift[1], 400 / metre], rtol=1e-4)
     with np.load(out / "c.npz") as data:
-        assert "detected_keypoints" not in data and data["score"] == 1
+        assert not {"detected_keypoints", "people_picture"} & set(data.files) and data["score"] == 1
 
 
 def test_keypoints_give_people_too(weights, pictures, tmp_path):
@@ -240,6 +225,27 @@ def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, pi
     assert run(weights, pictures, out) == 1  # nothing is left to do
     assert run(weights, pictures, out, "--overwrite") == 0
     assert (out / "a.npz").read_bytes() != b"mine"
+
+
+def test_results_that_are_there_are_seen_before_a_picture_is_read(weights, pictures, tmp_path, monkeypatch):
+    out, reads, read = tmp_path / "out", [], people.read_picture
+    monkeypatch.setattr(people, "read_picture", lambda path: reads.append(path.name) or read(path))
+    assert run(weights, pictures, out, "--detector", "movenet") == 0 and sorted(reads) == ["a.webp", "b.jpg"]
+    assert run(weights, pictures, out, "--detector", "movenet") == 1 and len(reads) == 2
+
+
+def test_earlier_results_outlive_a_full_disk(weights, pictures, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    given = ("--export", "obj", "--overwrite")
+    assert run(weights, pictures, out, *given) == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.name != "run.json"}
+
+    def full(stem, names, person):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(person_files, "write_exports", full)
+    assert run(weights, pictures, out, "--reference_input", *given) == 1
+    assert {p.name: p.read_bytes() for p in out.iterdir() if p.name != "run.json"} == before
 
 
 def test_the_record_lists_people_and_what_was_skipped_in_the_order_of_the_pictures(
@@ -420,72 +426,3 @@ def test_a_working_opendr_adds_its_views_before_ours(weights, pictures, tmp_path
     panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
     assert panel.shape == (224, 1456 + 448, 4)
     assert (panel[:, -896:-448, :3] == 64).all() and not (panel[:, -448:-224, :3] == 64).all()
-
-
-# -------------------------------------------------------------------------------------------------------- videos
-
-
-@pytest.fixture
-def clip(tmp_path, root):
-    pixels = np.asarray(Image.open(root / "examples/rendered_1.jpg"))
-    with VideoFile(tmp_path / "clip.mp4", (224, 224), 10.0) as video:
-        for _ in range(6):
-            video.write(pixels)
-    return tmp_path / "clip.mp4"
-
-
-def run_video(weights, clip, out, *more):
-    given = ["--checkpoint", str(weights), "--video", str(clip), "--out_dir", str(out), "--detector", "none"]
-    return demo.main([*FLAGS, *given, *more])
-
-
-def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert run_video(weights, clip, out, "--smooth", "--export", "glb", "amass") == 0
-    assert {p.name for p in out.iterdir()} == {
-        "clip_people.mp4", "clip_track0.npz", "clip_track0.glb", "clip_track0.amass.npz", "run.json",
-    }  # fmt: skip
-    record = json.loads((out / "run.json").read_text())
-    assert record["people"] == [{"stem": "clip_track0", "picture": "clip.mp4"}] and record["skipped"] == []
-    with np.load(out / "clip_track0.npz") as data:
-        assert data["rotmat"].shape == (6, 24, 3, 3) and data["smoothed"] and data["fps"] == 10
-        assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
-    assert "6 frames" in capsys.readouterr().err
-
-
-def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/clip_people.mp4").write_bytes(b"mine")
-    assert run_video(weights, clip, tmp_path / "out") == 1
-    assert "--overwrite replaces results" in capsys.readouterr().err
-    assert (tmp_path / "out/clip_people.mp4").read_bytes() == b"mine"
-    assert run_video(weights, clip, tmp_path / "out", "--overwrite") == 0
-    assert (tmp_path / "out/clip_people.mp4").stat().st_size > 1000
-
-
-def test_nobody_in_a_video_is_exit_code_1_and_said(weights, tmp_path, capsys):
-    with VideoFile(tmp_path / "grey.mp4", (320, 240), 10.0) as video:
-        for _ in range(5):
-            video.write(np.full((240, 320, 3), 90, np.uint8))
-    given = ["--checkpoint", str(weights), "--video", str(tmp_path / "grey.mp4")]
-    assert demo.main([*FLAGS, *given, "--out_dir", str(tmp_path / "out")]) == 1
-    assert "grey.mp4: nobody was found" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
-        (["--video", __file__], "is no video that OpenCV can read"),
-        (["--smooth"], "smooth is for --video"),
-        (["--video", "a.mp4", "--html"], "html is for pictures"),
-        (["--video", "a.mp4", "--boxes", "b.json"], "boxes is for pictures"),
-        (["--video", "a.mp4", "--export", "obj"], "export of a video takes any of glb"),
-    ],
-)
-def test_settings_of_videos_that_cannot_work(weights, tmp_path, capsys, more, said):
-    try:
-        code = demo.main([*FLAGS, "--checkpoint", str(weights), "--out_dir", str(tmp_path), *more])
-    except SystemExit as stop:
-        code = stop.code
-    assert code == 1 and said in capsys.readouterr().err

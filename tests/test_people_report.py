@@ -68,8 +68,8 @@ def write_person(folder, stem, picture, person=0, score=0.5, **others):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    write_person(folder, "beach_0", "beach.jpg", 0, 0.9)
-    write_person(folder, "beach_1", "beach.jpg", 1, 0.3)
+    write_person(folder, "beach_0", "beach.jpg", 0, 0.9, people_picture="beach_people.jpg")
+    write_person(folder, "beach_1", "beach.jpg", 1, 0.3, people_picture="beach_people.jpg")
     write_person(folder, "street", "street.jpg", 0, 0.6)
     write_person(folder, NASTY, NASTY_PICTURE, 0, 0.7)
     full = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)

@@ -37,9 +37,7 @@ RENDERER_PACKAGES = {
 class Finding:
     """One line of the page. A mark of `BAD` makes the doctor's exit code 1."""
 
-    mark: (
-        str  # OK; ABSENT: not there and not needed; MISSING: not there and needed; BROKEN: there and unusable
-    )
+    mark: str  # OK; ABSENT and not needed; MISSING: not there and needed; BROKEN: there and unusable
     name: str
     text: str
     cure: str = ""  # what to do about it

@@ -19,6 +19,7 @@ import torch
 from datasets.detector import MoveNet
 from datasets.people import BadPicture, People
 from datasets.pictures import read_picture
+from datasets.transforms import network_input
 from models import SMPL, DaNet, build_danet
 from models.danet import preset
 from models.pretrained import weights_file
@@ -110,7 +111,7 @@ def load_picture() -> tuple[Float[Tensor, "1 3 224 224"], str]:
     (person,) = People(PICTURE)
     if isinstance(person, BadPicture):
         raise ValueError(person.reason)
-    return person.image[None], f"{PICTURE.name} {person.image_size[0]} x {person.image_size[1]}"
+    return network_input([person.crop]), f"{PICTURE.name} {person.image_size[0]} x {person.image_size[1]}"
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import cv2
 import numpy as np
 
-from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX
+from utils.export import PANEL_SUFFIX
 from utils.export_files import ARRAYS, FILES
 from utils.people_report_page import (
     ShownPerson,
@@ -69,14 +69,14 @@ def write_people_report(path: Path, out_dir: Path, record: RunRecord, faces: Int
 def read_person(out_dir: Path, stem: str, num_vertices: int) -> ShownPerson:
     """A person as the demo wrote them. Raises OSError and ValueError for files that are gone or damaged."""
     path = out_dir / f"{stem}.npz"
-    arrays = load_npz(path, only=(*SHAPES, *TEXTS, "vertices"))
+    arrays = load_npz(path, only=(*SHAPES, *TEXTS, "vertices", "people_picture"))
     for name, shape in {**SHAPES, "vertices": (num_vertices, 3), **dict.fromkeys(TEXTS, ())}.items():
         found = arrays[name].shape if name in arrays else "nothing"
         if found != shape:
             raise ValueError(f"{path} should hold '{name}' {list(shape)}; found {found}. Make it again.")
         if name not in TEXTS and not np.isfinite(arrays[name]).all():
             raise ValueError(f"'{name}' of {path} is not finite; the weights may be damaged.")
-    texts = {name: str(arrays.pop(name)) for name in TEXTS}
+    texts = {name: str(arrays.pop(name, "")) for name in (*TEXTS, "people_picture")}
     files = tuple(stem + ending for ending in ENDINGS if (out_dir / (stem + ending)).is_file())
     panel = read_picture(out_dir / f"{stem}{PANEL_SUFFIX}")
     if panel.shape[0] != PANEL_HEIGHT:
@@ -88,16 +88,13 @@ def read_person(out_dir: Path, stem: str, num_vertices: int) -> ShownPerson:
 
 def read_everybody(out_dir: Path, person: ShownPerson) -> UInt8[np.ndarray, "H W 3"] | None:
     """The full picture with all of its people drawn over it, made smaller; None when there is none."""
-    for stem in (person.stem, person.stem.removesuffix(f"_{person.person}")):  # alone in it; one of several
-        path = out_dir / f"{stem}{PEOPLE_SUFFIX}"
-        try:
-            picture = read_picture(path)
-        except (OSError, ValueError):
-            continue
-        share = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
-        size = [max(1, round(side * share)) for side in picture.shape[1::-1]]
-        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return None
+    try:
+        picture = read_picture(out_dir / Path(person.people_picture).name)
+    except (OSError, ValueError):
+        return None
+    share = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
+    size = [max(1, round(side * share)) for side in picture.shape[1::-1]]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:

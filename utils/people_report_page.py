@@ -46,6 +46,7 @@ class ShownPerson:
     stem: str
     picture: str  # file name
     person: str  # number in the picture
+    people_picture: str  # file name of the full picture with everybody in it; empty: there is none
     files: tuple[str, ...]  # names beside the page
     panel: UInt8[np.ndarray, "224 W 3"]
     score: Float[np.ndarray, ""]

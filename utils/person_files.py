@@ -5,8 +5,10 @@ Arrays in, files out, without a network: the work of threads behind the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -24,7 +26,6 @@ from utils.visualize import result_panel
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
-
 
 
 class PersonFiles:
@@ -59,19 +60,24 @@ class PersonFiles:
         arrays: dict[str, np.ndarray],
         facts: dict[str, Any],
     ) -> None:
-        """Panel, npz and exports of a person. Raises OSError when one cannot be written; then none is left."""
-        try:
+        """Panel, npz and exports of a person.
+
+        Raises OSError when one cannot be written; then none is, and earlier ones stay as they were.
+        """
+        names = self.names(stem, [stem], full_picture=False)
+        if folder := next((name for name in names if (self.out_dir / name).is_dir()), None):
+            raise IsADirectoryError(f"'{folder}' is a folder")
+        with TemporaryDirectory(prefix=".", dir=self.out_dir) as aside:
             panel = result_panel(
                 crop, arrays["iuv"], arrays.get("part_iuv"), arrays["vertices"], arrays["cam"],
                 self._iuv_renderer, self._mesh_renderer, self._extra,
             )  # fmt: skip
-            write_picture(self.out_dir / f"{stem}{PANEL_SUFFIX}", panel)
-            save_person(self.out_dir / f"{stem}.npz", arrays, **facts)
+            write_picture(Path(aside) / f"{stem}{PANEL_SUFFIX}", panel)
+            save_person(Path(aside) / f"{stem}.npz", arrays, **facts)
             person = ExportPerson(self.assets.body, self.assets.surface, arrays, facts)
-            write_exports(self.out_dir / stem, self.formats, person)
-        except OSError:
-            self._remove(self.names(stem, [stem], full_picture=False))
-            raise
+            write_exports(Path(aside) / stem, self.formats, person)
+            for name in names:
+                os.replace(Path(aside) / name, self.out_dir / name)
 
     def write_people(
         self,
@@ -82,11 +88,6 @@ class PersonFiles:
         """The full picture with all its people. Raises OSError."""
         drawn = draw_people(picture, people, self.assets.body.faces, self._renderer)
         write_picture(self.out_dir / f"{stem}{PEOPLE_SUFFIX}", drawn)
-
-    def _remove(self, names: Iterable[str]) -> None:
-        for name in names:
-            if (self.out_dir / name).is_file():
-                (self.out_dir / name).unlink()
 
 
 def write_picture(path: Path, picture: UInt8[np.ndarray, "H W C"]) -> None:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Stages of a run of the demo, as its record names them.
+READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
 
 
 def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
@@ -62,7 +64,8 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
 class TaskQueue:
     """Calls functions in threads and gives their results in the order of the calls.
 
-    At most `depth` calls wait or run; `submit` waits where there would be more, so memory stays bounded.
+    At most `depth` calls wait or run; `submit` waits where there would be more. Results are kept until they are asked
+    for.
     """
 
     def __init__(self, threads: int, depth: int):

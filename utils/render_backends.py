@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ONE_AT_A_TIME = threading.Lock()  # pyrender's renderers share an EGL display; the first one freed closes it
+# Packages with contexts and displays of their own; pyrender's renderers share one, which the first one freed closes.
+_ONE_AT_A_TIME = threading.Lock()
 CUDA = "cuda"
 NEAREST = 0.05  # metres; triangles with a corner nearer to the camera's plane are left out
 
@@ -71,7 +72,8 @@ class PackageMeshRenderer(MeshRenderer):
         depth = corners[seen][..., 2]
         near, far = 0.9 * float(depth.min()), 1.1 * float(depth.max())
         center = (width / 2, height / 2) if center is None else center
-        return self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
+        with _ONE_AT_A_TIME:
+            return self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
 
     def draw(
         self, corners: Float[np.ndarray, "F 3 3"], colors: Float[np.ndarray, "F 3 3"], view: View
@@ -136,13 +138,11 @@ class PyrenderMeshRenderer(PackageMeshRenderer):
         scene.add(pyrender.Mesh([triangles]))
         (x, y), focal = view.center, view.focal
         scene.add(pyrender.IntrinsicsCamera(focal, focal, x, y, znear=view.near, zfar=view.far))
-        with _ONE_AT_A_TIME:
-            renderer = pyrender.OffscreenRenderer(view.width, view.height)
-            try:
-                flags = pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA
-                picture, depth = renderer.render(scene, flags)
-            finally:
-                renderer.delete()
+        renderer = pyrender.OffscreenRenderer(view.width, view.height)
+        try:
+            picture, depth = renderer.render(scene, pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA)
+        finally:
+            renderer.delete()
         if picture.shape[2] == 3:  # OSMesa
             picture = np.dstack([picture, np.where(depth > 0, 255, 0)])
         picture = picture.astype(np.float32) / 255

@@ -1,0 +1,84 @@
+"""The demo on videos, with a tiny network of random weights on the open body."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_demo import FLAGS, write_weights
+
+import demo
+from utils.video_file import VideoFile
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def clip(tmp_path, root):
+    pixels = np.asarray(Image.open(root / "examples/rendered_1.jpg"))
+    with VideoFile(tmp_path / "clip.mp4", (224, 224), 10.0) as video:
+        for _ in range(6):
+            video.write(pixels)
+    return tmp_path / "clip.mp4"
+
+
+def run_video(weights, clip, out, *more):
+    given = ["--checkpoint", str(weights), "--video", str(clip), "--out_dir", str(out), "--detector", "none"]
+    return demo.main([*FLAGS, *given, *more])
+
+
+def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_video(weights, clip, out, "--smooth", "--export", "glb", "amass") == 0
+    assert {p.name for p in out.iterdir()} == {
+        "clip_people.mp4", "clip_track0.npz", "clip_track0.glb", "clip_track0.amass.npz", "run.json",
+    }  # fmt: skip
+    record = json.loads((out / "run.json").read_text())
+    assert record["people"] == [{"stem": "clip_track0", "picture": "clip.mp4"}] and record["skipped"] == []
+    with np.load(out / "clip_track0.npz") as data:
+        assert data["rotmat"].shape == (6, 24, 3, 3) and data["smoothed"] and data["fps"] == 10
+        assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
+    assert "6 frames" in capsys.readouterr().err
+
+
+def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/clip_people.mp4").write_bytes(b"mine")
+    assert run_video(weights, clip, tmp_path / "out") == 1
+    assert "--overwrite replaces results" in capsys.readouterr().err
+    assert (tmp_path / "out/clip_people.mp4").read_bytes() == b"mine"
+    assert run_video(weights, clip, tmp_path / "out", "--overwrite") == 0
+    assert (tmp_path / "out/clip_people.mp4").stat().st_size > 1000
+
+
+def test_nobody_in_a_video_is_exit_code_1_and_said(weights, tmp_path, capsys):
+    with VideoFile(tmp_path / "grey.mp4", (320, 240), 10.0) as video:
+        for _ in range(5):
+            video.write(np.full((240, 320, 3), 90, np.uint8))
+    given = ["--checkpoint", str(weights), "--video", str(tmp_path / "grey.mp4")]
+    assert demo.main([*FLAGS, *given, "--out_dir", str(tmp_path / "out")]) == 1
+    assert "grey.mp4: nobody was found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
+        (["--video", __file__], "is no video that OpenCV can read"),
+        (["--smooth"], "smooth is for --video"),
+        (["--video", "a.mp4", "--html"], "html is for pictures"),
+        (["--video", "a.mp4", "--boxes", "b.json"], "boxes is for pictures"),
+        (["--video", "a.mp4", "--export", "obj"], "export of a video takes any of glb"),
+    ],
+)
+def test_settings_of_videos_that_cannot_work(weights, tmp_path, capsys, more, said):
+    try:
+        code = demo.main([*FLAGS, "--checkpoint", str(weights), "--out_dir", str(tmp_path), *more])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 1 and said in capsys.readouterr().err

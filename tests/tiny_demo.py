@@ -1,0 +1,31 @@
+"""A tiny network of random weights for the demo's tests, and the flags that select it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from models import DaNetConfig, build_danet
+from utils.checkpoint import export_safetensors
+
+TINY = {
+    "backbone_width": 8,
+    "hrnet_stem": 8,
+    "hrnet_blocks": 1,
+    "hrnet_modules": (1, 1, 1),
+    "body_width": 8,
+    "limb_width": 8,
+    "features": 16,
+    "gcn_hidden": 16,
+}
+FLAGS = ["--model", "danet", "--body", "open", "--device", "cpu"]
+for key, value in TINY.items():
+    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+
+
+def write_weights(folder: Path) -> Path:
+    torch.manual_seed(0)
+    path = folder / "tiny.safetensors"
+    export_safetensors(path, build_danet(DaNetConfig(**TINY)).state_dict(), {}, half=False)
+    return path
