@@ -15,9 +15,9 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from utils.export_files import EXPORTS, check_formats, write_exports
-from utils.export_motion import Y_UP, Z_UP, nearest_rotations
+from utils.export_motion import Y_UP, Z_UP
 from utils.export_person import ExportPerson
-from utils.geometry import batch_rodrigues, project_to_crop
+from utils.geometry import batch_rodrigues, nearest_rotations, project_to_crop
 from utils.gltf import influences
 from utils.safe_io import load_npz
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, SMPL_PARENTS

@@ -127,6 +127,18 @@ def test_matrices_that_are_not_quite_rotations_become_rotations():
         assert out @ out.swapaxes(1, 2) == pytest.approx(np.broadcast_to(np.eye(3), (3, 3, 3)), abs=1e-9)
 
 
+def test_reflections_and_singular_matrices_become_the_nearest_rotations():
+    """As networks give them whose matrices come as they are."""
+    pose, noise = turns(np.random.default_rng(6).normal(size=(3, 3))), np.array([0.02, 0.0, -0.02])
+    for i in range(3):
+        rotation = RotationFilter(CALM)
+        for step, flat in enumerate(noise):  # mirrored, flat, and nearly so
+            matrices = pose.copy()
+            matrices[i] = pose[i] @ np.diag([1.0, 0.9, flat])
+            assert np.linalg.det(matrices[i]) == pytest.approx(0.9 * flat)
+            assert rotation(matrices, step / 30) == pytest.approx(pose)
+
+
 @pytest.mark.parametrize("kind", [VectorFilter, RotationFilter])
 def test_time_must_go_on(kind):
     smooth, value = kind(CALM), np.eye(3)[None] if kind is RotationFilter else np.zeros(3)

@@ -16,6 +16,7 @@ from pathlib import Path
 from utils.command_line import ALL_GOOD, NOTHING_DONE, SentenceParser
 from utils.doctor_checks import (
     ABSENT,
+    NO_PICTURES,
     OK,
     ROOT,
     Finding,
@@ -133,7 +134,7 @@ def test_sets(found: Found, marks: dict[str, str], open_only: bool) -> Iterator[
         need = need[:2] if name.startswith(("lsp", "coco")) else need
         lacking = [] if open_only else [file for file in need if marks.get(file) != OK]
         lacking += [finding.name] if finding.is_bad else []
-        lacking += ["its pictures"] if "its pictures are not" in finding.text else []
+        lacking += ["its pictures"] if NO_PICTURES in finding.text else []
         yield f"{name}: {'yes' if not lacking else 'lacks ' + ', '.join(lacking)}"
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 OK, ABSENT, MISSING, BROKEN = "ok", "-", "missing", "broken"
 BAD = (MISSING, BROKEN)
+NO_PICTURES = "its pictures are not in"  # said of labels
 
 MIN_PYTHON = (3, 10)
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "PyYAML": "yaml", "Pillow": "PIL"}  # where they differ

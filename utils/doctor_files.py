@@ -28,7 +28,7 @@ from utils.assets import (
 from utils.body import OPEN_DIR, SMPL_ID, load_open_body, read_regressor, read_smpl_file
 from utils.checkpoint import load_checkpoint, load_danet, strip_prefixes, weights_id
 from utils.densepose_uv import load_open_atlas, load_uv_processed
-from utils.doctor_checks import ABSENT, MISSING, Finding, examine
+from utils.doctor_checks import ABSENT, MISSING, NO_PICTURES, Finding, examine
 from utils.safe_io import DataFileError, load_npz
 from utils.skeleton import SMPL_JOINT_NAMES
 from utils.structures import BodyModel, Regressor
@@ -279,7 +279,7 @@ def check_labels(spec: DatasetSpec, is_train: bool, data_dir: Path) -> str:
     """Read labels, and fits of a training set. Raises DataFileError for damage and for fits of other people."""
     labels = read_label_file(data_dir / EXTRAS / spec.label_file(is_train), spec.fields(is_train))
     root = data_dir / FOLDERS[spec.root]
-    pictures = "" if (root / str(labels.imgname[0])).is_file() else f"; its pictures are not in {root}"
+    pictures = "" if (root / str(labels.imgname[0])).is_file() else f"; {NO_PICTURES} {root}"
     if not is_train or not any(path.is_file() for path in fit_paths(spec.name, data_dir)):
         return f"{len(labels):,} people{pictures}"
     fits = read_fits(spec.name, len(labels), data_dir)

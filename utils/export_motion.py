@@ -15,6 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from utils.body import SMPL_ID, body_tensors, skin
+from utils.geometry import nearest_rotations
 from utils.structures import BodyModel, Regressor
 
 if TYPE_CHECKING:
@@ -150,13 +151,6 @@ class ExportMotion:
                 f"the body starts at its own origin and moves as before a camera that stands still; {start}"
             )
         return f"body at its own origin in every frame; {start}"
-
-
-def nearest_rotations(matrices: Float[np.ndarray, "*N 3 3"]) -> Float[np.ndarray, "*N 3 3"]:
-    """The rotation closest to each matrix."""
-    left, _, right = np.linalg.svd(np.asarray(matrices, np.float64))
-    left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
-    return left @ right
 
 
 def turned_root(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -80,6 +81,13 @@ def rot6d_to_rotmat(x: Float[Tensor, "*N 6"]) -> Float[Tensor, "M 3 3"]:
 def rotmat_to_rot6d(rotmat: Float[Tensor, "*N 3 3"]) -> Float[Tensor, "*N 6"]:
     """Inverse of `rot6d_to_rotmat` on rotations: the first two columns, interleaved."""
     return rotmat[..., :2].flatten(-2)
+
+
+def nearest_rotations(matrices: Float[np.ndarray, "*N 3 3"]) -> Float[np.ndarray, "*N 3 3"]:
+    """The rotation closest to each matrix, float64; for reflections and singular matrices, too."""
+    left, _, right = np.linalg.svd(np.asarray(matrices, np.float64))
+    left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
+    return left @ right
 
 
 def cam_to_translation(

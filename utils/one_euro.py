@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from utils.geometry import nearest_rotations
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -78,11 +80,11 @@ class RotationFilter:
         self._time = 0.0
 
     def __call__(self, rotmat: Float[np.ndarray, "N 3 3"], seconds: float) -> Float[np.ndarray, "N 3 3"]:
-        """The smoothed rotations; matrices that are not quite rotations become the nearest ones.
+        """The smoothed rotations; matrices that are none (reflections, too) become the nearest ones.
 
         Raises ValueError when time does not go on.
         """
-        value = Rotation.from_matrix(np.asarray(rotmat, np.float64))
+        value = Rotation.from_matrix(nearest_rotations(rotmat))
         if self._value is None:
             self._value, self._time = value, seconds
             return value.as_matrix()
