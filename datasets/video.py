@@ -23,6 +23,7 @@ USUAL_FPS = 30.0  # where the source says nothing sensible
 MIN_FPS, MAX_FPS = 1.0, 480.0
 # Containers without an index only estimate how many frames they hold.
 ESTIMATE_ERROR = 0.02
+MIN_STEP = 1e-3  # seconds between frames of a camera, whose clock may tick more coarsely than frames come
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Frame:
 class VideoFrames:
     """Iterates once over the frames of a file, or of a camera (until the consumer stops).
 
-    source: a file's path, or a camera's number ("0" is the first one). Frames are upright, as the file's rotation asks.
+    source: a file's path, or a camera's number ("0" is the first one). Frames are upright, as the file's rotation asks,
+    and of one `size` (width, height), that of the first.
     Raises ValueError when there is no such file or camera, or no frame in it.
     """
 
@@ -46,8 +48,8 @@ class VideoFrames:
         self.name = f"camera {source}" if self.is_camera else Path(source).name
         self.stem = f"camera{source}" if self.is_camera else Path(source).stem
         self._capture = _open_camera(int(source)) if self.is_camera else _open_file(Path(source))
-        self._next = self._read()
-        if self._next is None:
+        first = self._read()
+        if first is None:
             self._capture.release()
             raise ValueError(
                 f"No frame could be read from {self.name}: "
@@ -57,24 +59,23 @@ class VideoFrames:
                     else "it is empty, damaged, or its codec is unknown to OpenCV; convert it to MP4 (H.264)."
                 )
             )
+        self._first, self.size = first, (first.shape[1], first.shape[0])
         self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS), self.name)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = None if self.is_camera or not 0 < count < 1e9 else int(count)
         self.broken: str | None = None  # known once the iteration has ended
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the frames."""
-        return self._size
-
     def __iter__(self) -> Iterator[Frame]:
-        number, start = 0, time.monotonic()
+        number, seconds, start, picture = 0, 0.0, time.perf_counter(), self._first
         try:
-            while self._next is not None:
-                seconds = time.monotonic() - start if self.is_camera else number / self.fps
-                yield Frame(number, seconds, self._next)
-                number += 1
-                self._next = self._read()
+            while picture is not None:
+                yield Frame(number, seconds, picture)
+                number, picture = number + 1, self._read()
+                clock = max(time.perf_counter() - start, seconds + MIN_STEP)
+                seconds = clock if self.is_camera else number / self.fps
+                # A stream may change its size; the video written cannot.
+                if picture is not None and picture.shape[1::-1] != self.size:
+                    picture = cv2.resize(picture, self.size, interpolation=cv2.INTER_AREA)
             self.broken = self._why_ended(number)
         finally:
             self._capture.release()
@@ -91,9 +92,6 @@ class VideoFrames:
             return None
         if picture.ndim == 2 or picture.shape[2] == 1:
             picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-        self._size = getattr(self, "_size", picture.shape[1::-1])
-        if picture.shape[1::-1] != self._size:  # a stream may change its size; the video written cannot
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
     def _why_ended(self, frames: int) -> str | None:

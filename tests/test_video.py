@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.video import VideoFrames, sensible_fps
+from datasets.video import MIN_STEP, VideoFrames, sensible_fps
 from utils.video_file import VideoFile, frames_in
 
 SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES
@@ -119,6 +119,13 @@ def test_a_camera_gives_frames_of_one_size_until_it_is_unplugged(monkeypatch):
     assert [frame.pixels.shape for frame in got] == [(48, 64, 3)] * 3
     assert all(a.seconds < b.seconds for a, b in zip(got, got[1:], strict=False))
     assert "stopped after 3 frames" in frames.broken
+
+
+def test_frames_of_a_camera_have_times_apart_even_where_the_clock_stands_still(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
+    ticks = iter([7.0, 7.0, 7.0, 7.5])
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    assert [frame.seconds for frame in VideoFrames("0")] == pytest.approx([0.0, MIN_STEP, 2 * MIN_STEP])
 
 
 def test_a_camera_that_is_not_there_is_refused_in_words(monkeypatch):
