@@ -145,6 +145,43 @@ def test_continuous_angles_are_the_same_rotations(clip, tmp_path):
     assert all(np.abs(found[n] - joints[-1, j]).max() < 1e-4 for j, n in enumerate(SMPL_JOINT_NAMES))
 
 
+# ------------------------------------------------------------------------------------------------------- times
+
+
+@pytest.fixture(scope="module")
+def camera_motion(motion) -> ExportMotion:
+    """As of a camera that promises 25 frames a second and gives about 12, unevenly."""
+    uneven = np.random.default_rng(0).uniform(-0.02, 0.02, len(motion))
+    return dataclasses.replace(motion, arrays={**motion.arrays, "seconds": motion.frame_ids / 12 + uneven})
+
+
+def test_exports_have_the_times_of_a_camera(camera_motion, tmp_path):
+    motion, seconds = camera_motion, camera_motion.arrays["seconds"]
+    paths = write_track_exports(tmp_path / "t", VIDEO_EXPORTS, motion)
+    files = {path.name.removeprefix("t."): path for path in paths}
+    document, binary = read_glb(files["glb"].read_bytes())
+    for sampler in document["animations"][0]["samplers"]:
+        times = read_accessor(document, binary, sampler["input"])[:, 0]
+        assert np.allclose(times, seconds - seconds[0], atol=1e-6)
+    for name in ("vibe.npz", "4dhumans.npz"):
+        assert np.array_equal(load_npz(files[name])["seconds"], seconds), name
+    # Formats of one rate last as long as the person was seen.
+    frame_time, values = bvh_frames(files["bvh"].read_text())
+    assert frame_time * (len(values) - 1) == pytest.approx(seconds[-1] - seconds[0], abs=1e-4)
+    amass = load_npz(files["amass.npz"])
+    lasts = (len(amass["poses"]) - 1) / float(amass["mocap_framerate"])
+    assert lasts == pytest.approx(seconds[-1] - seconds[0])
+
+
+@pytest.mark.parametrize("fps", [25.0, 29.97, 30.0, 119.987])
+def test_times_of_an_even_video_keep_its_rate_to_the_last_digit(motion, fps):
+    """Readers may cut 24.999999 frames a second down to 24."""
+    even = dataclasses.replace(motion, fps=fps, arrays={**motion.arrays, "seconds": motion.frame_ids / fps})
+    assert even.rate == fps
+    one = {name: array[:1] for name, array in even.arrays.items()}
+    assert dataclasses.replace(even, arrays=one).rate == fps
+
+
 # -------------------------------------------------------------------------------------------------------- gaps
 
 
@@ -251,6 +288,7 @@ def test_formats_without_motion_are_named(motion, tmp_path):
     "change, message",
     [
         ({"frame_ids": np.array([1, 1, 2])}, "must increase"),
+        ({"seconds": np.array([0.1, 0.2, 0.2])}, "seconds must increase"),
         ({"betas": np.zeros((2, 10))}, "betas.: 2"),
         ({"frame_ids": np.array([], int)}, "at least one"),
     ],

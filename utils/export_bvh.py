@@ -37,7 +37,7 @@ def bvh_bytes(motion: ExportMotion) -> bytes:
         numbers(np.concatenate([place, turns[order].reshape(-1)]))
         for place, turns in zip(places, angles, strict=True)
     ]
-    lines += ["MOTION", f"Frames: {len(frames)}", f"Frame Time: {1 / motion.fps:.7f}", *frames]
+    lines += ["MOTION", f"Frames: {len(frames)}", f"Frame Time: {1 / motion.rate:.7f}", *frames]
     return ("\n".join(lines) + "\n").encode()
 
 

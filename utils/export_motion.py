@@ -28,6 +28,7 @@ Y_UP_TEXT = "x right, y up, z towards the camera; a person who faces the camera 
 Z_UP_TEXT = "x right, y away from the camera, z up; a person who faces the camera faces -y"
 CAMERA_TEXT = "camera frame: x right, y down, z forward"
 CHUNK = 128  # frames that are posed at once
+SAME_RATE = 1e-6  # a mean rate that is off by less is the video's: readers may cut 24.9999 down to 24
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class ExportMotion:
 
     arrays, all with T first: rotmat [24,3,3], betas [10], cam [3], joints [49,3], smpl_joints [24,3] and, if at hand,
     vertices [V,3] as in `export.person_arrays`; cam_t_full [3], box [4], center [2], scale, score as in the facts of
-    `export.save_person`; frame_ids (integers that increase; the track was lost where they leave some out). A still
-    has its iuv [3,56,56], too.
-    facts: picture, weights, image_size (width, height), focal_length_full, track_id. fps: frames a second.
+    `export.save_person`; frame_ids (integers that increase; the track was lost where they leave some out), and
+    seconds, where the frames have times of their own. A still has its iuv [3,56,56], too.
+    facts: picture, weights, image_size (width, height), focal_length_full, track_id. fps: frames a second as the video
+    says.
     Raises ValueError for other lengths, for frames out of order and for an fps that is not positive.
     """
 
@@ -59,6 +61,8 @@ class ExportMotion:
             raise ValueError(f"frame_ids must increase from frame to frame, got {self.frame_ids.tolist()}.")
         if not 0 < self.fps < math.inf:
             raise ValueError(f"fps must be a positive number of frames a second, got {self.fps}.")
+        if (np.diff(self.seconds) <= 0).any():
+            raise ValueError(f"seconds must increase from frame to frame, got {self.seconds.tolist()}.")
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -66,6 +70,18 @@ class ExportMotion:
     @property
     def frame_ids(self) -> np.ndarray:
         return np.asarray(self.arrays["frame_ids"])
+
+    @property
+    def seconds(self) -> Float[np.ndarray, "T"]:
+        """When the frames were, since the video's first one."""
+        return np.asarray(self.arrays.get("seconds", self.frame_ids / self.fps), np.float64)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second from the first to the last, for formats that have one: a camera keeps to no rate."""
+        ids, seconds = self.frame_ids, self.seconds
+        mean = float((ids[-1] - ids[0]) / (seconds[-1] - seconds[0])) if len(self) > 1 else self.fps
+        return self.fps if math.isclose(mean, self.fps, rel_tol=SAME_RATE) else mean
 
     @functools.cached_property
     def rotmat(self) -> Float[np.ndarray, "T 24 3 3"]:

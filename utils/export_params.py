@@ -43,7 +43,7 @@ def amass_arrays(motion: ExportMotion) -> dict[str, Any]:
         "betas": betas,
         "dmpls": np.zeros((len(rotmat), AMASS_DMPLS)),
         "gender": "neutral",
-        "mocap_framerate": motion.fps,
+        "mocap_framerate": motion.rate,
         **described(
             motion,
             Z_UP_TEXT,
@@ -78,7 +78,7 @@ def vibe_arrays(motion: ExportMotion) -> dict[str, Any]:
         "joints2d_img_coord": picture_points(motion, arrays["joints"]).astype(np.float32),
         "bboxes": np.concatenate([center, side, side], axis=1).astype(np.float32),
         "frame_ids": motion.frame_ids,
-        "seconds": motion.frame_ids / motion.fps,
+        "seconds": motion.seconds,
         "joint_names": np.array(JOINT_NAMES),
         **described(
             motion,
@@ -113,7 +113,7 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
         "conf": np.asarray(arrays["score"], np.float32),
         "tid": np.repeat(facts["track_id"], count),
         "time": motion.frame_ids,
-        "seconds": motion.frame_ids / motion.fps,
+        "seconds": motion.seconds,
         "joint_names": np.array([*SMPL_JOINT_NAMES, *VERTEX_JOINT_NAMES]),
         **described(
             motion,

@@ -134,7 +134,7 @@ def animations(
     """The document's `animations`: all joints turn, the root moves; seconds from the first frame. None for a still."""
     if len(motion) == 1:
         return {}
-    seconds = (motion.frame_ids - motion.frame_ids[0]) / motion.fps
+    seconds = motion.seconds - motion.seconds[0]
     times = buffer.add(seconds.astype(np.float32)[:, None], "SCALAR", FLOAT, bounds=True)
     tracks = [(0, "translation", buffer.add(places.astype(np.float32), "VEC3", FLOAT))]
     for joint in range(24):

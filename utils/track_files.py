@@ -121,9 +121,7 @@ class TrackFiles:
         )  # fmt: skip
         if not self.formats:
             return [path]
-        motion_arrays = {
-            name: array for name, array in arrays.items() if name not in ("keypoints", "seconds")
-        }
+        motion_arrays = {name: array for name, array in arrays.items() if name != "keypoints"}
         motion_facts = {**facts, "picture": facts["video"], "track_id": track}
         motion = ExportMotion(
             self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
