@@ -6,6 +6,7 @@ several at once, if they are needed to fill a batch), and another draws and enco
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from datasets.video_smoothing import BodySmoother
 from utils.export import is_finite
 from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
 from utils.geometry import assumed_focal_length
-from utils.pipeline import Seconds, TaskQueue, prefetch
+from utils.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from utils.stopping import StopSignals
 from utils.structures import SMPLParams
 from utils.track_files import TrackFiles
@@ -39,20 +40,25 @@ if TYPE_CHECKING:
     Adjust = Callable[[SMPLParams, slice], SMPLParams]
     Predict = Callable[[Float[Tensor, "B 3 224 224"], Adjust | None], list[dict[str, np.ndarray]]]
 
+log = logging.getLogger(__name__)
+
 READ_AHEAD, WRITE_BEHIND = 4, 4  # frames
-READING, NETWORK, WRITING = "reading and finding people", "network and body", "drawing and writing"
 
 
 @dataclass(frozen=True)
 class VideoSummary:
     """What became of a video."""
 
-    frames: int  # written
-    tracks: dict[int, int]  # number of frames of each person
+    frames: int  # worked off
+    tracks: dict[int, int]  # number of frames of each person who was written
     seconds: float
     broken: str | None  # why the source ended early
-    stopped: str  # name of the signal that ended the run; empty: none did
+    stopped: (
+        str  # name of the signal that ended the run early; a camera's has no other end, so there it is empty
+    )
     bad_predictions: int  # people of single frames who are left out, because their numbers are not finite
+    unwritten_video: str  # why there is no video of the run, in a sentence; empty: there is
+    unwritten: dict[int, str]  # why there are no files of a track, in a sentence
 
     @property
     def fps(self) -> float:
@@ -68,7 +74,10 @@ class VideoSummary:
             found.append(
                 f"{self.bad_predictions} predictions are not finite and left out; the weights may be damaged"
             )
-        if not self.tracks:
+        if self.unwritten_video:
+            found.append(self.unwritten_video)
+        found += self.unwritten.values()
+        if not self.tracks and not self.unwritten:
             found.append("nobody was found; --detector none takes each frame as one person's crop")
         return found
 
@@ -91,28 +100,53 @@ class VideoRun:
     def run(self, stop: StopSignals) -> VideoSummary:
         """Work the video off; once `stop` was asked for, frames that are read already are finished.
 
-        Whatever ends the run, the video so far and the tracks so far are written. Raises OSError where they cannot be.
+        After an error in mid-run, too, the video so far and the tracks so far are written. Results of an earlier run
+        stay until there are frames of this one. Raises OSError when no video can be begun.
         """
         started = time.perf_counter()
-        people = VideoPeople(self._read(stop), self._find, self.smooth)
+        video = VideoFile(self.files.video_path, self.frames.size, self.frames.fps)
         try:
-            with (
-                VideoFile(self.files.video_path, self.frames.size, self.frames.fps) as video,
-                TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
-                closing(prefetch(people, READ_AHEAD)) as frames,
-            ):
-                gathering = _Gathering(self, video, writing)
-                for frame in tqdm(frames, total=self.frames.count, unit="frame", disable=None):
-                    gathering.add(frame)
-                    _raise_errors(writing.results())
-                gathering.finish()
-                _raise_errors(writing.finish())
-        finally:
-            self.files.write(self._facts())
-        seconds = time.perf_counter() - started
+            bad = self._work_off(video, stop)
+        except BaseException:
+            unwritten_video, unwritten = self._save(video)
+            for reason in filter(None, (unwritten_video, *unwritten.values())):
+                log.error("%s", reason)
+            raise
+        unwritten_video, unwritten = self._save(video)
         return VideoSummary(
-            video.frames, self.files.tracks, seconds, self.frames.broken, stop.asked, gathering.bad
+            frames=video.frames,
+            tracks={track: count for track, count in self.files.tracks.items() if track not in unwritten},
+            seconds=time.perf_counter() - started,
+            broken=self.frames.broken,
+            stopped="" if self.frames.is_camera else stop.asked,
+            bad_predictions=bad,
+            unwritten_video=unwritten_video,
+            unwritten=unwritten,
         )
+
+    def _work_off(self, video: VideoFile, stop: StopSignals) -> int:
+        """Take all frames through the network into the video; how many predictions were left out."""
+        people = VideoPeople(self._read(stop), self._find, self.smooth)
+        with (
+            TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
+            closing(prefetch(people, READ_AHEAD)) as frames,
+        ):
+            gathering = _Gathering(self, video, writing)
+            for frame in tqdm(frames, total=self.frames.count, unit="frame", disable=None):
+                gathering.add(frame)
+                _raise_errors(writing.results())
+            gathering.finish()
+            _raise_errors(writing.finish())
+        return gathering.bad
+
+    def _save(self, video: VideoFile) -> tuple[str, dict[int, str]]:
+        """Finish the video and write the tracks; why the one and some of the others cannot be, as in the summary."""
+        unwritten_video = ""
+        try:
+            video.close()
+        except OSError as error:
+            unwritten_video = str(error)
+        return unwritten_video, self.files.write(self._facts(), remove_older=video.frames > 0)
 
     def _read(self, stop: StopSignals) -> Iterator[Frame]:
         frames = iter(self.frames)

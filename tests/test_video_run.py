@@ -6,22 +6,16 @@ import crossing
 import numpy as np
 import pytest
 import torch
+from video_runs import FPS, FRAMES, SIZE, KnownBodies, find_people, owner, run_video
 
 from datasets.video import VideoFrames
 from datasets.video_people import MIN_SEEN, VideoPeople
-from datasets.video_run import VideoRun
 from datasets.video_smoothing import BodySmoother, to_crop, to_picture
 from utils.geometry import crop_to_full_weak
-from utils.pipeline import Seconds
 from utils.safe_io import load_npz
 from utils.skeleton import JOINT_NAMES
-from utils.stopping import StopSignals
 from utils.structures import SMPLParams
 from utils.track_files import TrackFiles
-from utils.video_file import frames_in
-
-SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES
-FACTS = {"body_model": "danet-open-1", "weights": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -29,92 +23,6 @@ def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / "two people.mp4"
     crossing.write_clip(path)
     return path
-
-
-def find_people(noise: int = 0, hidden: bool = True):
-    """A detector that counts its frames."""
-    rng, count = np.random.default_rng(noise), iter(range(FRAMES))
-    return lambda picture: crossing.detections(crossing.crossing(), next(count), rng, hidden)
-
-
-class KnownBodies:
-    """In place of the network: the true bodies, which it knows by time and place, with noise."""
-
-    def __init__(self, noise: float):
-        self.noise, self.rng, self.people = noise, np.random.default_rng(0), crossing.crossing()
-        self.batches: list[int] = []
-
-    def predict_for(self, run_people):
-        """`predict` for the people that pass by in `run_people` (a list that fills as they are cut out)."""
-
-        def predict(images, adjust=None):
-            batch = [run_people.pop(0) for _ in range(len(images))]
-            self.batches.append(len(batch))
-            params = self.params(batch)
-            if adjust is not None:
-                params = adjust(params, slice(0, len(images)))
-            with torch.inference_mode():
-                body = crossing.smpl()(params.rotmat, params.betas)
-            return [
-                {
-                    "cam": params.cam[i].numpy(), "betas": params.betas[i].numpy(),
-                    "rotmat": params.rotmat[i].numpy(), "vertices": body.vertices[i].numpy(),
-                    "joints": body.joints[i].numpy(), "smpl_joints": body.smpl_joints[i].numpy(),
-                }
-                for i in range(len(batch))
-            ]  # fmt: skip
-
-        return predict
-
-    def params(self, batch) -> SMPLParams:
-        rows = [self.row(person) for person in batch]
-        cam, betas, rotmat = (np.stack(values).astype(np.float32) for values in zip(*rows, strict=True))
-        return SMPLParams(torch.from_numpy(cam), torch.from_numpy(betas), torch.from_numpy(rotmat))
-
-    def row(self, person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        frame = round(person.seconds * FPS)
-        true = self.people[owner(person.found.keypoints, frame)]
-        x, y, z = true.cam_t[frame]
-        focal = crossing.focal_length(SIZE)
-        origin = np.array(SIZE) / 2 + focal * np.array([x, y]) / z + self.rng.normal(0, 40 * self.noise, 2)
-        cam = to_crop(origin, focal / z * np.exp(self.rng.normal(0, self.noise)), person.center, person.scale)
-        noise = torch.from_numpy(self.rng.normal(0, self.noise, (24, 3)).astype(np.float32))
-        turned = true.rotmat[frame] @ torch.linalg.matrix_exp(skew(noise)).numpy()
-        return cam, true.betas + self.rng.normal(0, 3 * self.noise, 10), turned
-
-
-def skew(v: torch.Tensor) -> torch.Tensor:
-    zero = torch.zeros(len(v))
-    x, y, z = v.unbind(1)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
-
-
-def owner(keypoints: np.ndarray, frame: int) -> int:
-    """0: who walks to the right."""
-    people = crossing.crossing()
-    return int(np.argmin([np.abs(keypoints[:, :2] - p.keypoints[frame][:, :2]).mean() for p in people]))
-
-
-def run_video(
-    clip, out_dir, monkeypatch, *, smooth=False, noise=0.0, formats=(), find=None, stop=None, batch_size=8
-):
-    """A run over the clip with the known bodies; the summary, and the sizes of the batches."""
-    seen, person_of = [], VideoPeople._person
-
-    def watched(self, *args):
-        person = person_of(self, *args)
-        if person is not None:
-            seen.append(person)
-        return person
-
-    monkeypatch.setattr(VideoPeople, "_person", watched)
-    bodies, frames = KnownBodies(noise), VideoFrames(str(clip))
-    run = VideoRun(
-        frames, find or find_people(), bodies.predict_for(seen),
-        TrackFiles(out_dir, frames.stem, crossing.assets(), formats), FACTS, Seconds(),
-        batch_size, smooth, normalise=True, focal_length=None,
-    )  # fmt: skip
-    return run.run(stop or StopSignals()), bodies.batches
 
 
 # ----------------------------------------------------------------------------------------------------- smoothing
@@ -235,39 +143,6 @@ def test_smoothing_takes_most_of_the_jitter_and_lags_little(clip, tmp_path, monk
         assert error[1] < error[0]
 
 
-def test_a_stopped_run_leaves_a_video_and_tracks(clip, tmp_path, monkeypatch):
-    stop, find = StopSignals(), find_people()
-
-    def find_until(picture):
-        find_until.count += 1
-        if find_until.count == 20:
-            stop.asked = "SIGINT"
-        return find(picture)
-
-    find_until.count = 0
-    summary, _ = run_video(clip, tmp_path, monkeypatch, find=find_until, stop=stop)
-    assert summary.stopped == "SIGINT" and summary.broken is None
-    assert summary.frames == 20 == frames_in(tmp_path / "two people_people.mp4")
-    assert summary.tracks == {0: 20, 1: 20}
-    assert len(load_npz(tmp_path / "two people_track1.npz")["rotmat"]) == 20
-
-
-def test_a_failing_run_leaves_what_it_has(clip, tmp_path, monkeypatch):
-    find = find_people()
-
-    def find_until(picture):
-        find_until.count += 1
-        if find_until.count == 30:
-            raise RuntimeError("out of memory")
-        return find(picture)
-
-    find_until.count = 0
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run_video(clip, tmp_path, monkeypatch, find=find_until)
-    assert frames_in(tmp_path / "two people_people.mp4") >= 10
-    assert len(load_npz(tmp_path / "two people_track0.npz")["rotmat"]) >= 10
-
-
 def test_frames_without_people_are_written_as_they_are(clip, tmp_path, monkeypatch):
     """Also where one person waits for a batch to fill; who is seen only shortly is nobody."""
     person = crossing.crossing()[0]
@@ -301,18 +176,6 @@ def test_a_prediction_that_is_not_finite_is_left_out_and_counted(clip, tmp_path,
     assert (summary.frames, summary.bad_predictions) == (FRAMES, 2)
     data = load_npz(tmp_path / "two people_track0.npz")
     assert 10 not in data["frame_ids"] and np.isfinite(data["joints"]).all()
-
-
-def test_results_of_an_earlier_run_are_found_and_replaced(clip, tmp_path, monkeypatch):
-    others = ["two people_track9.txt", "two people_tracks.npz", "other_track0.npz"]
-    stale = ["two people_track7.npz", "two people_track7.glb"]
-    for name in [*others, *stale]:
-        (tmp_path / name).write_bytes(b"")
-    files = TrackFiles(tmp_path, "two people", crossing.assets())
-    assert sorted(path.name for path in files.existing()) == sorted(stale)
-    run_video(clip, tmp_path, monkeypatch)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert set(others) < left and not set(stale) & left
 
 
 def test_export_formats_of_stills_are_refused_at_once(tmp_path):

@@ -6,9 +6,12 @@ they follow from rotmat and betas.
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +26,8 @@ from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "danet-track-1"
 VIDEO_SUFFIX = "_people.mp4"
@@ -92,38 +97,47 @@ class TrackFiles:
         names = [name for name in rows[0] if all(name in row for row in rows)]
         return {name: np.stack([row[name] for row in rows]) for name in names}
 
-    def write(self, facts: Mapping[str, Any]) -> list[Path]:
-        """Write all tracks; results of an earlier run that this one does not replace are removed.
+    def write(self, facts: Mapping[str, Any], remove_older: bool) -> dict[int, str]:
+        """Write all tracks that can be written; for each other one, a sentence that says why it cannot.
 
         facts: video, fps, image_size, focal_length_full, principal_point, smoothed, body_model, weights.
-        Raises OSError, after the other tracks are written, where one could not be.
+        remove_older: also remove tracks of an earlier run that this one has not; those that it has but cannot write
+        stay as they were.
         """
-        before = set(self.existing()) - {self.video_path}
-        written: list[Path] = []
-        failed: OSError | None = None
+        older = set(self.existing()) - {self.video_path} if remove_older else set()
+        unwritten = {}
         for track in self.tracks:
             try:
-                written += self._write(track, facts)
+                older -= self._write(track, facts)
             except OSError as error:
-                failed = failed or error
-        for path in before - set(written):
-            path.unlink(missing_ok=True)
-        if failed is not None:
-            raise failed
-        return written
+                older = {path for path in older if not path.name.startswith(f"{self.track_stem(track)}.")}
+                reason = error.strerror or error
+                unwritten[track] = (
+                    f"the files of track {track} cannot be written to '{self.out_dir}': {reason}"
+                )
+        for path in sorted(older):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("'%s' of an earlier run cannot be removed: %s", path, error.strerror or error)
+        return unwritten
 
-    def _write(self, track: int, facts: Mapping[str, Any]) -> list[Path]:
-        arrays, stem = self.arrays(track), self.out_dir / self.track_stem(track)
-        path = stem.with_name(f"{stem.name}.npz")
-        save_npz_atomic(
-            path, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
-            joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
-        )  # fmt: skip
-        if not self.formats:
-            return [path]
-        motion_arrays = {name: array for name, array in arrays.items() if name != "keypoints"}
-        motion_facts = {**facts, "picture": facts["video"], "track_id": track}
-        motion = ExportMotion(
-            self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
-        )
-        return [path, *write_track_exports(stem, self.formats, motion)]
+    def _write(self, track: int, facts: Mapping[str, Any]) -> set[Path]:
+        """The files of a track, moved into place together."""
+        with TemporaryDirectory(prefix=".", dir=self.out_dir, ignore_cleanup_errors=True) as aside:
+            stem, arrays = Path(aside) / self.track_stem(track), self.arrays(track)
+            save_npz_atomic(
+                f"{stem}.npz", schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
+                joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
+            )  # fmt: skip
+            if self.formats:
+                motion_arrays = {name: array for name, array in arrays.items() if name != "keypoints"}
+                motion_facts = {**facts, "picture": facts["video"], "track_id": track}
+                motion = ExportMotion(
+                    self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
+                )
+                write_track_exports(stem, self.formats, motion)
+            made = {path: self.out_dir / path.name for path in sorted(Path(aside).iterdir())}
+            for path, place in made.items():
+                os.replace(path, place)
+        return set(made.values())

@@ -5,6 +5,7 @@ Only a process that is killed leaves nothing but a hidden temporary file: an MP4
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -61,9 +62,10 @@ class VideoFile:
         self.frames += 1
 
     def close(self) -> None:
-        """Move the file into its place, unless it has no frame. Raises OSError when frames are missing in it.
+        """Move the file into its place, unless it has no frame.
 
-        OpenCV does not tell of a full disk, so the file is opened again and its frames are counted.
+        Raises OSError when it cannot be moved, and when frames are missing in it: OpenCV does not tell of a full disk,
+        so the file is opened again and its frames are counted. Then an older file stays as it was.
         """
         self._writer.release()
         try:
@@ -76,8 +78,13 @@ class VideoFile:
                     "the disk may be full."
                 )
             self._temporary.replace(self.path)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            raise OSError(f"The video '{self.path}' cannot be written: {error.strerror}.") from error
         finally:
-            self._temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoFile:
         return self

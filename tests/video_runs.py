@@ -1,0 +1,128 @@
+"""Runs over the clip of two people who cross, with the true bodies in place of a network."""
+
+from __future__ import annotations
+
+import crossing
+import numpy as np
+import torch
+
+from datasets.video import VideoFrames
+from datasets.video_people import VideoPeople
+from datasets.video_run import VideoRun
+from datasets.video_smoothing import to_crop
+from utils.pipeline import Seconds
+from utils.stopping import StopSignals
+from utils.structures import SMPLParams
+from utils.track_files import TrackFiles
+
+SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES
+FACTS = {"body_model": "danet-open-1", "weights": "none"}
+
+
+def find_people(noise: int = 0, hidden: bool = True):
+    """A detector that counts its frames."""
+    rng, count = np.random.default_rng(noise), iter(range(FRAMES))
+    return lambda picture: crossing.detections(crossing.crossing(), next(count), rng, hidden)
+
+
+def find_until(frame: int, act):
+    """The same detector, which calls `act` when it is given that frame (1, 2, ...)."""
+    find, count = find_people(), iter(range(1, FRAMES + 1))
+
+    def find_or_act(picture):
+        if next(count) == frame:
+            act()
+        return find(picture)
+
+    return find_or_act
+
+
+class KnownBodies:
+    """In place of the network: the true bodies, which it knows by time and place, with noise."""
+
+    def __init__(self, noise: float):
+        self.noise, self.rng, self.people = noise, np.random.default_rng(0), crossing.crossing()
+        self.batches: list[int] = []
+
+    def predict_for(self, run_people):
+        """`predict` for the people that pass by in `run_people` (a list that fills as they are cut out)."""
+
+        def predict(images, adjust=None):
+            batch = [run_people.pop(0) for _ in range(len(images))]
+            self.batches.append(len(batch))
+            params = self.params(batch)
+            if adjust is not None:
+                params = adjust(params, slice(0, len(images)))
+            with torch.inference_mode():
+                body = crossing.smpl()(params.rotmat, params.betas)
+            return [
+                {
+                    "cam": params.cam[i].numpy(), "betas": params.betas[i].numpy(),
+                    "rotmat": params.rotmat[i].numpy(), "vertices": body.vertices[i].numpy(),
+                    "joints": body.joints[i].numpy(), "smpl_joints": body.smpl_joints[i].numpy(),
+                }
+                for i in range(len(batch))
+            ]  # fmt: skip
+
+        return predict
+
+    def params(self, batch) -> SMPLParams:
+        rows = [self.row(person) for person in batch]
+        cam, betas, rotmat = (np.stack(values).astype(np.float32) for values in zip(*rows, strict=True))
+        return SMPLParams(torch.from_numpy(cam), torch.from_numpy(betas), torch.from_numpy(rotmat))
+
+    def row(self, person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        frame = round(person.seconds * FPS)
+        true = self.people[owner(person.found.keypoints, frame)]
+        x, y, z = true.cam_t[frame]
+        focal = crossing.focal_length(SIZE)
+        origin = np.array(SIZE) / 2 + focal * np.array([x, y]) / z + self.rng.normal(0, 40 * self.noise, 2)
+        cam = to_crop(origin, focal / z * np.exp(self.rng.normal(0, self.noise)), person.center, person.scale)
+        noise = torch.from_numpy(self.rng.normal(0, self.noise, (24, 3)).astype(np.float32))
+        turned = true.rotmat[frame] @ torch.linalg.matrix_exp(skew(noise)).numpy()
+        return cam, true.betas + self.rng.normal(0, 3 * self.noise, 10), turned
+
+
+def skew(v: torch.Tensor) -> torch.Tensor:
+    zero = torch.zeros(len(v))
+    x, y, z = v.unbind(1)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
+
+
+def owner(keypoints: np.ndarray, frame: int) -> int:
+    """0: who walks to the right."""
+    people = crossing.crossing()
+    return int(np.argmin([np.abs(keypoints[:, :2] - p.keypoints[frame][:, :2]).mean() for p in people]))
+
+
+def run_video(
+    clip,
+    out_dir,
+    monkeypatch,
+    *,
+    smooth=False,
+    noise=0.0,
+    formats=(),
+    find=None,
+    stop=None,
+    batch_size=8,
+    camera=False,
+):
+    """A run over the clip with the known bodies; the summary, and the sizes of the batches."""
+    seen, person_of = [], VideoPeople._person
+
+    def watched(self, *args):
+        person = person_of(self, *args)
+        if person is not None:
+            seen.append(person)
+        return person
+
+    monkeypatch.setattr(VideoPeople, "_person", watched)
+    bodies, frames = KnownBodies(noise), VideoFrames(str(clip))
+    frames.is_camera = camera
+    run = VideoRun(
+        frames, find or find_people(), bodies.predict_for(seen),
+        TrackFiles(out_dir, frames.stem, crossing.assets(), formats), FACTS, Seconds(),
+        batch_size, smooth, normalise=True, focal_length=None,
+    )  # fmt: skip
+    return run.run(stop or StopSignals()), bodies.batches
