@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.boxes import load_boxes
 from datasets.keypoint_files import KeypointFiles
 from datasets.people import DETECTORS, People, build_detector
-from datasets.picture_run import REPLACES, PictureRun
+from datasets.picture_run import NOT_LOOKED_AT, REPLACES, PictureRun
 from datasets.video import VideoFrames
 from datasets.video_run import VideoRun
 from models import SMPL, DaNetConfig, build_danet
@@ -36,8 +36,9 @@ from utils.people_report import write_people_report
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds
 from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none
-from utils.run_record import Outcome, RunRecord, joined_outcomes
+from utils.run_record import Outcome, RunRecord, joined_outcomes, with_earlier
 from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
+from utils.safe_io import writable_folder
 from utils.stopping import StopSignals
 from utils.track_files import TrackFiles
 
@@ -128,18 +129,19 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     with logging_redirect_tqdm():
         for outcome in run.outcomes(people.paths[processes.rank :: processes.count], stop):
             mine.append(outcome)
-            if outcome.reason:
+            if outcome.reason and not outcome.reason.startswith(NOT_LOOKED_AT):
                 log.error("%s: %s", outcome.picture, outcome.reason)
-    outcomes = joined_outcomes(mine, [path.name for path in people.paths], processes)
+    names = [path.name for path in people.paths]
+    outcomes = with_earlier(joined_outcomes(mine, names, processes), Path(config.out_dir), names)
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
     record = RunRecord(outcomes, seconds, {**subject.facts, **shown_settings(config, processes)})
     if processes.is_first:
         save_record(record, Path(config.out_dir), subject.assets.body.faces if config.html else None)
         log.info(
-            "%d people written to %s in %.1f s; %d files or boxes were skipped.",
-            len(record.people), config.out_dir, record.seconds["whole run"], len(record.skipped),
+            "People written to %s: %d, in %.1f s. Files or people skipped: %d.",
+            config.out_dir, record.num_written, record.seconds["whole run"], len(record.skipped),
         )  # fmt: skip
-        if not record.people:
+        if not record.num_written:
             log.error("No picture of '%s' could be used.", config.img_dir)
     processes.wait_for_all()  # torchrun ends all when one has ended with another code than 0
     return record.exit_code
@@ -150,11 +152,10 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     if processes.count > 1:
         raise ValueError("A video is the work of one process: start demo.py without torchrun.")
     frames = VideoFrames(config.video)
-    detector = build_detector(
-        "movenet" if config.detector == "auto" else config.detector, config.detector_weights
-    )
-    subject, out_dir = load_subject(config, processes), Path(config.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = writable_folder(config.out_dir)
+    name = "movenet" if config.detector == "auto" else config.detector
+    detector = build_detector(name, config.detector_weights)
+    subject = load_subject(config, processes)
     files = TrackFiles(
         out_dir, frames.stem, subject.assets, config.export, mesh_renderer_class(config.renderer)
     )
@@ -182,12 +183,9 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)
+    people = len(summary.tracks)
     log.info(
-        "%d frames (%.1f a second), %d people written to %s.",
-        summary.frames,
-        summary.fps,
-        len(summary.tracks),
-        out_dir,
+        "Frames: %d (%.1f a second). People written to %s: %d.", summary.frames, summary.fps, out_dir, people
     )
     return record.exit_code
 
@@ -240,8 +238,7 @@ def load_subject(config: DemoConfig, processes: Processes) -> Subject:
 
 def person_files(config: DemoConfig, assets: BodyAssets) -> PersonFiles:
     """The folder of results and who draws in it."""
-    out_dir = Path(config.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = writable_folder(config.out_dir)
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
     return PersonFiles(out_dir, assets, config.export, mesh_renderer_class(config.renderer), extra)
 

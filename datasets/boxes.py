@@ -25,7 +25,7 @@ class Boxes:
     Raises ValueError when two names differ in their folders only: pictures are looked up in one folder.
     """
 
-    what = "boxes file"
+    what, named_by = "boxes file", "its keys must be file names, or image ids that the names end in"
 
     def __init__(self, by_name: Iterable[tuple[str, list[Box]]], by_id: dict[int, list[Box]] | None = None):
         self._by_name: dict[str, list[Box]] = {}

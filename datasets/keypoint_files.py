@@ -28,7 +28,7 @@ OPENPOSE25_TO_COCO17 = [OPENPOSE25_NAMES.index(GT24_NAMES[joint]) for joint in G
 class KeypointFiles:
     """People by picture, from a folder of OpenPose files. Raises ValueError when there is no such folder."""
 
-    what = "folder of keypoints"
+    what, named_by = "folder of keypoints", f"its files must be named <picture's stem>{SUFFIX}"
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)

@@ -86,9 +86,11 @@ class People:
             missing = given.without_picture(self.paths)
             if not any(given.names(path) for path in self.paths):
                 raise ValueError(
-                    f"The {given.what} names no picture of '{source}'; its keys must be file names."
+                    f"The {given.what} has nobody of a picture of '{source}'; {given.named_by}."
                 )
             _warn_of(missing, given.what, source)
+            if passed_over := sum(not given.names(path) for path in self.paths):
+                log.info("Pictures that the %s does not name, passed over: %d", given.what, passed_over)
         self._choose = _detector_choice(detector, detector_weights) if given is None else None
         self.stems = _unique_stems(self.paths)
         self._taken = frozenset(stem.lower() for stem in self.stems.values())
@@ -176,7 +178,7 @@ def _warn_of(keys: list[str], what: str, source: str | Path) -> None:
     if not keys:
         return
     shown = ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
-    log.warning("Keys of the %s without a picture in '%s' (%d): %s", what, source, len(keys), shown)
+    log.warning("Names in the %s without a picture in '%s' (%d): %s", what, source, len(keys), shown)
 
 
 def _unique_stems(paths: list[Path]) -> dict[Path, str]:

@@ -6,8 +6,10 @@ write those whom the network has seen. People of several pictures fill one batch
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 4  # pictures
 WRITE_BEHIND = 16  # people
+REPLACES = "--overwrite replaces results"
+NOT_LOOKED_AT = "not looked at: the run was stopped"
 # On few cores, two batches on half of the threads each leave fewer of them waiting than one batch on all.
 BATCHES_AT_ONCE = 2
 
@@ -77,20 +81,32 @@ class PictureRun:
     def _read(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[list[PersonCrop | BadPicture]]:
         for path in paths:
             if stop.asked:
-                yield [BadPicture(path, f"not looked at: the run was stopped ({stop.asked})")]
+                yield [BadPicture(path, f"{NOT_LOOKED_AT} ({stop.asked})")]
                 continue
             with self.seconds.of(READING):
                 stem = self.people.stems[path]
-                there = self._first_there(self.files.names(stem, [stem], full_picture=True))
-                found = [] if there else list(self.people.people_of(path))
+                kept = self._why_kept(self.files.names(stem, [stem], full_picture=True))
+                found = [] if kept else list(self.people.people_of(path))
                 stems = [person.stem for person in found if isinstance(person, PersonCrop)]
-                there = there or self._first_there(self.files.names(stem, stems, full_picture=False))
-            yield [BadPicture(path, f"its result '{there}' is there; {REPLACES}")] if there else found
+                kept = kept or self._why_kept(self.files.names(stem, stems, full_picture=False))
+            yield [BadPicture(path, kept)] if kept else found
 
-    def _first_there(self, names: Sequence[str]) -> str | None:
-        if self.overwrite:
-            return None
-        return next((name for name in names if (self.files.out_dir / name).exists()), None)
+    def _why_kept(self, names: Sequence[str]) -> str | None:
+        """Why files of these names must not be written; None when they may."""
+        for path in (self.files.out_dir / name for name in names):
+            if path.name in self._inputs_there:
+                return (
+                    f"its result would replace the picture '{path.name}' of this run; give another --out_dir"
+                )
+            if not self.overwrite and os.path.lexists(path):
+                return f"its result '{path.name}' is there; {REPLACES}"
+        return None
+
+    @cached_property
+    def _inputs_there(self) -> frozenset[str]:
+        """Pictures of this run that lie in the folder of results."""
+        out_dir = self.files.out_dir.resolve()
+        return frozenset(path.name for path in self.people.paths if path.parent.resolve() == out_dir)
 
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the arrays that the network gives."""
@@ -126,9 +142,6 @@ class PictureRun:
 
     def _not_written(self, what: str, error: OSError) -> str:
         return f"{what} cannot be written to '{self.files.out_dir}': {error.strerror or error}"
-
-
-REPLACES = "--overwrite replaces results"
 
 
 class _Gathering:
@@ -176,13 +189,18 @@ class _Gathering:
         self._full, self._people = None, []
 
 
+def printable(name: str) -> str:
+    """A file name as text: bytes that are none become U+FFFD."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
     """Where a person's arrays come from."""
     optional = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
     if person.full_picture is not None:
         optional["people_picture"] = f"{person.full_picture.stem}{PEOPLE_SUFFIX}"
     return {
-        "picture": person.path.name,
+        "picture": printable(person.path.name),
         "person": person.person,
         "box": person.box,
         "score": person.score,

@@ -227,6 +227,51 @@ def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, pi
     assert (out / "a.npz").read_bytes() != b"mine"
 
 
+def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, pictures, tmp_path):
+    out = tmp_path / "out"
+    assert run(weights, pictures, out, "--html") == 0
+    Image.open(pictures / "a.webp").save(pictures / "aa.png")
+    assert run(weights, pictures, out, "--html") == 2
+    record = json.loads((out / "run.json").read_text())
+    people = [(entry["stem"], entry["is_earlier"]) for entry in record["people"]]
+    assert people == [("a", True), ("aa", False), ("b", True)]
+    assert [entry["picture"] for entry in record["skipped"]] == ["a.webp", "b.jpg"]
+    page = (out / "index.html").read_text()
+    assert all(f'data-stem="{stem}"' in page for stem in ("a", "aa", "b"))
+    (out / "run.json").write_text("[no record")
+    assert run(weights, pictures, out) == 1
+    assert json.loads((out / "run.json").read_text())["people"] == []
+
+
+def test_a_picture_of_the_run_is_never_replaced(weights, pictures, tmp_path, capsys):
+    Image.open(pictures / "b.jpg").save(pictures / "a_people.jpg")  # the user's own
+    mine = (pictures / "a_people.jpg").read_bytes()
+    assert run(weights, pictures, pictures, "--detector", "movenet", "--overwrite") == 2
+    assert (
+        "a.webp: its result would replace the picture 'a_people.jpg' of this run" in capsys.readouterr().err
+    )
+    assert (pictures / "a_people.jpg").read_bytes() == mine and not (pictures / "a.npz").exists()
+    assert (pictures / "b.npz").is_file()
+
+
+def test_names_that_are_too_long_or_no_text_cost_their_own_picture_only(weights, pictures, tmp_path, capsys):
+    long, bytes_name = pictures / ("l" * 248 + ".jpg"), pictures / os.fsdecode(b"c\xff.jpg")
+    for path in (long, bytes_name):
+        path.write_bytes((pictures / "b.jpg").read_bytes())
+    assert run(weights, pictures, tmp_path / "out", "--export", "obj", "densepose", "--html") == 2
+    assert "File name too long" in capsys.readouterr().err
+    written = {os.fsencode(p.name) for p in (tmp_path / "out").iterdir()}
+    assert {b"a.obj", b"b.obj", b"c\xff.obj", b"c\xff.npz", b"index.html"} <= written
+    assert "c\ufffd.jpg" in (tmp_path / "out" / os.fsdecode(b"c\xff.obj")).read_text()
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_at_once(weights, pictures, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert run(weights, pictures, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert f"The folder '{tmp_path / 'out'}' cannot be written to" in said and "doctor" in said
+
+
 def test_results_that_are_there_are_seen_before_a_picture_is_read(weights, pictures, tmp_path, monkeypatch):
     out, reads, read = tmp_path / "out", [], people.read_picture
     monkeypatch.setattr(people, "read_picture", lambda path: reads.append(path.name) or read(path))
@@ -255,7 +300,10 @@ def test_the_record_lists_people_and_what_was_skipped_in_the_order_of_the_pictur
     (pictures / "c.jpg").write_bytes(b"no picture")
     assert run(weights, pictures, tmp_path / "out", "--batch_size", "3") == 2
     record = json.loads((tmp_path / "out/run.json").read_text())
-    assert record["people"] == [{"stem": "a", "picture": "a.webp"}, {"stem": "b", "picture": "b.jpg"}]
+    assert record["people"] == [
+        {"stem": "a", "picture": "a.webp", "is_earlier": False},
+        {"stem": "b", "picture": "b.jpg", "is_earlier": False},
+    ]
     assert [entry["picture"] for entry in record["skipped"]] == ["a1.png", "c.jpg"]
     assert record["skipped"][0]["reason"] == "the file is empty (0 bytes)"
     assert record["facts"]["body_model"] == "danet-open-1" and record["seconds"]["whole run"] > 0

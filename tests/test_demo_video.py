@@ -39,11 +39,14 @@ def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_pat
         "clip_people.mp4", "clip_track0.npz", "clip_track0.glb", "clip_track0.amass.npz", "run.json",
     }  # fmt: skip
     record = json.loads((out / "run.json").read_text())
-    assert record["people"] == [{"stem": "clip_track0", "picture": "clip.mp4"}] and record["skipped"] == []
+    assert (
+        record["people"] == [{"stem": "clip_track0", "picture": "clip.mp4", "is_earlier": False}]
+        and record["skipped"] == []
+    )
     with np.load(out / "clip_track0.npz") as data:
         assert data["rotmat"].shape == (6, 24, 3, 3) and data["smoothed"] and data["fps"] == 10
         assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
-    assert "6 frames" in capsys.readouterr().err
+    assert "Frames: 6" in capsys.readouterr().err
 
 
 def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):

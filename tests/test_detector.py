@@ -232,7 +232,7 @@ def test_auto_takes_square_pictures_whole_and_looks_for_people_in_others(tmp_pat
     )
     whole, cut = People(tmp_path, detector="auto")
     assert whole.full_picture is None and whole.scale == 1.0 and whole.keypoints is None
-    assert cut.full_picture.pixels.shape == (200, 300, 3) and cut.keypoints.shape == (17, 3)
+    assert cut.full_picture.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
     assert cut.scale == pytest.approx(1.2 * 80 / 200, abs=0.02) and cut.score == pytest.approx(0.9)
     assert [p.full_picture is None for p in People(tmp_path, detector="none")] == [True, True]
     assert [p.full_picture is None for p in People(tmp_path, detector="movenet")] == [False, False]
@@ -292,5 +292,5 @@ def test_a_folder_of_keypoints_that_is_not_there_or_of_other_pictures(tmp_path):
     save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
     with pytest.raises(ValueError, match="no folder"):
         KeypointFiles(tmp_path / "none")
-    with pytest.raises(ValueError, match="folder of keypoints names no picture"):
+    with pytest.raises(ValueError, match="folder of keypoints has nobody of a picture"):
         People(tmp_path, KeypointFiles(tmp_path))

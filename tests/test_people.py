@@ -249,7 +249,7 @@ def test_bad_boxes_files(tmp_path, text):
 def test_boxes_for_other_pictures(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps({"b.png": BOXES}))
     save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="names no picture"):
+    with pytest.raises(ValueError, match="has nobody of a picture"):
         People(tmp_path, load_boxes(tmp_path / "b.json"))
 
 

@@ -109,10 +109,10 @@ def page(text):
 
 def test_page_tells_what_the_run_did(page):
     assert page.all("h1")[0][1] == page.all("title")[0][1] == "4 people in 3 pictures"
-    assert "6 files or people skipped · 2.00 s, 2.00 people per second" in page.all("header")[0][1]
+    assert "6 files or people skipped · 2.00 s, 4.50 people per second" in page.all("header")[0][1]
     assert [a["href"][1:] for a, _ in page.all("a")[:5]] == [a["id"] for a, _ in page.all("section")]
     cells = [t for _, t in page.all("td")]
-    assert cells[-6:] == ["network", "1.20 s", "300 ms", "whole run", "2.00 s", "500 ms"]
+    assert cells[-6:] == ["network", "1.20 s", "133 ms", "whole run", "2.00 s", "222 ms"]
     assert [t for _, t in page.all("dd")][-2:] == ["open <1>", "./pictures"]
 
 

@@ -10,7 +10,7 @@ import argparse
 from typing import Any, NoReturn
 
 ALL_GOOD, NOTHING_DONE, SOME_SKIPPED = 0, 1, 2  # exit codes
-DOCTOR = "`python -m utils.doctor` checks installation and data files."
+DOCTOR = "`python -m utils.doctor`, in the project's folder, checks installation and data files."
 
 
 class SentenceParser(argparse.ArgumentParser):

@@ -59,11 +59,11 @@ def write_people_report(path: Path, out_dir: Path, record: RunRecord, faces: Int
                 everybody = read_everybody(out_dir, person)
                 figures.write("" if everybody is None else picture_figure(person, everybody))
         with atomic_write(path, "w") as page:
-            page.write(page_start(people, len(pictures), len(skipped), record.seconds))
+            page.write(page_start(people, len(pictures), len(skipped), record))
             _append(page, cards)
             page.write(page_middle())
             _append(page, figures)
-            page.write(page_end(people, skipped, record, faces))
+            page.write(page_end(skipped, record, faces))
 
 
 def read_person(out_dir: Path, stem: str, num_vertices: int) -> ShownPerson:

@@ -61,14 +61,12 @@ class ShownPerson:
 # ---------------------------------------------------------------------------------------------------- the page
 
 
-def page_start(people: int, pictures: int, skipped: int, seconds: Mapping[str, float]) -> str:
+def page_start(people: int, pictures: int, skipped: int, record: RunRecord) -> str:
     """The page up to the first person."""
     title = f"{_count(people, 'person', 'people')} in {_count(pictures, 'picture', 'pictures')}"
     said = [f"{_count(skipped, 'file or person', 'files or people')} skipped"]
-    if seconds.get(WHOLE_RUN):
-        said.append(
-            f"{number(seconds[WHOLE_RUN])} s, {number(people / seconds[WHOLE_RUN])} people per second"
-        )
+    if seconds := record.seconds.get(WHOLE_RUN):
+        said.append(f"{number(seconds)} s, {number(record.num_written / seconds)} people per second")
     links = "".join(f'<a href="#all-{part}">{name}</a>' for part, name in PAGE_PARTS.items())
     return (
         f"{page_head(title, STYLE, SCRIPT)}"
@@ -84,9 +82,7 @@ def page_middle() -> str:
     return f'</ul></section>\n{_open("pictures")}<div id="pictures">'
 
 
-def page_end(
-    people: int, skipped: Sequence[tuple[str, str]], record: RunRecord, faces: Int[np.ndarray, "F 3"]
-) -> str:
+def page_end(skipped: Sequence[tuple[str, str]], record: RunRecord, faces: Int[np.ndarray, "F 3"]) -> str:
     """What follows the last full picture."""
     left_out = "<p>Nothing was skipped.</p>"
     if skipped:
@@ -95,7 +91,8 @@ def page_end(
     corners = base64.b64encode(faces.astype("<u2").tobytes()).decode("ascii")
     return (
         f"</div></section>\n{_open('skipped')}{left_out}</section>\n"
-        f"{_open('time')}{_times(people, record.seconds)}</section>\n{_open('facts')}{facts}</section></main>\n"
+        f"{_open('time')}{_times(record.num_written, record.seconds)}</section>\n"
+        f"{_open('facts')}{facts}</section></main>\n"
         f'{_DETAIL}<script type="text/plain" id="faces">{corners}</script>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ class Outcome:
     picture: str  # its file name
     stem: str = ""  # of the person's files; empty when there are none
     reason: str = ""  # why not
+    is_earlier: bool = False  # written by an earlier run
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,13 @@ class RunRecord:
 
     @property
     def people(self) -> list[str]:
-        """Stems of the people who were written."""
+        """Stems of the people whose files are there."""
         return [outcome.stem for outcome in self.outcomes if outcome.stem]
+
+    @property
+    def num_written(self) -> int:
+        """Number of people whom this run wrote."""
+        return sum(bool(outcome.stem) and not outcome.is_earlier for outcome in self.outcomes)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
@@ -43,13 +50,17 @@ class RunRecord:
     @property
     def exit_code(self) -> int:
         """0 all good, 2 something was skipped, 1 nothing was done."""
-        if not self.people:
+        if not self.num_written:
             return NOTHING_DONE
         return SOME_SKIPPED if self.skipped else ALL_GOOD
 
     def save(self, out_dir: Path) -> None:
         """Write `run.json`. Raises OSError."""
-        people = [{"stem": o.stem, "picture": o.picture} for o in self.outcomes if o.stem]
+        people = [
+            {"stem": o.stem, "picture": o.picture, "is_earlier": o.is_earlier}
+            for o in self.outcomes
+            if o.stem
+        ]
         skipped = [{"picture": picture, "reason": reason} for picture, reason in self.skipped]
         seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}
         content = {
@@ -67,6 +78,26 @@ def joined_outcomes(
 ) -> tuple[Outcome, ...]:
     """The outcomes of all processes, in the order of the pictures' names."""
     processes.wait_for_all()  # shares may differ by hours
-    place = {name: number for number, name in enumerate(order)}
     everyone = [outcome for each in processes.gather(list(outcomes)) for outcome in each]
-    return tuple(sorted(everyone, key=lambda outcome: place[outcome.picture]))
+    return _in_order(everyone, order)
+
+
+def with_earlier(outcomes: Sequence[Outcome], out_dir: Path, order: Sequence[str]) -> tuple[Outcome, ...]:
+    """The outcomes, and before them the people of pictures in `order` that only an earlier run has written.
+
+    They are those of its `run.json` whose files are still there; a damaged or foreign one counts for nothing.
+    """
+    try:
+        listed = json.loads((out_dir / FILE_NAME).read_text(encoding="utf-8"))["people"]
+        earlier = [Outcome(str(p["picture"]), str(p["stem"]), is_earlier=True) for p in listed]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return tuple(outcomes)
+    missing = set(order) - {outcome.picture for outcome in outcomes if outcome.stem}
+    files = {path.name for path in out_dir.glob("*.npz")}
+    kept = [e for e in earlier if e.picture in missing and f"{e.stem}.npz" in files]
+    return _in_order((*kept, *outcomes), order)
+
+
+def _in_order(outcomes: Iterable[Outcome], order: Sequence[str]) -> tuple[Outcome, ...]:
+    place = {name: number for number, name in enumerate(order)}
+    return tuple(sorted(outcomes, key=lambda outcome: place[outcome.picture]))

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import tempfile
 import uuid
 import warnings
 import zipfile
@@ -32,16 +33,19 @@ from utils.safe_pickle import (
 
 __all__ = [
     "DataFileError", "UnsafeFileError", "read_pickle", "load_npy", "load_npz", "load_mat", "load_torch",
-    "atomic_path", "atomic_write", "save_npz_atomic", "save_json_atomic",
+    "atomic_path", "atomic_write", "save_npz_atomic", "save_json_atomic", "writable_folder",
 ]  # fmt: skip
 
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "open"
 MAX_UNPACKED = 2**32  # bytes of a .npz file in memory; a small file can unpack to any size
 
 
 def _existing(path: str | os.PathLike) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist or is not a file.")
+        ships = SHIPPED in path.resolve().parents
+        cure = " It ships with the project: git checkout -- data/open" if ships else ""
+        raise FileNotFoundError(f"{path} does not exist or is not a file.{cure}")
     return path
 
 
@@ -187,6 +191,20 @@ def _foreign_calls_of(path: Path) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------- writing
+
+
+def writable_folder(path: str | os.PathLike) -> Path:
+    """The folder, made where it is missing. Raises ValueError when no file can be made in it."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"The folder '{folder}' cannot be written to ({error.strerror}); give another one."
+        ) from error
+    return folder
 
 
 @contextlib.contextmanager
