@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ import numpy as np
 from datasets.pictures import EXTENSIONS
 
 log = logging.getLogger(__name__)
+
+# FFmpeg's own lines about a damaged file, thousands of them, would bury our sentence; read when a first file is opened.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 USUAL_FPS = 30.0  # where the source says nothing sensible
 MIN_FPS, MAX_FPS = 1.0, 480.0
@@ -79,8 +83,6 @@ class VideoFrames:
             self.broken = self._why_ended(number)
         finally:
             self._capture.release()
-        if self.broken is not None:
-            log.warning("%s", self.broken)
 
     def _read(self) -> np.ndarray | None:
         try:
@@ -96,10 +98,10 @@ class VideoFrames:
 
     def _why_ended(self, frames: int) -> str | None:
         if self.is_camera:
-            return f"The {self.name} stopped after {frames} frames; it may have been unplugged."
+            return f"it stopped after {frames} frames; it may have been unplugged"
         if self.count is None or self.count - frames <= max(1, ESTIMATE_ERROR * self.count):
             return None
-        return f"'{self.name}' breaks off: it announces {self.count} frames, {frames} could be read. They are used."
+        return f"it breaks off: it announces {self.count} frames, {frames} could be read and are used"
 
 
 def sensible_fps(fps: float, name: str) -> float:
@@ -123,6 +125,12 @@ def _open_camera(number: int) -> cv2.VideoCapture:
 def _open_file(path: Path) -> cv2.VideoCapture:
     if not path.is_file():
         raise ValueError(f"There is no video file '{path}'; --video takes a file or a camera's number.")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # OpenCV would crash
+        raise ValueError(
+            f"The name of the video {str(path)!r} is no text (UTF-8); rename the file."
+        ) from None
     if path.suffix.lower() in EXTENSIONS:
         raise ValueError(f"'{path}' is a picture; --img_dir takes pictures, --video takes videos.")
     capture = cv2.VideoCapture(str(path))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Find = Callable[[UInt8[np.ndarray, "H W 3"]], list[Detection]]
 
-MIN_SEEN = 3  # frames; who is seen in fewer is taken for a mistake of the detector
+MIN_SEEN = 3  # frames; whom a detector finds in fewer is taken for a mistake of it
 LOOK_AHEAD = 4  # frames in which that must become clear
 
 
@@ -72,7 +72,7 @@ class VideoPeople:
             yield self._cut(frame, known)
 
     def _cut(self, frame: Frame, known: list[tuple[int, Detection]]) -> TrackedFrame:
-        real = [(n, person) for n, person in known if self._seen[n] >= MIN_SEEN]
+        real = [(n, person) for n, person in known if self._seen[n] >= MIN_SEEN or person.is_whole]
         people = [self._person(frame, n, person) for n, person in sorted(real, key=lambda pair: pair[0])]
         return TrackedFrame(frame, tuple(person for person in people if person is not None))
 

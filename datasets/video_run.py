@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from datasets.transforms import network_input
 from datasets.video import Frame, VideoFrames
-from datasets.video_people import TrackedFrame, TrackedPerson, VideoPeople
+from datasets.video_people import MIN_SEEN, TrackedFrame, TrackedPerson, VideoPeople
 from datasets.video_smoothing import BodySmoother
 from utils.export import is_finite
 from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
@@ -78,7 +78,9 @@ class VideoSummary:
             found.append(self.unwritten_video)
         found += self.unwritten.values()
         if not self.tracks and not self.unwritten:
-            found.append("nobody was found; --detector none takes each frame as one person's crop")
+            found.append(
+                f"nobody was found in {MIN_SEEN} frames; --detector none takes each as one person's crop"
+            )
         return found
 
 

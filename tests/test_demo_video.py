@@ -49,6 +49,14 @@ def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_pat
     assert "Frames: 6" in capsys.readouterr().err
 
 
+def test_a_single_frame_is_a_person_where_no_detector_looks(weights, tmp_path):
+    with VideoFile(tmp_path / "one.mp4", (64, 64), 10.0) as video:
+        video.write(np.full((64, 64, 3), 90, np.uint8))
+    assert run_video(weights, tmp_path / "one.mp4", tmp_path / "out", "--smooth", "--export", "bvh") == 0
+    with np.load(tmp_path / "out/one_track0.npz") as data:
+        assert data["frame_ids"].tolist() == [0]
+
+
 def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/clip_people.mp4").write_bytes(b"mine")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from types import SimpleNamespace
 
 import crossing
 import cv2
@@ -196,3 +198,19 @@ def test_a_video_that_cannot_be_written_is_an_error_in_words(tmp_path, monkeypat
     with pytest.raises(OSError):
         VideoFile(tmp_path / "file" / "y.mp4", (64, 48), 30.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.mp4"]
+
+
+def test_a_name_that_is_no_text_is_refused(clip, tmp_path):
+    path = tmp_path / os.fsdecode(b"c\xff.mp4")
+    path.write_bytes(clip.read_bytes())
+    with pytest.raises(ValueError, match="rename the file"):
+        VideoFrames(str(path))
+
+
+def test_a_full_disk_is_not_blamed_on_the_encoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoWriter", lambda *given: SimpleNamespace(isOpened=lambda: False))
+    for free, said in ((0, "the disk is full"), (2**30, "no encoder 'mp4v'")):
+        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        with pytest.raises(OSError, match=said):
+            VideoFile(tmp_path / "a.mp4", (32, 32), 25.0)
+        assert list(tmp_path.iterdir()) == []

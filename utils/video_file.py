@@ -6,6 +6,7 @@ Only a process that is killed leaves nothing but a hidden temporary file: an MP4
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 CODEC = "mp4v"  # MPEG-4: every OpenCV writes it, every player plays it (browsers want H.264)
 SUFFIX = ".mp4"
+CURE = "pip install opencv-python-headless brings one"
+LEAST_SPACE = 2**16  # bytes
 # MPEG-4 counts time in at most 65535 parts of a second, so above 65 frames a second there is no third decimal place.
 FINE_FPS, FINE_DIGITS, DIGITS = 65.0, 3, 2
 
@@ -43,9 +46,14 @@ class VideoFile:
         )
         if not self._writer.isOpened():
             self._temporary.unlink(missing_ok=True)
+            is_full = shutil.disk_usage(path.parent).free < LEAST_SPACE
             raise OSError(
-                f"The video '{path}' of {even[0]} x {even[1]} px and {fps:g} frames a second cannot be written: this "
-                f"OpenCV has no encoder '{CODEC}' for it; pip install opencv-python-headless brings one."
+                f"The video '{path}' of {even[0]} x {even[1]} px and {fps:g} frames a second cannot be written: "
+                + (
+                    "the disk is full."
+                    if is_full
+                    else f"this OpenCV has no encoder '{CODEC}' for it; {CURE}."
+                )
             )
 
     def write(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
