@@ -84,7 +84,7 @@ def test_a_refusal_says_why_and_names_the_doctor(caplog):
     assert refuse(logging.getLogger("a script"), ValueError("There are 7% of no pictures.")) == 1
     assert [record.getMessage() for record in caplog.records] == [
         "There are 7% of no pictures.",
-        "`python -m utils.doctor` checks installation and data files.",
+        "`python -m utils.doctor`, in the project's folder, checks installation and data files.",
     ]
 
 
