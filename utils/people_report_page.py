@@ -129,7 +129,7 @@ def person_card(person: ShownPerson) -> str:
         f'<li data-stem="{escape(person.stem)}" data-picture="{escape(person.picture)}" '
         f'data-score="{person.score:.4f}"><a class="card" href="{address(person.stem)}"><span class="window">'
         f'<img src="{picture_uri(person.panel, JPEG_QUALITY)}" width="{width}" height="{height}" alt="" '
-        f'decoding="async"></span><span class="name">{escape(person.stem)}</span>'
+        f'decoding="sync"></span><span class="name">{escape(person.stem)}</span>'
         f'<span class="soft">score {person.score:.2f} · {size}</span></a>'
         f'<script type="application/json">{json.dumps(body)}</script><template>{_details(person)}</template></li>\n'
     )
