@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             setup_logging(level=logging.INFO if processes.is_first else logging.ERROR)
             run = run_pictures if config.video is None else run_video
             return run(config, processes, stop)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return refuse(log, error)
 
 
