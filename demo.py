@@ -31,6 +31,7 @@ from utils.assets import BODY_CHOICES, BodyAssets, resolve_body
 from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
+from utils.export import PANEL_SUFFIX
 from utils.export_files import EXPORTS, check_formats
 from utils.people_report import write_people_report
 from utils.person_files import PersonFiles
@@ -132,7 +133,9 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
             if outcome.reason and not outcome.reason.startswith(NOT_LOOKED_AT):
                 log.error("%s: %s", outcome.picture, outcome.reason)
     names = [path.name for path in people.paths]
-    outcomes = with_earlier(joined_outcomes(mine, names, processes), Path(config.out_dir), names)
+    outcomes = with_earlier(
+        joined_outcomes(mine, names, processes), Path(config.out_dir), names, (".npz", PANEL_SUFFIX)
+    )
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
     record = RunRecord(outcomes, seconds, {**subject.facts, **shown_settings(config, processes)})
     if processes.is_first:
@@ -179,7 +182,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     outcomes = [Outcome(frames.name, files.track_stem(track)) for track in summary.tracks]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
     facts = {**subject.facts, **shown_settings(config, processes)}
-    record = RunRecord(tuple(outcomes), seconds, facts)
+    record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts)
     save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)

@@ -36,6 +36,7 @@ class FullPicture:
 
     stem: str
     path: Path
+    size: tuple[int, int]  # width, height
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,7 @@ class People:
         if given is not None:
             missing = given.without_picture(self.paths)
             if not any(given.names(path) for path in self.paths):
-                raise ValueError(
-                    f"The {given.what} has nobody of a picture of '{source}'; {given.named_by}."
-                )
+                raise ValueError(f"The {given.what} has nobody of a picture of '{source}'; {given.named_by}.")
             _warn_of(missing, given.what, source)
             if passed_over := sum(not given.names(path) for path in self.paths):
                 log.info("Pictures that the %s does not name, passed over: %d", given.what, passed_over)
@@ -115,7 +114,7 @@ class People:
             return
         if not found:
             yield BadPicture(path, self._nobody())
-        full = FullPicture(self.stems[path], path)
+        full = FullPicture(self.stems[path], path, picture.shape[1::-1])
         for person, detection in enumerate(found):
             yield self._person(full, picture, person, detection, alone=len(found) == 1)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.people import BadPicture, FullPicture, People, PersonCrop
-from datasets.pictures import PictureError, read_picture
+from datasets.pictures import EXTENSIONS, PictureError, is_result, read_picture
 from datasets.transforms import network_input
 from utils.export import PEOPLE_SUFFIX, is_finite
 from utils.full_picture import FullCamera, full_camera
@@ -85,28 +85,32 @@ class PictureRun:
                 continue
             with self.seconds.of(READING):
                 stem = self.people.stems[path]
-                kept = self._why_kept(self.files.names(stem, [stem], full_picture=True))
+                kept = None if self.overwrite else self._why_kept(self._likely_results(stem))
                 found = [] if kept else list(self.people.people_of(path))
-                stems = [person.stem for person in found if isinstance(person, PersonCrop)]
-                kept = kept or self._why_kept(self.files.names(stem, stems, full_picture=False))
+                people = [person for person in found if isinstance(person, PersonCrop)]
+                is_full = any(person.full_picture is not None for person in people)
+                names = self.files.names(stem, [person.stem for person in people], is_full)
+                kept = kept or self._why_kept(names)
             yield [BadPicture(path, kept)] if kept else found
+
+    def _likely_results(self, stem: str) -> list[str]:
+        """Files that show, before the picture is read, that an earlier run has written its people."""
+        several = os.path.lexists(self.files.out_dir / f"{stem}_0.npz")
+        return self.files.names(stem, [stem], full_picture=several)
 
     def _why_kept(self, names: Sequence[str]) -> str | None:
         """Why files of these names must not be written; None when they may."""
         for path in (self.files.out_dir / name for name in names):
-            if path.name in self._inputs_there:
-                return (
-                    f"its result would replace the picture '{path.name}' of this run; give another --out_dir"
-                )
-            if not self.overwrite and os.path.lexists(path):
+            if not os.path.lexists(path):
+                continue
+            if not self.overwrite:
                 return f"its result '{path.name}' is there; {REPLACES}"
+            if path.is_file() and path.suffix in EXTENSIONS and not is_result(path):
+                return (
+                    f"its result would replace the picture '{path.name}', which is none of the demo's; give another "
+                    "--out_dir"
+                )
         return None
-
-    @cached_property
-    def _inputs_there(self) -> frozenset[str]:
-        """Pictures of this run that lie in the folder of results."""
-        out_dir = self.files.out_dir.resolve()
-        return frozenset(path.name for path in self.people.paths if path.parent.resolve() == out_dir)
 
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the arrays that the network gives."""
@@ -129,11 +133,19 @@ class PictureRun:
                 )
         return Outcome(person.path.name, person.stem)
 
-    def write_people(self, full: FullPicture, people: list[tuple[np.ndarray, FullCamera]]) -> Outcome | None:
-        """Write the picture with everybody in it; None when all is well."""
+    def write_people(
+        self, full: FullPicture, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]
+    ) -> Outcome | None:
+        """Write the picture with everybody in it whose own files were written; None when all is well."""
+        drawn = [(vertices, camera) for vertices, camera, writing in people if writing.result().stem]
+        if not drawn:
+            return None
         with self.seconds.of(WRITING):
             try:
-                self.files.write_people(full.stem, read_picture(full.path), people)
+                picture = read_picture(full.path)
+                if picture.shape[1::-1] != full.size:
+                    raise PictureError("it has another size now")
+                self.files.write_people(full.stem, picture, drawn)
             except PictureError as error:
                 return Outcome(full.path.name, reason=f"it changed while people were drawn in it: {error}")
             except OSError as error:
@@ -151,7 +163,7 @@ class _Gathering:
         self._run, self._predicting, self._writing = run, predicting, writing
         self._batch: list[PersonCrop] = []
         self._full: FullPicture | None = None
-        self._people: list[tuple[np.ndarray, FullCamera]] = []  # of the picture, as far as predicted
+        self._people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]] = []  # as far as predicted
 
     def add(self, person: PersonCrop) -> None:
         self._batch.append(person)
@@ -176,12 +188,11 @@ class _Gathering:
         for person, arrays in predicted:
             cam, focal_length = torch.from_numpy(arrays["cam"]), self._run.focal_length
             camera = full_camera(cam, person.center, person.scale, person.image_size, focal_length)
-            self._writing.submit(self._run.write_person, person, arrays, camera)
+            writing = self._writing.submit(self._run.write_person, person, arrays, camera)
             if person.full_picture is not self._full:
                 self._draw_people()
                 self._full = person.full_picture
-            if is_finite(arrays):
-                self._people.append((arrays["vertices"], camera))
+            self._people.append((arrays["vertices"], camera, writing))
 
     def _draw_people(self) -> None:
         if self._full is not None and self._people:

@@ -38,7 +38,7 @@ def list_pictures(source: str | Path) -> list[Path]:
         if not source.is_dir():
             raise ValueError(f"There is no picture or folder '{source}'.")
         found = [p for p in source.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
-        found = [p for p in found if (p.is_file() and not _is_result(p)) or _is_broken_link(p)]
+        found = [p for p in found if (p.is_file() and not is_result(p)) or _is_broken_link(p)]
     except OSError as error:
         raise ValueError(f"The picture or folder '{source}' cannot be read: {error.strerror}.") from error
     if not found:
@@ -46,7 +46,8 @@ def list_pictures(source: str | Path) -> list[Path]:
     return sorted(found, key=_natural)
 
 
-def _is_result(path: Path) -> bool:
+def is_result(path: Path) -> bool:
+    """Whether a picture is one that the demo has written: the npz of a person stands beside it."""
     for suffix, people in (
         (PANEL_SUFFIX, [""]),
         (DENSEPOSE_SUFFIX, [""]),

@@ -77,7 +77,7 @@ class VideoSummary:
         if self.unwritten_video:
             found.append(self.unwritten_video)
         found += self.unwritten.values()
-        if not self.tracks and not self.unwritten:
+        if not (self.tracks or self.unwritten or self.bad_predictions):
             found.append(
                 f"nobody was found in {MIN_SEEN} frames; --detector none takes each as one person's crop"
             )

@@ -248,10 +248,45 @@ def test_a_picture_of_the_run_is_never_replaced(weights, pictures, tmp_path, cap
     mine = (pictures / "a_people.jpg").read_bytes()
     assert run(weights, pictures, pictures, "--detector", "movenet", "--overwrite") == 2
     assert (
-        "a.webp: its result would replace the picture 'a_people.jpg' of this run" in capsys.readouterr().err
+        "a.webp: its result would replace the picture 'a_people.jpg', which is none"
+        in capsys.readouterr().err
     )
     assert (pictures / "a_people.jpg").read_bytes() == mine and not (pictures / "a.npz").exists()
     assert (pictures / "b.npz").is_file()
+    assert run(weights, pictures / "a.webp", pictures, "--detector", "movenet", "--overwrite") == 1
+    assert (pictures / "a_people.jpg").read_bytes() == mine
+    assert run(weights, pictures / "a.webp", pictures) == 0  # taken whole, it has no picture of all people
+
+
+def test_what_is_no_longer_written_stays_in_the_record(weights, pictures, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "boxes.json").write_text(json.dumps({"b.jpg": [[10, 10, 100, 200], [150, 20, 90, 180]]}))
+    boxes = ("--boxes", str(tmp_path / "boxes.json"))
+
+    def people():
+        listed = json.loads((out / "run.json").read_text())["people"]
+        return [(entry["stem"], entry["is_earlier"]) for entry in listed]
+
+    assert run(weights, pictures, out, *boxes, "--export", "obj", "obj") == 0
+    assert people() == [("b_0", False), ("b_1", False)] and (out / "b_0.obj").is_file()
+    assert run(weights, pictures / "a.webp", out) == 0  # a part of the pictures
+    assert people() == [("a", False), ("b_0", True), ("b_1", True)]
+    (out / "b_1.glb").mkdir()
+    assert run(weights, pictures, out, *boxes, "--export", "glb", "--overwrite") == 2
+    assert people() == [("a", True), ("b_0", False), ("b_1", True)]
+    Image.open(pictures / "b.jpg").save(pictures / "b_0.png")
+    (pictures / "b.jpg").write_bytes(b"")
+    assert run(weights, pictures, out, "--overwrite") == 2
+    assert people() == [("a", False), ("b_1", True), ("b_0", False)]
+
+
+def test_a_picture_too_wide_for_a_jpeg_is_reported(weights, pictures, tmp_path, capsys):
+    Image.new("RGB", (66000, 64), "grey").save(pictures / "wide.png")
+    boxes = {"wide.png": [[10, 2, 30, 60]], "b.jpg": [[10, 10, 100, 200]]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    assert run(weights, pictures, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 2
+    assert "a picture of 66000 x 64 px cannot be stored as .jpg" in capsys.readouterr().err
+    assert {"b.npz", "b_people.jpg", "wide.npz"} <= {p.name for p in (tmp_path / "out").iterdir()}
 
 
 def test_names_that_are_too_long_or_no_text_cost_their_own_picture_only(weights, pictures, tmp_path, capsys):

@@ -54,8 +54,9 @@ def write_people_report(path: Path, out_dir: Path, record: RunRecord, faces: Int
                 continue
             cards.write(person_card(person))
             people += 1
-            if person.picture not in pictures:
-                pictures.add(person.picture)
+            picture = person.people_picture or person.stem  # names that are no text may print alike
+            if picture not in pictures:
+                pictures.add(picture)
                 everybody = read_everybody(out_dir, person)
                 figures.write("" if everybody is None else picture_figure(person, everybody))
         with atomic_write(path, "w") as page:

@@ -5,10 +5,8 @@ Arrays in, files out, without a network: the work of threads behind the network.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -21,7 +19,7 @@ from utils.export_person import ExportPerson
 from utils.full_picture import FullCamera, draw_people
 from utils.geometry import CROP_SIZE
 from utils.renderer import IUV_Renderer, MeshRenderer
-from utils.safe_io import atomic_write
+from utils.safe_io import atomic_write, files_together
 from utils.visualize import result_panel
 
 if TYPE_CHECKING:
@@ -49,7 +47,11 @@ class PersonFiles:
 
     def names(self, stem: str, people: Sequence[str], full_picture: bool) -> list[str]:
         """Files of the picture `stem` and its people's stems."""
-        endings = [PANEL_SUFFIX, ".npz", *((FILES.get(name) or ARRAYS[name])[0] for name in self.formats)]
+        endings = [
+            PANEL_SUFFIX,
+            ".npz",
+            *((FILES.get(name) or ARRAYS[name])[0] for name in dict.fromkeys(self.formats)),
+        ]
         names = [f"{person}{ending}" for person in people for ending in endings]
         return [*names, f"{stem}{PEOPLE_SUFFIX}"] if full_picture else names
 
@@ -64,20 +66,15 @@ class PersonFiles:
 
         Raises OSError when one cannot be written; then none is, and earlier ones stay as they were.
         """
-        names = self.names(stem, [stem], full_picture=False)
-        if folder := next((name for name in names if (self.out_dir / name).is_dir()), None):
-            raise IsADirectoryError(f"'{folder}' is a folder")
-        with TemporaryDirectory(prefix=".", dir=self.out_dir) as aside:
-            panel = result_panel(
-                crop, arrays["iuv"], arrays.get("part_iuv"), arrays["vertices"], arrays["cam"],
-                self._iuv_renderer, self._mesh_renderer, self._extra,
-            )  # fmt: skip
-            write_picture(Path(aside) / f"{stem}{PANEL_SUFFIX}", panel)
-            save_person(Path(aside) / f"{stem}.npz", arrays, **facts)
+        panel = result_panel(
+            crop, arrays["iuv"], arrays.get("part_iuv"), arrays["vertices"], arrays["cam"],
+            self._iuv_renderer, self._mesh_renderer, self._extra,
+        )  # fmt: skip
+        with files_together(self.out_dir) as aside:
+            write_picture(aside / f"{stem}{PANEL_SUFFIX}", panel)
+            save_person(aside / f"{stem}.npz", arrays, **facts)
             person = ExportPerson(self.assets.body, self.assets.surface, arrays, facts)
-            write_exports(Path(aside) / stem, self.formats, person)
-            for name in names:
-                os.replace(Path(aside) / name, self.out_dir / name)
+            write_exports(aside / stem, self.formats, person)
 
     def write_people(
         self,
@@ -91,8 +88,14 @@ class PersonFiles:
 
 
 def write_picture(path: Path, picture: UInt8[np.ndarray, "H W C"]) -> None:
-    """Write an RGB or RGBA picture whole or not at all, as its ending says (.png, .jpg)."""
+    """Write an RGB or RGBA picture whole or not at all, as its ending says (.png, .jpg).
+
+    Raises OSError, also for a picture that the format cannot hold: a JPEG has at most 65535 pixels a side.
+    """
     channels = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, channels))
+    is_made, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, channels))
+    if not is_made:
+        size = f"{picture.shape[1]} x {picture.shape[0]}"
+        raise OSError(f"a picture of {size} px cannot be stored as {path.suffix}")
     with atomic_write(path) as file:
         file.write(data.tobytes())

@@ -73,12 +73,13 @@ class TaskQueue:
         self._free = threading.Semaphore(depth)
         self._calls: deque[Future] = deque()
 
-    def submit(self, function: Callable[..., Any], *args: Any) -> None:
-        """Queue a call."""
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Queue a call; calls begin in their order, so one may wait for the result of one before it."""
         self._free.acquire()
         call = self._pool.submit(function, *args)
         call.add_done_callback(lambda _: self._free.release())
         self._calls.append(call)
+        return call
 
     def results(self) -> Iterator[Any]:
         """Results that are there and have not been given; what a call raised is raised here."""

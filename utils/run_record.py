@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,22 +83,30 @@ def joined_outcomes(
     return _in_order(everyone, order)
 
 
-def with_earlier(outcomes: Sequence[Outcome], out_dir: Path, order: Sequence[str]) -> tuple[Outcome, ...]:
-    """The outcomes, and before them the people of pictures in `order` that only an earlier run has written.
+def with_earlier(
+    outcomes: Sequence[Outcome], out_dir: Path, order: Sequence[str], endings: Sequence[str]
+) -> tuple[Outcome, ...]:
+    """The outcomes, and the people whom earlier runs wrote and this one did not, pictures in their `order`.
 
-    They are those of its `run.json` whose files are still there; a damaged or foreign one counts for nothing.
+    They are those of the folder's `run.json` whose files (stem and each of `endings`) are still there; a damaged or
+    foreign one counts for nothing.
     """
     try:
         listed = json.loads((out_dir / FILE_NAME).read_text(encoding="utf-8"))["people"]
         earlier = [Outcome(str(p["picture"]), str(p["stem"]), is_earlier=True) for p in listed]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return tuple(outcomes)
-    missing = set(order) - {outcome.picture for outcome in outcomes if outcome.stem}
-    files = {path.name for path in out_dir.glob("*.npz")}
-    kept = [e for e in earlier if e.picture in missing and f"{e.stem}.npz" in files]
+    written, there = {outcome.stem for outcome in outcomes}, set(os.listdir(out_dir))
+    kept = [e for e in earlier if e.stem not in written and there.issuperset(e.stem + end for end in endings)]
     return _in_order((*kept, *outcomes), order)
 
 
 def _in_order(outcomes: Iterable[Outcome], order: Sequence[str]) -> tuple[Outcome, ...]:
+    """By picture, those of other runs' pictures last, and by person: x_2 before x_10."""
     place = {name: number for number, name in enumerate(order)}
-    return tuple(sorted(outcomes, key=lambda outcome: place[outcome.picture]))
+
+    def key(outcome: Outcome) -> tuple[int, str, int, str]:
+        rank = place.get(outcome.picture, len(place))
+        return rank, outcome.picture, len(outcome.stem), outcome.stem
+
+    return tuple(sorted(outcomes, key=key))

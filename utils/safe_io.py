@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -33,7 +34,8 @@ from utils.safe_pickle import (
 
 __all__ = [
     "DataFileError", "UnsafeFileError", "read_pickle", "load_npy", "load_npz", "load_mat", "load_torch",
-    "atomic_path", "atomic_write", "save_npz_atomic", "save_json_atomic", "writable_folder",
+    "atomic_path", "atomic_write", "save_npz_atomic", "save_json_atomic", "files_together",
+    "writable_folder",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "open"
@@ -205,6 +207,21 @@ def writable_folder(path: str | os.PathLike) -> Path:
             f"The folder '{folder}' cannot be written to ({error.strerror}); give another one."
         ) from error
     return folder
+
+
+@contextlib.contextmanager
+def files_together(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder in `folder` whose files are moved up, and replace older ones, when the block succeeds.
+
+    After an exception none is left and older files are untouched. Raises OSError where a folder has a file's name.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder, ignore_cleanup_errors=True) as aside:
+        yield Path(aside)
+        made = sorted(Path(aside).iterdir())
+        if taken := next((path.name for path in made if (folder / path.name).is_dir()), None):
+            raise IsADirectoryError(errno.EISDIR, f"'{taken}' is a folder")
+        for path in made:
+            os.replace(path, folder / path.name)
 
 
 @contextlib.contextmanager

@@ -7,11 +7,9 @@ they follow from rotmat and betas.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from utils.export import AXES
 from utils.export_files import ARRAYS, FILES, check_formats, write_track_exports
 from utils.export_motion import ExportMotion
 from utils.renderer import MeshRenderer
-from utils.safe_io import save_npz_atomic
+from utils.safe_io import files_together, save_npz_atomic
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 
 if TYPE_CHECKING:
@@ -124,8 +122,8 @@ class TrackFiles:
 
     def _write(self, track: int, facts: Mapping[str, Any]) -> set[Path]:
         """The files of a track, moved into place together."""
-        with TemporaryDirectory(prefix=".", dir=self.out_dir, ignore_cleanup_errors=True) as aside:
-            stem, arrays = Path(aside) / self.track_stem(track), self.arrays(track)
+        with files_together(self.out_dir) as aside:
+            stem, arrays = aside / self.track_stem(track), self.arrays(track)
             save_npz_atomic(
                 f"{stem}.npz", schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
                 joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
@@ -137,7 +135,5 @@ class TrackFiles:
                     self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
                 )
                 write_track_exports(stem, self.formats, motion)
-            made = {path: self.out_dir / path.name for path in sorted(Path(aside).iterdir())}
-            for path, place in made.items():
-                os.replace(path, place)
-        return set(made.values())
+            made = {self.out_dir / path.name for path in aside.iterdir()}
+        return made
