@@ -145,7 +145,7 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
             config.out_dir, record.num_written, record.seconds["whole run"], len(record.skipped),
         )  # fmt: skip
         if not record.num_written:
-            log.error("No picture of '%s' could be used.", config.img_dir)
+            log.error("Nothing of '%s' was done; the reasons stand above.", config.img_dir)
     processes.wait_for_all()  # torchrun ends all when one has ended with another code than 0
     return record.exit_code
 

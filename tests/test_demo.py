@@ -429,7 +429,7 @@ def test_nothing_readable_is_exit_code_1(weights, tmp_path, capsys):
     (tmp_path / "in/a.jpg").write_bytes(b"")
     assert run(weights, tmp_path / "in", tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert "holds no picture" in said and "No picture of" in said
+    assert "holds no picture" in said and "the reasons stand above" in said
 
 
 def test_weights_of_another_network_are_refused(weights, pictures, tmp_path, capsys):
