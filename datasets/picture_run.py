@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     Predict = Callable[[Float[Tensor, "B 3 224 224"]], list[dict[str, np.ndarray]]]
 
 READ_AHEAD = 4  # pictures
-WRITE_BEHIND = 16  # people
+WRITERS, WRITE_BEHIND = 2, 16  # threads, people
 REPLACES = "--overwrite replaces results"
 NOT_LOOKED_AT = "not looked at: the run was stopped"
 # On few cores, two batches on half of the threads each leave fewer of them waiting than one batch on all.
@@ -61,11 +62,11 @@ class PictureRun:
 
         Once `stop` was asked for, no further picture is read, and each is an outcome with this reason.
         """
-        pictures = prefetch(self._read(paths, stop), READ_AHEAD)
         with (
+            closing(prefetch(self._read(paths, stop), READ_AHEAD)) as pictures,
             shared_threads(BATCHES_AT_ONCE),
             TaskQueue(threads=BATCHES_AT_ONCE, depth=BATCHES_AT_ONCE) as predicting,
-            TaskQueue(threads=2, depth=WRITE_BEHIND) as writing,
+            TaskQueue(threads=WRITERS, depth=WRITE_BEHIND) as writing,
         ):
             gathering = _Gathering(self, predicting, writing)
             for found in tqdm(pictures, total=len(paths), unit="picture", disable=None):

@@ -53,9 +53,7 @@ class VideoSummary:
     tracks: dict[int, int]  # number of frames of each person who was written
     seconds: float
     broken: str | None  # why the source ended early
-    stopped: (
-        str  # name of the signal that ended the run early; a camera's has no other end, so there it is empty
-    )
+    stopped: str  # name of the signal that ended the run early; empty for a camera's, which has no other end
     bad_predictions: int  # people of single frames who are left out, because their numbers are not finite
     unwritten_video: str  # why there is no video of the run, in a sentence; empty: there is
     unwritten: dict[int, str]  # why there are no files of a track, in a sentence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ ARRAYS: dict[str, tuple[str, Callable[[ExportMotion], dict[str, Any]]]] = {
 EXPORTS = ("obj", "ply", "glb", "amass", "vibe", "4dhumans", "bvh", "densepose")
 STILL_EXPORTS = ("obj", "ply", "densepose")
 VIDEO_EXPORTS = tuple(name for name in EXPORTS if name not in STILL_EXPORTS)
+
+
+def endings(names: Iterable[str] = EXPORTS) -> list[str]:
+    """Endings of the files in these formats, each once."""
+    return [(FILES.get(name) or ARRAYS[name])[0] for name in dict.fromkeys(names)]
 
 
 def check_formats(names: Sequence[str], video: bool = False) -> None:

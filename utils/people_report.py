@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from utils.export import PANEL_SUFFIX
-from utils.export_files import ARRAYS, FILES
+from utils.export_files import endings
 from utils.people_report_page import (
     ShownPerson,
     page_end,
@@ -29,7 +29,7 @@ from utils.safe_io import atomic_write, load_npz
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
 
-ENDINGS = (".npz", PANEL_SUFFIX, *(ending for ending, _ in (*FILES.values(), *ARRAYS.values())))
+ENDINGS = (".npz", PANEL_SUFFIX, *endings())
 SHAPES = {"cam": (3,), "cam_t": (3,), "betas": (10,), "box": (4,), "image_size": (2,), "score": ()}
 TEXTS = ("picture", "person")
 PANEL_HEIGHT = 224

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.assets import BodyAssets
 from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, save_person
-from utils.export_files import ARRAYS, FILES, write_exports
+from utils.export_files import endings, write_exports
 from utils.export_person import ExportPerson
 from utils.full_picture import FullCamera, draw_people
 from utils.geometry import CROP_SIZE
@@ -47,12 +47,8 @@ class PersonFiles:
 
     def names(self, stem: str, people: Sequence[str], full_picture: bool) -> list[str]:
         """Files of the picture `stem` and its people's stems."""
-        endings = [
-            PANEL_SUFFIX,
-            ".npz",
-            *((FILES.get(name) or ARRAYS[name])[0] for name in dict.fromkeys(self.formats)),
-        ]
-        names = [f"{person}{ending}" for person in people for ending in endings]
+        written = [PANEL_SUFFIX, ".npz", *endings(self.formats)]
+        names = [f"{person}{ending}" for person in people for ending in written]
         return [*names, f"{stem}{PEOPLE_SUFFIX}"] if full_picture else names
 
     def write_person(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from utils.renderer import MeshRenderer, to_array
+from utils.renderer import MeshRenderer
 from utils.shading import lambert, vertex_normals
 
 if TYPE_CHECKING:
@@ -49,19 +49,11 @@ class View:
 
 
 class PackageMeshRenderer(MeshRenderer):
-    """A mesh renderer that leaves the drawing of coloured triangles to another package."""
+    """A mesh renderer that leaves the drawing of coloured triangles to another package; how smooth edges are is its."""
 
-    def render(
-        self,
-        vertices: Float[Array, "V 3"],
-        cam_t: Float[Array, "3"],
-        focal: float,
-        width: int,
-        height: int,
-        center: tuple[float, float] | None = None,
-    ) -> Float[np.ndarray, "H W 4"]:
-        """As `MeshRenderer.render`; how smooth edges are is the package's."""
-        points = (to_array(vertices) + to_array(cam_t)).astype(np.float32)
+    def _draw_points(
+        self, points: np.ndarray, focal: float, width: int, height: int, center: tuple[float, float]
+    ) -> np.ndarray:
         corners = points[self.faces]
         outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         seen = ((outward * corners[:, 0]).sum(axis=1) < 0) & (corners[..., 2] > NEAREST).all(axis=1)
@@ -71,7 +63,6 @@ class PackageMeshRenderer(MeshRenderer):
         colors = lambert(normals, np.repeat(self.face_colors[seen], 3, axis=0)).reshape(-1, 3, 3)
         depth = corners[seen][..., 2]
         near, far = 0.9 * float(depth.min()), 1.1 * float(depth.max())
-        center = (width / 2, height / 2) if center is None else center
         with _ONE_AT_A_TIME:
             return self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
 

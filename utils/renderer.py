@@ -149,8 +149,19 @@ class MeshRenderer:
     ) -> Float[np.ndarray, "H W 4"]:
         """RGBA picture in 0..1, colour not multiplied by alpha; alpha is the covered share of a pixel."""
         points = (to_array(vertices) + to_array(cam_t)).astype(np.float32)
-        normals = vertex_normals(points, self.faces)
         center = (width / 2, height / 2) if center is None else center
+        return self._draw_points(points, focal, width, height, center)
+
+    def _draw_points(
+        self,
+        points: Float[np.ndarray, "V 3"],
+        focal: float,
+        width: int,
+        height: int,
+        center: tuple[float, float],
+    ) -> Float[np.ndarray, "H W 4"]:
+        """`render` for vertices before the camera (metres); other renderers draw in their own way."""
+        normals = vertex_normals(points, self.faces)
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = focal * points[:, :2] / points[:, 2:] + np.asarray(center, np.float32)
         picture = np.zeros((height, width, 4), np.float32)

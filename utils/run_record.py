@@ -30,7 +30,7 @@ class RunRecord:
     """The outcomes of a run and the seconds that it took."""
 
     outcomes: tuple[Outcome, ...]
-    seconds: Mapping[str, float]  # by stage; stages overlap, so they need not add up
+    seconds: Mapping[str, float]  # by stage, of the first process; stages overlap, so they need not add up
     facts: Mapping[str, str]  # weights, body, settings
 
     @property

@@ -16,7 +16,7 @@ import numpy as np
 
 from utils.assets import BodyAssets
 from utils.export import AXES
-from utils.export_files import ARRAYS, FILES, check_formats, write_track_exports
+from utils.export_files import check_formats, endings, write_track_exports
 from utils.export_motion import ExportMotion
 from utils.renderer import MeshRenderer
 from utils.safe_io import files_together, save_npz_atomic
@@ -69,8 +69,8 @@ class TrackFiles:
 
     def existing(self) -> list[Path]:
         """The video's results that an earlier run left."""
-        endings = [".npz", *(ending for ending, _ in (*FILES.values(), *ARRAYS.values()))]
-        ours = re.compile(rf"{re.escape(self.stem)}_track\d+({'|'.join(map(re.escape, endings))})")
+        written = "|".join(map(re.escape, (".npz", *endings())))
+        ours = re.compile(rf"{re.escape(self.stem)}_track\d+({written})")
         tracks = [path for path in self.out_dir.glob("*_track*") if ours.fullmatch(path.name)]
         return sorted([*tracks, *([self.video_path] if self.video_path.exists() else [])])
 
