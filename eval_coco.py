@@ -20,10 +20,20 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.coco_dataset import COCODataset
+from datasets.coco_file import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
 from datasets.loading import PlannedBatch, load_planned
 from datasets.registry import PathsConfig
 from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
-from models.eval_setup import EvaluationConfig, Subject, fingerprint_of, load_subject, run_script, versions
+from models.eval_setup import (
+    EvaluationConfig,
+    Subject,
+    fingerprint_of,
+    load_subject,
+    run_script,
+    tell_left_out,
+    tell_of_labels,
+    versions,
+)
 from models.evaluation import KeypointScorer
 from utils.coco_eval import STAT_NAMES, coco_results, keypoint_ap
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
@@ -43,7 +53,7 @@ from utils.metrics import pck
 from utils.renderer import MeshRenderer
 from utils.report import Histogram
 from utils.runtime import Processes
-from utils.safe_io import save_json_atomic
+from utils.safe_io import DataFileError, save_json_atomic
 from utils.skeleton import GT24_TO_COCO17
 
 log = logging.getLogger("eval_coco")
@@ -75,13 +85,13 @@ class EvalCocoConfig(EvaluationConfig):
             )
 
 
-def open_dataset(cfg: EvalCocoConfig) -> tuple[COCODataset, Path]:
-    """People to evaluate, and the annotations they are scored against."""
+def open_dataset(cfg: EvalCocoConfig) -> tuple[COCODataset, CocoFile]:
+    """People to evaluate, and the annotations they are scored against. Raises DataFileError for damaged ones."""
     if cfg.ann_file:
         dataset = COCODataset(
             cfg.ann_file, cfg.img_root, cfg.detections, crop_mode=cfg.crop_mode, min_score=cfg.min_score
         )
-        return dataset, Path(cfg.ann_file)
+        return dataset, dataset.truth
     dataset = COCODataset.from_extras(cfg.data_dir, cfg.paths, crop_mode=cfg.crop_mode)
     ann_file = dataset.root / "annotations" / "person_keypoints_val2014.json"
     if not ann_file.is_file():
@@ -89,7 +99,14 @@ def open_dataset(cfg: EvalCocoConfig) -> tuple[COCODataset, Path]:
             f"The annotations of val2014 are not at {ann_file}. They come in annotations_trainval2014.zip from "
             "cocodataset.org; or give others by --ann_file and --img_root."
         )
-    return dataset, ann_file
+    truth = read_coco_file(ann_file)
+    unknown = [image_id for image_id in dataset.image_ids if image_id not in truth.head.names]
+    if unknown:
+        raise DataFileError(
+            f"{ann_file} does not know {len(unknown):,} of the {len(dataset.image_ids):,} images of {dataset.file}, "
+            f"first the id {unknown[0]}. Give the annotations of these pictures."
+        )
+    return dataset, truth
 
 
 def score_all(
@@ -153,16 +170,22 @@ def strip_of(
 
 def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
     """Score the set; the first process writes the results. Returns the exit code."""
-    dataset, ann_file = open_dataset(cfg)
+    dataset, truth = open_dataset(cfg)
+    labels_facts = tell_of_labels(
+        log,
+        notes=[f"{truth.head.path}: {note}" for note in truth.notes],
+        suspicions=dict.fromkeys([*dataset.suspicions, *truth.suspicions]),
+        left_out=dataset.left_out,
+    )
     subject = load_subject(cfg, NEED)
     names = [dataset.name_of(i) for i in range(len(dataset))]
-    title = ann_file.stem.removeprefix("person_keypoints_")  # val2014
+    title = truth.head.path.stem.removeprefix("person_keypoints_")  # val2014
     log.info("%s: %d people in %d images; %s", title, len(names), len(dataset.image_ids), subject.describe())
     folder = Path(cfg.output_dir) / f"coco_{title}_{cfg.regressor}"
     settings = {
         name: str(getattr(cfg, name)) for name in ("batch_size", "shuffle", "seed", "crop_mode", "min_score")
     }
-    files = [ann_file, *([Path(cfg.detections)] if cfg.detections else [])]
+    files = [truth.head.path, *([Path(cfg.detections)] if cfg.detections else [])]
     pictures = (dataset.picture_path(i) for i in range(len(dataset)))
     fingerprint = fingerprint_of(subject, {"set": title, **settings}, files, pictures)
     store = RowStore(folder / "unfinished", fingerprint, processes.rank)
@@ -176,14 +199,17 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         labels.center[scored], labels.scale[scored],
     )  # fmt: skip
     save_json_atomic(
-        Path(cfg.output_dir) / "results" / f"keypoints_{title}_results_{cfg.regressor}.json", rows
+        Path(cfg.output_dir) / "results" / f"keypoints_{title}_results_{cfg.regressor}.json",
+        in_file_order(rows, truth.head),
     )
-    summary = summarise(dataset, subject, results, keypoint_ap(ann_file, rows, dataset.image_ids))
+    scores = keypoint_ap(truth_for_pycocotools(truth), rows, dataset.image_ids)
+    summary = summarise(dataset, subject, results, scores)
     facts = {
         "protocol": "COCO keypoint AP by pycocotools, every keypoint with the score 1, no suppression",
         "boxes": f"detections of {cfg.detections}" if cfg.detections else dataset.rule,
         "images": f"{len(dataset.image_ids)}: those of the file; AP is over them",
         "crop mode": f"{cfg.crop_mode}, 224 px, longer side of the box x {BOX_MARGIN}",
+        **labels_facts,
         **subject.facts(),
         "versions": versions(),
     }
@@ -193,6 +219,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         save_results(cfg.result_file, results)
     store.clear()
     print_summary(summary, results, folder)
+    tell_left_out(log, dataset.left_out)
     return SOME_SKIPPED if results.unreadable else ALL_GOOD
 
 

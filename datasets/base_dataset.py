@@ -25,6 +25,7 @@ from datasets.augment import (
     keypoints_to_crop,
 )
 from datasets.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
+from datasets.label_check import check_labels, sizes_of_some
 from datasets.labels import Labels, read_label_file
 from datasets.pictures import PictureError, read_picture
 from datasets.registry import EXTRAS, PathsConfig, find_spec, origin_of_labels, picture_root
@@ -57,10 +58,12 @@ class LabelledPeople(Dataset):
         seed: int = 0,
         data_dir: str | Path = DATA_DIR,
         source: str = "",
+        labels_from: str = "",
     ) -> None:
-        """source: half a sentence on where the pictures come from.
+        """source: half a sentence on where the pictures come from; labels_from: the labels' file, for sentences.
 
-        Raises ValueError for settings out of range, FileNotFoundError when pictures are missing.
+        `suspicions` then says what is odd in the labels. Raises ValueError for settings out of range,
+        FileNotFoundError when pictures are missing, DataFileError for labels that cannot belong to the pictures.
         """
         if crop_mode not in CROP_MODES:
             raise ValueError(f"crop_mode is '{crop_mode}'; choose one of {', '.join(CROP_MODES)}.")
@@ -71,6 +74,8 @@ class LabelledPeople(Dataset):
         self.data_dir = Path(data_dir)
         self._symmetry = load_symmetry(data_dir) if is_train and labels.dense is not None else None
         check_pictures(self.root, labels.imgname, f"pictures of '{name}'", source)
+        self.sizes = sizes_of_some(self.picture_path, len(labels))  # of some pictures, by person
+        self.suspicions = check_labels(labels, self.sizes, labels_from or f"labels of '{name}'")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -249,6 +254,7 @@ class BaseDataset(LabelledPeople):
             seed=seed,
             data_dir=data_dir,
             source=f"{spec.pictures}; --{spec.root} names another folder",
+            labels_from=str(self.file),
         )
 
     def mask_path(self, index: int) -> Path:
@@ -267,10 +273,7 @@ class BaseDataset(LabelledPeople):
 
 
 def check_pictures(root: Path, names: Iterable[str], what: str, source: str) -> None:
-    """Raise one FileNotFoundError when the folder or some of its pictures are not there, with a first example.
-
-    Folders are listed once: much faster than asking for each of 300,000 files.
-    """
+    """Raise one FileNotFoundError when the folder or some of its pictures are not there, with a first example."""
     origin = f" They come from {source}." if source else ""
     if not root.is_dir():
         raise FileNotFoundError(f"The {what} should be in the folder {root}, which is not there.{origin}")
@@ -278,7 +281,7 @@ def check_pictures(root: Path, names: Iterable[str], what: str, source: str) -> 
     for name in names:
         folder, _, file = str(name).rpartition("/")
         folders[folder][file] = None
-    missing, total = [], 0
+    missing, total = [], 0  # folders are listed once: much faster than asking for each of 300,000 files
     for folder, files in folders.items():
         try:
             present = set(os.listdir(root / folder))

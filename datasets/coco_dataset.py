@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datasets import label_values as values
 from datasets.base_dataset import BaseDataset, LabelledPeople
-from datasets.boxes import PERSON
+from datasets.coco_file import CocoHead, is_person, read_coco_file, read_json
+from datasets.label_check import check_corners
 from datasets.labels import NUM_OPENPOSE, Labels
 from datasets.registry import PathsConfig
 from datasets.transforms import box_to_center_scale
@@ -33,7 +33,8 @@ class COCODataset(LabelledPeople):
     """People of an annotation file in COCO's form, in the order of the file.
 
     labels.image_id and labels.score belong to each person; `image_ids` are those of all images of the file,
-    with people or without; `rule` says in words where the boxes come from.
+    with people or without; `rule` says in words where the boxes come from; `truth` is the file as read; `left_out`
+    counts its entries, or those of the detections, that are not used, by reason.
     """
 
     def __init__(
@@ -51,16 +52,52 @@ class COCODataset(LabelledPeople):
         file that is not in COCO's form.
         """
         self.file = Path(ann_file)
-        content = _read_json(self.file, "annotations")
-        names = _images(content, self.file)
+        self.truth = read_coco_file(self.file)
+        self.left_out = Counter(self.truth.left_out)
+        names = self.truth.head.names
         if detections:
             self.rule = DETECTED.format(score=min_score)
-            labels = _detected_people(Path(detections), names, min_score)
+            people, self.left_out = _detected_people(Path(detections), self.truth.head, min_score)
+            labels = _labels(people, names, None)
         else:
             self.rule = RULE
-            labels = _annotated_people(content, names, self.file)
-        self.image_ids = list(names)
-        super().__init__("coco", labels, Path(img_root), crop_mode=crop_mode, source="cocodataset.org")
+            counted = [person for person in self.truth.people if person.counts]
+            crowds = sum(person.is_crowd for person in self.truth.people)
+            self.left_out["that are crowds"] = crowds
+            self.left_out["without a labelled keypoint"] = len(self.truth.people) - crowds - len(counted)
+            if not counted:
+                told = values.counted((+self.left_out).items()) or "it has no annotations"
+                raise DataFileError(
+                    f"{self.file} holds no people with iscrowd 0 and num_keypoints > 0 ({told})."
+                )
+            people = [(person.image_id, person.box, 1.0) for person in counted]
+            labels = _labels(people, names, _joints(np.stack([person.keypoints for person in counted])))
+        self.left_out = +self.left_out  # without zeros
+        self.image_ids, boxes_from = list(names), str(detections or ann_file)
+        super().__init__(
+            "coco",
+            labels,
+            Path(img_root),
+            crop_mode=crop_mode,
+            source="cocodataset.org",
+            labels_from=boxes_from,
+        )
+        self.suspicions += self.truth.suspicions
+        self.suspicions += self._check_sizes([box for _, box, _ in people], boxes_from)
+
+    def _check_sizes(self, boxes: list[values.Box], source: str) -> list[str]:
+        """Suspicions about the form of the boxes, and about pictures of another size than the file says."""
+        told, ids = self.truth.head.sizes, self.labels.image_id.tolist()
+        seen = {ids[index]: size for index, size in self.sizes.items()}
+        found = check_corners(boxes, ids, seen | told, source)
+        other = [image_id for image_id, size in seen.items() if told.get(image_id, size) != size]
+        if other:
+            (width, height), (w, h) = told[other[0]], seen[other[0]]
+            found.append(
+                f"{self.file}: {len(other)} of {len(seen)} pictures looked at have another size than it says, first "
+                f"'{self.truth.head.names[other[0]]}': {w} x {h} px, not {width} x {height}."
+            )
+        return found
 
     @classmethod
     def from_extras(
@@ -77,7 +114,7 @@ class COCODataset(LabelledPeople):
         ids = np.array([_id_of(name, base.file) for name in base.labels.imgname], dtype=np.int64)
         dataset.labels = replace(base.labels, image_id=ids, score=np.ones(len(ids)))
         dataset.image_ids = list(dict.fromkeys(ids.tolist()))
-        dataset.rule = EXTRAS_RULE
+        dataset.rule, dataset.left_out = EXTRAS_RULE, Counter()
         return dataset
 
 
@@ -88,131 +125,44 @@ def _id_of(name: Any, file: Path) -> int:
     return int(digits.group(1)[-12:])
 
 
-def _read_json(path: Path, what: str) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file of {what} at {path}.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path} is not valid JSON: {error}.") from error
+def _joints(keypoints: np.ndarray) -> np.ndarray:
+    """COCO's keypoints [N,17,3] among the 49 joints [N,49,3], with 1 where labelled; zeros elsewhere."""
+    visible = keypoints[..., 2:] > 0
+    joints = np.zeros((len(keypoints), NUM_OPENPOSE + 24, 3))
+    joints[:, [NUM_OPENPOSE + joint for joint in GT24_TO_COCO17]] = np.where(
+        visible, np.concatenate([keypoints[..., :2], visible], axis=-1), 0.0
+    )
+    return joints
 
 
-def _entries(content: Any, key: str, path: Path) -> list[dict[str, Any]]:
-    entries = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataFileError(f"{path} is not in COCO's form: expected a list of objects under '{key}'.")
-    return entries
-
-
-def _field(entry: dict[str, Any], key: str, convert: Callable[[Any], Any], what: str) -> Any:
-    """A converted value of an entry; DataFileError naming the entry when it is missing or of another kind."""
-    if key not in entry:
-        raise DataFileError(f"{what} lacks '{key}'.")
-    try:
-        return convert(entry[key])
-    except (TypeError, ValueError, OverflowError):
-        raise DataFileError(f"{what}: '{key}' is {str(entry[key])[:60]}, {_EXPECTED[convert]}.") from None
-
-
-def _whole(value: Any) -> int:
-    number = int(value)
-    if number != value or isinstance(value, bool):
-        raise ValueError
-    return number
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _box(value: Any) -> tuple[float, float, float, float]:
-    x, y, width, height = map(_finite, value)
-    if min(width, height) < 0 or max(width, height) <= 0:
-        raise ValueError
-    return x, y, width, height
-
-
-def _keypoints(value: Any) -> np.ndarray:
-    points = np.array(value, dtype=np.float64)
-    if points.shape != (51,) or not np.isfinite(points).all():
-        raise ValueError
-    return points.reshape(17, 3)
-
-
-_EXPECTED = {
-    str: "expected text",
-    _whole: "expected a whole number",
-    _finite: "expected a number",
-    _box: "expected x, y, width, height with a positive size",
-    _keypoints: "expected 51 numbers",
-}
-
-
-def _images(content: Any, path: Path) -> dict[int, str]:
-    """File name of every image by its id."""
-    names: dict[int, str] = {}
-    for number, image in enumerate(_entries(content, "images", path)):
-        what = f"{path}, image {number}"
-        image_id = _field(image, "id", _whole, what)
-        name = _field(image, "file_name", str, what)
-        if image_id in names:
-            raise DataFileError(f"{what}: the id {image_id} stands for two images.")
-        names[image_id] = name
-    if not names:
-        raise DataFileError(f"{path} names no images.")
-    return names
-
-
-def _annotated_people(content: Any, names: dict[int, str], path: Path) -> Labels:
-    people, points = [], []
-    for number, entry in enumerate(_entries(content, "annotations", path)):
-        what = f"{path}, annotation {number}"
-        if entry.get("category_id", PERSON) != PERSON or entry.get("iscrowd", 0):
-            continue
-        keypoints = _field(entry, "keypoints", _keypoints, what)
-        visible = keypoints[:, 2] > 0
-        count = _field(entry, "num_keypoints", _whole, what) if "num_keypoints" in entry else visible.sum()
-        if count <= 0:
-            continue
-        image_id = _field(entry, "image_id", _whole, what)
-        if image_id not in names:
-            raise DataFileError(f"{what} belongs to image {image_id}, which the file does not name.")
-        people.append((image_id, _field(entry, "bbox", _box, what), 1.0))
-        points.append(np.where(visible[:, None], np.column_stack([keypoints[:, :2], visible]), 0.0))
-    if not people:
-        raise DataFileError(f"{path} holds no people with iscrowd 0 and num_keypoints > 0.")
-    labels = np.zeros((len(people), NUM_OPENPOSE + 24, 3))
-    labels[:, [NUM_OPENPOSE + joint for joint in GT24_TO_COCO17]] = np.stack(points)
-    return _labels(people, names, labels)
-
-
-def _detected_people(path: Path, names: dict[int, str], min_score: float) -> Labels:
-    content, people, elsewhere = _read_json(path, "detections"), [], 0
+def _detected_people(
+    path: Path, head: CocoHead, min_score: float
+) -> tuple[list[tuple[int, values.Box, float]], Counter[str]]:
+    """Image id, box and score of the detections in use, and counts of the others by reason."""
+    content, people, left_out = read_json(path, "detections"), [], Counter()
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise DataFileError(
             f"{path} is no list of detections: expected a list of objects {{image_id, category_id, bbox, score}}."
         )
     for number, entry in enumerate(content):
         what = f"{path}, detection {number}"
-        image_id = _field(entry, "image_id", _whole, what)
-        score = _field(entry, "score", _finite, what)
-        if entry.get("category_id", PERSON) != PERSON or score < min_score:
-            continue
-        box = _field(entry, "bbox", _box, what)
-        if image_id in names:
-            people.append((image_id, box, score))
+        image_id = values.field(entry, "image_id", values.whole, what)
+        score = values.field(entry, "score", values.number, what)
+        box = values.field(entry, "bbox", values.box, what)
+        if entry.get("category_id") is not None and not is_person(entry, head, what):
+            left_out["of a category other than person"] += 1
+        elif score < min_score:
+            left_out[f"with a score below {min_score:g}"] += 1
+        elif image_id not in head.names:
+            left_out["of images that the annotations do not name"] += 1
         else:
-            elsewhere += 1
-    if elsewhere:
-        log.warning("%s: %d detections are of images that the annotations do not name.", path, elsewhere)
+            people.append((image_id, box, score))
     if not people:
+        told = f"of its {len(content):,}: {values.counted(left_out.items())}" if content else "it is empty"
         raise DataFileError(
-            f"{path} holds no person with a score of at least {min_score:g} in the annotated images."
+            f"{path} holds no person with a score of at least {min_score:g} in the annotated images ({told})."
         )
-    return _labels(people, names, None)
+    return people, left_out
 
 
 def _labels(

@@ -14,6 +14,7 @@ from utils.export import DENSEPOSE_SUFFIX, PANEL_SUFFIX, PEOPLE_SUFFIX
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: sides change places
 MIN_SIDE = 8  # px; nothing can be seen in less
 # Endings of the files of several people of a picture; the first ones may have failed.
 FIRST_PEOPLE = [f"_{person}" for person in range(6)]
@@ -84,6 +85,18 @@ def read_labels(path: str | Path) -> np.ndarray:
     Raises PictureError as `read_picture` does.
     """
     return _read(path, _to_numbers)
+
+
+def picture_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of a picture as `read_picture` would give it, from its header; None if that cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                lies = image.getexif().get(ORIENTATION) in LYING
+                return image.size[::-1] if lies else image.size
+    except Exception:  # as many types as in `_read`
+        return None
 
 
 def _read(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:

@@ -136,6 +136,27 @@ def run_script(evaluate: Callable[[Any, Processes], int], cfg: EvaluationConfig,
         return refuse(log, error)
 
 
+# -------------------------------------------------------------------------------------------- about the labels
+
+
+def tell_of_labels(
+    log: logging.Logger, notes: Iterable[str], suspicions: Iterable[str], left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """Log what was assumed of the labels and what is odd with them; the facts about them for protocol.json."""
+    facts = {"labels": [*notes], "suspicions": [*suspicions], "left out": dict(left_out)}
+    for sentence in facts["labels"]:
+        log.info("%s", sentence)
+    for sentence in facts["suspicions"]:
+        log.warning("Suspicion: %s", sentence)
+    return facts
+
+
+def tell_left_out(log: logging.Logger, left_out: Mapping[str, int]) -> None:
+    """The last line of a run: what of the labels was not used, and why."""
+    if left_out:
+        log.info("Not used: %s.", ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()))
+
+
 # -------------------------------------------------------------------------------------------------- fingerprint
 
 

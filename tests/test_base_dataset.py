@@ -155,10 +155,9 @@ def test_a_bright_dot_lands_on_its_keypoint(tmp_path, values, scale):
     part = np.zeros((N, 24, 3))
     part[:, 0] = [*spot, 1]
     arrays = {"part": part, "center": np.tile(center, (N, 1)), "scale": np.full(N, scale)}
-    write_set(tmp_path, "mpii_train", "mpii", ("part",), **arrays)
-    people = BaseDataset("mpii", tmp_path)
-    write_picture(people.picture_path(0), np.repeat(blob[..., None], 3, -1).astype(np.uint8))
-    found = people.sample(0, values)
+    names = write_set(tmp_path, "mpii_train", "mpii", ("part",), **arrays)["imgname"]
+    write_picture(tmp_path / "mpii" / names[0], np.repeat(blob[..., None], 3, -1).astype(np.uint8))
+    found = BaseDataset("mpii", tmp_path).sample(0, values)
     weight = found.image[0].double() * STD[0] + MEAN[0]
     weight = torch.where(weight > 0.03, weight, 0.0).numpy()
     rows, columns = np.mgrid[:224, :224] + 0.5

@@ -199,7 +199,7 @@ def test_damaged_files_are_named(tmp_path, capsys, module):
     write(folder, FILES[module], [person(1)], broken=True)
     assert "not valid JSON" in refused(capsys, module, tmp_path, out)
     (folder / FILES[module]).write_text('{"images": [], "annotations": [1]}')
-    assert "no COCO annotation file" in refused(capsys, module, tmp_path, out)
+    assert "names no images" in refused(capsys, module, tmp_path, out)
     write(folder, FILES[module], [])
     assert "Nothing is left" in refused(capsys, module, tmp_path, out)
     write(folder, FILES[module], [person(1)])

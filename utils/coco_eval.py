@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from utils.safe_io import DataFileError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -43,37 +40,26 @@ def coco_results(
 
 
 def keypoint_ap(
-    ann_file: str | Path, results: Sequence[dict[str, Any]], image_ids: Sequence[int]
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], image_ids: Sequence[int]
 ) -> dict[str, float]:
     """The ten COCO numbers over the given images, as fractions; NaN where the annotations have no such person.
 
-    Raises DataFileError when pycocotools cannot use the annotations.
+    truth: whole and checked annotations, keypoints in COCO's order (`datasets.coco_file.truth_for_pycocotools`).
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    if not results:
+        return dict.fromkeys(STAT_NAMES, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress line by line
-        try:
-            truth = COCO(str(ann_file))
-            unknown = sorted(set(image_ids) - set(truth.getImgIds()))
-            if unknown:
-                raise DataFileError(
-                    f"{ann_file} does not know {len(unknown)} of the {len(set(image_ids))} evaluated images, "
-                    f"first the id {unknown[0]}. Give the annotations of these pictures."
-                )
-            if not results:
-                return dict.fromkeys(STAT_NAMES, 0.0)
-            evaluation = COCOeval(truth, truth.loadRes(list(results)), "keypoints")
-            evaluation.params.imgIds = sorted(set(image_ids))
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        except (KeyError, TypeError, IndexError, AttributeError, AssertionError, ValueError) as error:
-            if isinstance(error, DataFileError):
-                raise
-            raise DataFileError(
-                f"{ann_file} cannot be used as COCO keypoint annotations ({type(error).__name__}: {error})."
-            ) from error
+        annotations = COCO()
+        annotations.dataset = truth
+        annotations.createIndex()
+        evaluation = COCOeval(annotations, annotations.loadRes(list(results)), "keypoints")
+        evaluation.params.imgIds = sorted(set(image_ids))
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
     return {
         name: float(value) if value >= 0 else float("nan")
         for name, value in zip(STAT_NAMES, evaluation.stats, strict=True)

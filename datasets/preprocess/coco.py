@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.coco_file import is_person
 from datasets.preprocess import openpose
 from datasets.preprocess.common import (
     INCOMPLETE,
@@ -37,14 +38,18 @@ BODY = slice(5, 17)  # COCO's shoulders to ankles
 
 def convert(annotations: Path, split: str, openpose_dir: Path | None = None) -> Rows:
     """Rows of one annotation file; split is "train" or "val"."""
-    names, people = read_coco(annotations)
+    head, people = read_coco(annotations)
     rows = Rows(f"coco_2014_{split}.npz")
+    rows.notes += head.notes
     for person in tqdm(people, desc=split, unit="person", disable=None):
         try:
-            keypoints = coco_keypoints(person)
+            if not is_person(person, head, "an annotation"):
+                rows.leave_out("of a category other than person")
+                continue
+            keypoints = coco_keypoints(person, head)
             center, scale = box_of_xywh(person["bbox"])
-            picture = names.get(person["image_id"])
-            labelled = person.get("iscrowd", 0) == 0 and person["num_keypoints"] > 0
+            picture = head.names.get(person["image_id"])
+            labelled = not person.get("iscrowd") and person.get("num_keypoints", keypoints[:, 2].sum()) > 0
         except INCOMPLETE:
             rows.leave_out("with incomplete annotations")
             continue
@@ -55,7 +60,7 @@ def convert(annotations: Path, split: str, openpose_dir: Path | None = None) -> 
         elif split == "train" and not keypoints[BODY, 2].all():
             rows.leave_out("without labels of all keypoints from shoulders to ankles")
         else:
-            imgname = coco_picture(picture, f"{split}2014")
+            imgname = coco_picture(Path(picture).name, f"{split}2014")
             part = gt24(keypoints[:, :2], GT24_TO_COCO17, keypoints[:, 2])
             more = {"openpose": openpose.openpose_of(openpose_dir, imgname, part, scale)}
             rows.add(

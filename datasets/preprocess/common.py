@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.coco_file import CocoHead, coco_head, entries_of, keypoints_of
 from datasets.preprocess.label_files import Rows, save_labels
 from utils.command_line import DOCTOR, NOTHING_DONE, SentenceParser
 from utils.safe_io import DataFileError, load_mat
@@ -75,25 +76,15 @@ def read_json(path: Path) -> Any:
         raise DataFileError(f"{path} is not valid JSON ({error}). Fetch it again.") from error
 
 
-def read_coco(path: Path) -> tuple[dict[int, str], list[dict[str, Any]]]:
-    """File names by image id, and the annotations, of a COCO-style JSON file."""
+def read_coco(path: Path) -> tuple[CocoHead, list[dict[str, Any]]]:
+    """What holds for all annotations of a COCO-style JSON file, and the annotations as they stand."""
     content = read_json(path)
-    try:
-        names = {int(image["id"]): Path(image["file_name"]).name for image in content["images"]}
-        annotations = content["annotations"]
-        if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
-            raise TypeError("'annotations' is not a list of objects")
-    except INCOMPLETE as error:
-        raise DataFileError(
-            f"{path} is no COCO annotation file: it needs 'images' with 'id' and 'file_name', and a list of "
-            f"'annotations' ({type(error).__name__}: {error})."
-        ) from error
-    return names, annotations
+    return coco_head(content, path), entries_of(content, "annotations", path)
 
 
-def coco_keypoints(annotation: Mapping[str, Any]) -> np.ndarray:
+def coco_keypoints(annotation: dict[str, Any], head: CocoHead) -> np.ndarray:
     """COCO's 17 keypoints [17,3]: x, y and 1 where labelled (hidden or not), 0 where not."""
-    keypoints = np.array(annotation["keypoints"], np.float64).reshape(17, 3)
+    keypoints = keypoints_of(annotation, head, "an annotation")
     keypoints[:, 2] = keypoints[:, 2] > 0
     return keypoints
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from datasets.label_values import MAX_PIXELS, absurd_row
 from datasets.preprocess.common import (
     INCOMPLETE,
     box_of_xywh,
@@ -69,7 +70,7 @@ def dense_annotation(person: Mapping[str, Any]) -> dict[str, Any]:
     annotation = {name: [float(v) for v in person[name]] for name in ("bbox", *POINT_LISTS)}
     lengths = {len(annotation[name]) for name in POINT_LISTS}
     numbers = [v for values in annotation.values() for v in values]
-    if len(lengths) != 1 or not np.isfinite(numbers).all():
+    if len(lengths) != 1 or absurd_row(np.array(numbers)[:, None], MAX_PIXELS) is not None:
         raise ValueError("points of different or damaged lists")
     masks = person["dp_masks"]
     if not isinstance(masks, list) or len(masks) != NUM_MASKS or not all(map(_is_mask, masks)):
@@ -85,8 +86,9 @@ def _is_mask(mask: Any) -> bool:
 
 def convert(annotations: Path, split: str) -> Rows:
     """Rows of one annotation file; split is "train" or "minival"."""
-    names, people = read_coco(annotations)
+    head, people = read_coco(annotations)
     rows = Rows(f"dp_coco_2014_{split}.npz")
+    rows.notes += head.notes
     for person in tqdm(people, desc=split, unit="person", disable=None):
         if "dp_masks" not in person:
             rows.leave_out("without part masks")
@@ -94,16 +96,16 @@ def convert(annotations: Path, split: str) -> Rows:
         try:
             dense = dense_annotation(person)
             center, scale = box_of_xywh(person["bbox"])
-            keypoints = coco_keypoints(person)
+            keypoints = coco_keypoints(person, head)
             image_id, number = np.int64(int(person["image_id"])), np.int64(int(person["id"]))
         except INCOMPLETE:
             rows.leave_out("with incomplete annotations")
             continue
-        if image_id not in names:
+        if image_id not in head.names:
             rows.leave_out("of pictures that the file does not list")
             continue
         rows.add(
-            imgname=coco_picture(names[image_id], SPLITS[split]),
+            imgname=coco_picture(Path(head.names[image_id]).name, SPLITS[split]),
             center=center,
             scale=scale,
             part=gt24(keypoints[:, :2], GT24_TO_COCO17, keypoints[:, 2]),
