@@ -176,17 +176,20 @@ class DaNet(nn.Module):
         """The body from rendered maps [B,25,H,W] and true joint centres instead of a picture.
 
         It lets the regressor learn without the estimator, several times faster (`input_mode` iuv_gt: always), and
-        says what it makes of perfect maps. Centres outside the picture are moved to its border.
+        says what it makes of perfect maps. Centres outside the picture are moved to its border. Part maps are
+        cleaned as estimated ones are, for which the regressor then is ready; those of `iuv_gt` stay soft at their
+        borders, as in 2020, so that the crops' sizes learn from all of them.
         """
-        return DaNetOutput(None, self._regress(iuv, self.img2iuv.render_parts(iuv, centers.clamp(-1, 1))))
+        part_iuv = self.img2iuv.render_parts(iuv, centers.clamp(-1, 1))
+        return DaNetOutput(None, self._regress(iuv, part_iuv, clean_parts=not self.img2iuv.learn_crops))
 
-    def _regress(self, iuv: IUVMaps, part_iuv: IUVMaps | None) -> SMPLEstimate:
+    def _regress(self, iuv: IUVMaps, part_iuv: IUVMaps | None, clean_parts: bool = True) -> SMPLEstimate:
+        """The body from raw maps; `part_iuv` is None in a network without parts."""
         if self.training and self.partdrop_rate:
             iuv, part_iuv = part_drop(iuv, part_iuv, self.partdrop_rate)
-        clean = iuvmap_clean(iuv.u, iuv.v, iuv.index)
-        if part_iuv is None:  # a network without parts
-            return self.iuv2smpl(clean, None)
-        return self.iuv2smpl(clean, iuvmap_clean(part_iuv.u, part_iuv.v, part_iuv.index))
+        if part_iuv is not None and clean_parts:
+            part_iuv = iuvmap_clean(part_iuv.u, part_iuv.v, part_iuv.index)
+        return self.iuv2smpl(iuvmap_clean(iuv.u, iuv.v, iuv.index), part_iuv)
 
     def prepare_for_inference(self) -> DaNet:
         """Turn this model into its fast form, in place, and return it.

@@ -62,9 +62,9 @@ class IUVEstimator(nn.Module):
     """Trunk, global IUV, joint centres, part crops, part IUV.
 
     backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4]. ratio, offset [24]: learned crop sizes (buffers: a checkpoint
-    carries them; parameters with `learn_crops`, where rendered part maps give them a gradient). vis_threshold: 0
-    treats every joint as visible. center_jitter, scale_jitter: full width of the uniform noise put on crops in
-    training; 0 switches it off.
+    carries them; parameters with `learn_crops`, where rendered part maps give them a gradient and are cut out at the
+    learned sizes alone: every joint counts as visible). vis_threshold: 0 treats every joint as visible.
+    center_jitter, scale_jitter: full width of the uniform noise put on crops in training; 0 switches it off.
     """
 
     heads: type[GlobalHeads] = IUVHeads
@@ -80,6 +80,7 @@ class IUVEstimator(nn.Module):
         learn_crops: bool = False,
     ):
         super().__init__()
+        self.learn_crops = learn_crops
         hold = self.register_parameter if learn_crops else self.register_buffer
         for name, value in (("learned_ratio", ratio), ("learned_offset", offset)):
             hold(name, nn.Parameter(value.clone()) if learn_crops else value.clone())
@@ -103,19 +104,22 @@ class IUVEstimator(nn.Module):
         self, features: Float[Tensor, "B C H W"], iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]
     ) -> tuple[IUVMaps | None, PartCrops | None]:
         """Raw part maps from the features seen through crops about the joints."""
-        crops = self.place_crops(centers, one_hot_max(iuv.index))
+        crops = self.place_crops(centers, one_hot_max(iuv.index), self.vis_threshold)
         return self.iuv_est.final_pred.part_maps(sample_crops(features, crops)), crops
 
     def render_parts(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> IUVMaps | None:
-        """Part maps cut out of rendered global maps; crop sizes get a gradient through U and V."""
-        return part_targets(iuv, self.place_crops(centers, iuv.index))
+        """Part maps cut out of rendered global maps, soft at part borders; learned crop sizes get a gradient."""
+        threshold = 0.0 if self.learn_crops else self.vis_threshold
+        return part_targets(iuv, self.place_crops(centers, iuv.index, threshold))
 
-    def place_crops(self, centers: Float[Tensor, "B 24 2"], index: Float[Tensor, "B 25 H W"]) -> PartCrops:
+    def place_crops(
+        self, centers: Float[Tensor, "B 24 2"], index: Float[Tensor, "B 25 H W"], threshold: float
+    ) -> PartCrops:
         """Crops around joint centres; which joints are hidden is read from the one-hot `index`. Jitters in training."""
         centers = centers.detach()
         if self.training and self.center_jitter:
             centers = centers + self.center_jitter * (torch.rand_like(centers) - 0.5)
-        hidden = hidden_joints(centers, index, self.vis_threshold)
+        hidden = hidden_joints(centers, index, threshold)
         jitter = self.scale_jitter if self.training else 0.0
         return part_crops(centers, hidden, self.learned_ratio, self.learned_offset, jitter)
 

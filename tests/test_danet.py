@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import DaNetConfig, build_danet
 from models.danet import PRESETS, preset
-from utils.iuvmap import iuv_map2img, iuvmap_clean
+from utils.iuvmap import iuv_img2map, iuv_map2img, iuvmap_clean
 from utils.skeleton import PART_CHANNELS
 from utils.structures import SMPLParams
 
@@ -87,6 +87,25 @@ def test_golden_regressor_stages(filled, output, numbers):
         refined = position + net.refine_gcn(position, net.refinement_graph())
         close(refined, numbers["pos_feat_refined"], 1e-4)
         close(net.p2r_gcn(refined, net.p2r_A), numbers["rot_feat_refined"], 1e-4)
+
+
+def test_golden_of_rendered_maps(filled, golden):
+    """The ablation that reads rendered maps: `input_mode` iuv_gt with the weights of the default network."""
+    with np.load(golden / "iuv_gt.npz") as file:
+        numbers = dict(file)
+    random = np.random.RandomState(5)
+    index = random.randint(0, 25, (2, 7, 7)).repeat(8, axis=1).repeat(8, axis=2)
+    assert np.array_equal(index, numbers["in_img_argidx"])
+    uv = random.rand(2, 2, 56, 56) * (index > 0)[:, None]
+    image = np.concatenate([index[:, None] / 24, uv], axis=1).astype(np.float32)
+    close(image[..., ::8, ::8], numbers["in_uv_seed5"], 0)
+
+    model = build_danet(replace(TINY, input_mode="iuv_gt")).eval()
+    model.iuv2smpl = filled.iuv2smpl  # rendered maps come past the estimator, of which only the crops' sizes matter
+    centers = torch.from_numpy(numbers["in_kps"])[..., :2]
+    with torch.inference_mode():
+        output = model.forward_rendered(iuv_img2map(torch.from_numpy(image)), centers)
+    close(output.smpl.params.to_vector(), numbers["para"], 1e-5)
 
 
 def test_fast_form_gives_the_same(filled, numbers):
