@@ -33,6 +33,8 @@ from models.eval_setup import (
     gendered_bodies,
     load_subject,
     run_script,
+    tell_left_out,
+    tell_of_labels,
     versions,
 )
 from models.evaluation import (
@@ -44,7 +46,14 @@ from models.evaluation import (
     Scorer,
     StoredTruth,
 )
-from models.truth_check import Certificate, check_labels, check_posed, check_stored
+from models.truth_check import (
+    Certificate,
+    check_labels,
+    check_posed,
+    check_stored,
+    suspect_posed,
+    suspect_stored,
+)
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.eval_pictures import body_over_crop, label_pair, stick_figures
@@ -146,6 +155,17 @@ def prepare(cfg: EvalConfig) -> Setup:
     return Setup(protocol, dataset, JointScorer(subject.smpl, regress, joint_set, truth), subject, facts)
 
 
+def suspicions(setup: Setup) -> list[str]:
+    """What is odd in the labels. Raises ValueError where a score against them would mean nothing."""
+    dataset, truth = setup.dataset, setup.protocol.truth
+    if isinstance(dataset, SyntheticPeople) or truth == "parts":
+        return [*dataset.suspicions]
+    if truth == "posed":
+        return [*dataset.suspicions, *suspect_posed(dataset.labels.has_smpl, dataset.file)]
+    joint_set = JOINT_SETS[setup.protocol.joint_set]
+    return [*dataset.suspicions, *suspect_stored(dataset.labels.joints_3d, joint_set, dataset.file)]
+
+
 def check_truth(setup: Setup, cfg: EvalConfig) -> Certificate:
     """Certify the ground truth of the set."""
     dataset = setup.dataset
@@ -161,9 +181,8 @@ def check_truth(setup: Setup, cfg: EvalConfig) -> Certificate:
     labels = dataset.labels
     if setup.protocol.truth == "stored":
         return check_stored(labels.joints_3d, JOINT_SETS[setup.protocol.joint_set])
-    return check_posed(
-        labels.rotvec, labels.betas, labels.gender, labels.smpl_joints, setup.scorer.truth.bodies
-    )
+    bodies = setup.scorer.truth.bodies
+    return check_posed(labels.rotvec, labels.betas, labels.gender, labels.smpl_joints, bodies)
 
 
 # ------------------------------------------------------------------------------------------------------ the run
@@ -238,6 +257,7 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
     setup = prepare(cfg)
     names = [setup.dataset.name_of(i) for i in range(len(setup.dataset))]
     log.info("%s: %d samples; %s", cfg.dataset, len(names), setup.subject.describe())
+    about_labels = tell_of_labels(log, [], suspicions(setup), setup.dataset.left_out)
     certificate = check_truth(setup, cfg) if cfg.check and processes.is_first else None
     if certificate:
         verdict = "certified" if certificate.passed else "REFUSED"
@@ -256,6 +276,7 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
         "protocol": setup.protocol.note,
         **setup.facts,
         "crop mode": f"{cfg.crop_mode}, 224 px, boxes as annotated",
+        **about_labels,
         **setup.subject.facts(),
         "certificate": list(certificate.findings) if certificate else "not asked for (--check)",
         "versions": versions(),
@@ -266,6 +287,7 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
         save_results(cfg.result_file, results)
     store.clear()
     print_summary(summary, results, folder)
+    tell_left_out(log, setup.dataset.left_out)
     return SOME_SKIPPED if results.unreadable else ALL_GOOD
 
 

@@ -74,6 +74,7 @@ class LabelledPeople(Dataset):
         self.data_dir = Path(data_dir)
         self._symmetry = load_symmetry(data_dir) if is_train and labels.dense is not None else None
         check_pictures(self.root, labels.imgname, f"pictures of '{name}'", source)
+        self.left_out = labels.left_out  # what of the file is not used, by reason
         self.sizes = sizes_of_some(self.picture_path, len(labels))  # of some pictures, by person
         self.suspicions = check_labels(labels, self.sizes, labels_from or f"labels of '{name}'")
 

@@ -53,26 +53,25 @@ class COCODataset(LabelledPeople):
         """
         self.file = Path(ann_file)
         self.truth = read_coco_file(self.file)
-        self.left_out = Counter(self.truth.left_out)
+        left_out = Counter(self.truth.left_out)
         names = self.truth.head.names
         if detections:
             self.rule = DETECTED.format(score=min_score)
-            people, self.left_out = _detected_people(Path(detections), self.truth.head, min_score)
+            people, left_out = _detected_people(Path(detections), self.truth.head, min_score)
             labels = _labels(people, names, None)
         else:
             self.rule = RULE
             counted = [person for person in self.truth.people if person.counts]
             crowds = sum(person.is_crowd for person in self.truth.people)
-            self.left_out["that are crowds"] = crowds
-            self.left_out["without a labelled keypoint"] = len(self.truth.people) - crowds - len(counted)
+            left_out["that are crowds"] = crowds
+            left_out["without a labelled keypoint"] = len(self.truth.people) - crowds - len(counted)
             if not counted:
-                told = values.counted((+self.left_out).items()) or "it has no annotations"
+                told = values.counted((+left_out).items()) or "it has no annotations"
                 raise DataFileError(
                     f"{self.file} holds no people with iscrowd 0 and num_keypoints > 0 ({told})."
                 )
             people = [(person.image_id, person.box, 1.0) for person in counted]
             labels = _labels(people, names, _joints(np.stack([person.keypoints for person in counted])))
-        self.left_out = +self.left_out  # without zeros
         self.image_ids, boxes_from = list(names), str(detections or ann_file)
         super().__init__(
             "coco",
@@ -82,6 +81,7 @@ class COCODataset(LabelledPeople):
             source="cocodataset.org",
             labels_from=boxes_from,
         )
+        self.left_out = +left_out  # without zeros
         self.suspicions += self.truth.suspicions
         self.suspicions += self._check_sizes([box for _, box, _ in people], boxes_from)
 
@@ -114,7 +114,7 @@ class COCODataset(LabelledPeople):
         ids = np.array([_id_of(name, base.file) for name in base.labels.imgname], dtype=np.int64)
         dataset.labels = replace(base.labels, image_id=ids, score=np.ones(len(ids)))
         dataset.image_ids = list(dict.fromkeys(ids.tolist()))
-        dataset.rule, dataset.left_out = EXTRAS_RULE, Counter()
+        dataset.rule = EXTRAS_RULE
         return dataset
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from datasets.label_values import MAX_PIXELS, absurd_row
 from datasets.rle import decode, readable, split_runs
 from utils.safe_io import DataFileError, load_mat
 from utils.structures import DensePosePoints
@@ -147,10 +148,10 @@ def _checked(entry: Any, what: str) -> tuple[Any, np.ndarray, list[bytes]]:
 def _numbers(values: Any, what: str) -> Float[np.ndarray, "N"]:
     try:
         array = np.asarray(values, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataFileError(f"{what} must be a list of numbers.") from None
-    if not np.isfinite(array).all():
-        raise DataFileError(f"{what} holds numbers that are not finite.")
+    if absurd_row(array[:, None], MAX_PIXELS) is not None:
+        raise DataFileError(f"{what} holds numbers that are not finite or beyond {MAX_PIXELS:,.0f}.")
     return array
 
 

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 FINAL, STATIC = "final_fits", "static_fits"
 NO_FITS = ("dp_coco",)  # its people are known by annotated points; fits are read where they are there
+MAX_NUMBER = 1e3  # of a pose or shape
 TINY = 1e-60  # keeps quotients of vanishing angles finite, without a trace elsewhere
 _MIRROR = np.tile(np.array([1.0, -1.0, -1.0], dtype=np.float32), 24)
 _FLIP = (3 * np.array(SMPL_FLIP)[:, None] + np.arange(3)).reshape(72)
@@ -188,11 +189,16 @@ def _numbers(values: np.ndarray, what: str, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _table(rotvec: np.ndarray, betas: np.ndarray, valid: np.ndarray, path: Path) -> FitTable:
-    rotvec, betas = rotvec.astype(np.float32), betas.astype(np.float32)
-    finite = np.isfinite(rotvec).all(axis=1) & np.isfinite(betas).all(axis=1)
-    if (valid & ~finite).any():
-        raise DataFileError(f"{path}: the fit of person {np.flatnonzero(valid & ~finite)[0]} is not finite.")
-    rotvec[~finite], betas[~finite] = 0, 0  # even a masked sample must pose a finite body
+    with np.errstate(over="ignore", invalid="ignore"):
+        rotvec, betas = rotvec.astype(np.float32), betas.astype(np.float32)
+        plausible = (np.abs(rotvec) <= MAX_NUMBER).all(axis=1) & (np.abs(betas) <= MAX_NUMBER).all(axis=1)
+    if (valid & ~plausible).any():
+        person = np.flatnonzero(valid & ~plausible)[0]
+        raise DataFileError(
+            f"{path}: the fit of person {person} is not finite, or holds a number beyond {MAX_NUMBER:,.0f}; expected "
+            "axis-angles in radians and 10 shape numbers."
+        )
+    rotvec[~plausible], betas[~plausible] = 0, 0  # even a masked sample must pose a finite body
     return FitTable(rotvec, betas, valid, path)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +17,19 @@ from datasets.labels import Labels
 from datasets.pictures import picture_size
 from utils.safe_io import DataFileError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 SAMPLED = 64  # people whose pictures' sizes are read
 MAX_SIZE = 8.0  # of a crop's square, to the picture's longer side
 MIN_SIZE = 0.01
 FEW = 3  # boxes; fewer are suspected where more are refused
 UNIT = 200.0  # px
+MANY = 10_000  # people whose bodies are looked at
+MAX_ANGLE, MAX_BETA = 10.0, 10.0  # radians; a body's numbers reach 3.2 and 5
+NECK, ANKLES = 12, [0, 5]  # among the 24 joints
+LEGS, SMPL_LEGS = ((0, 1), (1, 2), (5, 4), (4, 3)), ((1, 4), (4, 7), (2, 5), (5, 8))
+LEG_IMPOSSIBLE, LEG_ODD = (0.05, 5.0), (0.2, 0.7)  # metres
 
 
 def sizes_of_some(path_of: Callable[[int], Path], count: int) -> dict[int, tuple[int, int]]:
@@ -38,8 +47,9 @@ def check_labels(labels: Labels, sizes_of: Mapping[int, tuple[int, int]], source
 
     Raises DataFileError for what cannot be.
     """
+    found = check_bodies(labels, source)
     if not sizes_of:
-        return []
+        return found
     rows, sizes = np.array(list(sizes_of)), np.array(list(sizes_of.values()), dtype=np.float64)
     center, side = labels.center[rows], UNIT * labels.scale[rows]
     relative = float(np.median(side / sizes.max(axis=1)))
@@ -48,7 +58,6 @@ def check_labels(labels: Labels, sizes_of: Mapping[int, tuple[int, int]], source
             f"{source}: the boxes are {relative:.0f} times as large as their pictures (median of {len(rows)}); "
             "'scale' is the box's side in units of 200 px. Are these pixels?"
         )
-    found = []
     if relative < MIN_SIZE:
         found.append(
             f"{source}: the boxes are {relative:.4f} of their pictures' size; 'scale' is the box's side / 200 px."
@@ -66,6 +75,60 @@ def check_labels(labels: Labels, sizes_of: Mapping[int, tuple[int, int]], source
     if outside.any():
         found.append(f"{source}: {outside.sum()} of {len(rows)} boxes looked at lie outside their pictures.")
     return found + _check_keypoints(labels, rows, center, side, source)
+
+
+def check_bodies(labels: Labels, source: str) -> list[str]:
+    """Suspicions about units and axes of poses, shapes and joints. Raises DataFileError for what cannot be."""
+    rows = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), MANY)).astype(np.int64))
+    found = []
+    if labels.rotvec is not None:
+        angle = np.linalg.norm(labels.rotvec[rows].reshape(len(rows), 24, 3), axis=2).max(axis=1)
+        if np.median(angle) > MAX_ANGLE:
+            raise DataFileError(
+                f"{source}: people turn a joint by {np.median(angle):.0f} (median); pose must be axis-angles in "
+                "radians. Are these degrees?"
+            )
+        if (angle > 2 * np.pi + 0.1).any():
+            found.append(
+                f"{source}: {(angle > 2 * np.pi + 0.1).sum()} people turn a joint by more than a full turn."
+            )
+    if labels.betas is not None and (extreme := np.abs(labels.betas[rows]).max(axis=1) > MAX_BETA).any():
+        found.append(
+            f"{source}: {extreme.sum()} people have a shape number beyond {MAX_BETA:g}; bodies reach about 5."
+        )
+    if labels.smpl_joints is not None:
+        found += _check_legs(labels.smpl_joints[rows], SMPL_LEGS, f"{source}: smpl_joints")
+    if labels.joints_3d is not None:
+        joints = labels.joints_3d[rows]
+        points = np.where(joints[..., 3:] > 0, joints[..., :3], np.nan)
+        found += _check_legs(points, LEGS, f"{source}: S")
+        height = points[:, ANKLES, 1].mean(axis=1) - points[:, NECK, 1]  # y points down
+        height = height[np.isfinite(height)]
+        if height.size and (height < -0.3).mean() > 0.8:
+            found.append(
+                f"{source}: most people of S stand on their heads; y must point down. Is it flipped?"
+            )
+    return found
+
+
+def _check_legs(
+    points: Float[np.ndarray, "N 24 3"], bones: Iterable[tuple[int, int]], what: str
+) -> list[str]:
+    """A suspicion about the unit of joints, NaN where unknown, by the length of thighs and shins."""
+    legs = np.concatenate([np.linalg.norm(points[:, a] - points[:, b], axis=1) for a, b in bones])
+    legs = legs[np.isfinite(legs)]
+    if not legs.size:
+        return [f"{what}: the hips, knees and ankles of nobody are annotated."]
+    median = float(np.median(legs))
+    if not LEG_IMPOSSIBLE[0] < median < LEG_IMPOSSIBLE[1]:
+        units = {"millimetres": 150 < median < 900, "centimetres": 15 < median < 90}
+        unit = next((name for name, fits in units.items() if fits), "another unit")
+        raise DataFileError(
+            f"{what}: thighs and shins are {median:.3g} long (median); expected about 0.4, metres. Is it {unit}?"
+        )
+    if not LEG_ODD[0] < median < LEG_ODD[1]:
+        return [f"{what}: thighs and shins are {median:.3g} m long (median); people's are about 0.4 m."]
+    return []
 
 
 def _check_keypoints(

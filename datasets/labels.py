@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets.densepose import DenseAnnotations
+from datasets.label_values import MAX_PIXELS, absurd_row
 from utils.safe_io import DataFileError, load_npz
 
 if TYPE_CHECKING:
@@ -27,6 +30,14 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "has_smpl": (),
     "smpl_2dkps": (24, 3),
     "smpl_joints": (24, 3),
+}
+# Numbers beyond are absurd, whatever the unit.
+LIMITS = {
+    **dict.fromkeys(("center", "part", "openpose", "smpl_2dkps", "S", "smpl_joints"), MAX_PIXELS),
+    "scale": MAX_PIXELS / 200,
+    "pose": 1e3,
+    "shape": 1e3,
+    "has_smpl": 1.0,
 }
 FIELDS = (*TEXT, *SHAPES, "gender", "dp_annot")
 GENDERS = {"m": 0, "male": 0, "0": 0, "f": 1, "female": 1, "1": 1}
@@ -52,9 +63,16 @@ class Labels:
     dense: DenseAnnotations | None = None
     image_id: Int[np.ndarray, "N"] | None = None  # COCO's
     score: Float[np.ndarray, "N"] | None = None  # of detections; 1 for annotated boxes
+    unread: tuple[str, ...] = ()  # fields of the file that nothing reads
 
     def __len__(self) -> int:
         return len(self.imgname)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What of the file is not used, counted by reason."""
+        reason = f"fields of the label file that nothing reads ({', '.join(self.unread)})"
+        return {reason: len(self.unread)} if self.unread else {}
 
 
 def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
@@ -74,7 +92,7 @@ def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
     if not count:
         raise DataFileError(f"{path} holds no people: imgname is empty.")
     numbers = {
-        name: _numbers(arrays[name], f"{path}: {name}", (count, *shape))
+        name: _numbers(arrays[name], f"{path}: {name}", (count, *shape), LIMITS[name])
         for name, shape in SHAPES.items()
         if name in arrays
     }
@@ -93,8 +111,14 @@ def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
         smpl_joints=numbers.get("smpl_joints"),
         gender=_genders(arrays["gender"], f"{path}: gender", count) if "gender" in arrays else None,
         dense=_dense(arrays["dp_annot"], f"{path}: dp_annot", count) if "dp_annot" in arrays else None,
+        unread=tuple(sorted(set(_names_in(path)) - set(FIELDS))),
         **{n: _text(arrays[n], f"{path}: {n}", count) for n in ("maskname", "partname") if n in arrays},
     )
+
+
+def _names_in(path: str | Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def check_boxes(center: np.ndarray, scale: np.ndarray, source: str) -> None:
@@ -119,23 +143,27 @@ def _all_keypoints(openpose: np.ndarray | None, part: np.ndarray | None) -> np.n
     return np.concatenate([openpose, part], axis=1)
 
 
-def _numbers(values: np.ndarray, what: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Finite numbers of the wanted shape; floating types stay as they are, others become float64."""
-    if values.dtype.kind not in "fiub":
-        try:
-            values = np.asarray(values.tolist(), dtype=np.float64)  # numbers saved as Python objects
-        except (TypeError, ValueError):
-            raise DataFileError(f"{what} holds {values.dtype}; expected numbers.") from None
+def _numbers(values: np.ndarray, what: str, shape: tuple[int, ...], limit: float) -> np.ndarray:
+    """Plausible numbers of the wanted shape; floating types stay as they are, others become float64."""
+    if values.dtype == object:
+        with contextlib.suppress(ValueError):  # of different lengths
+            values = np.asarray(values.tolist())  # numbers saved as Python objects
+    if values.dtype.kind not in ("fiub" if shape[1:] == () else "fiu"):
+        raise DataFileError(f"{what} holds {values.dtype}; expected numbers.")
     if values.shape != shape:
         if len(shape) > 1 or values.size != shape[0]:
-            raise DataFileError(f"{what} has the shape {values.shape}; expected {shape}.")
+            longer = len(shape) == 2 and values.ndim == 2 and values.shape[0] == shape[0] < np.inf
+            cure = f" Keep the first {shape[1]}." if longer and values.shape[1] > shape[1] else ""
+            raise DataFileError(f"{what} has the shape {values.shape}; expected {shape}.{cure}")
         values = values.reshape(shape)  # [N, 1]
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    finite = np.isfinite(values)
-    if not finite.all():
-        index = int(np.argwhere(~finite)[0][0])
-        raise DataFileError(f"{what} of item {index} is not finite.")
+    row = absurd_row(values, limit)
+    if row is not None:
+        numbers = values[row].reshape(-1)
+        worst = numbers[np.argmax(~(np.abs(numbers) <= limit))]
+        told = f"is {worst:g}, expected at most {limit:,.0f}" if np.isfinite(worst) else "is not finite"
+        raise DataFileError(f"{what} of item {row} {told}.")
     return values
 
 

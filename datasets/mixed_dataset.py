@@ -236,6 +236,9 @@ def mix_of(
         )
         for member in mix.members if member not in missing and member != SYNTHETIC
     }  # fmt: skip
+    for people in members.values():
+        for sentence in people.suspicions:
+            log.warning("Suspicion: %s", sentence)
     if SYNTHETIC in mix.members:
         size = max([synthetic_size, *map(len, members.values())])
         members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed)

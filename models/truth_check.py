@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,11 @@ from models.smpl import SMPL
 from utils.geometry import batch_rodrigues
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, UInt8
 
 TOLERANCE = 1e-3  # metres between stored joints and those of the stored parameters; float32 files reach 1e-6
 ROOT_TOLERANCE = 1e-3  # metres between a root-centred skeleton's pelvis and the origin
+ROOT_IMPOSSIBLE = 0.05  # metres, of the median
 CHUNK = 256
 # Joints of both sets (places among the 14) at the ends of a bone, and the lengths that people have, metres.
 BONES = {"thigh": (((1, 2), (3, 4)), (0.25, 0.65)), "shin": (((0, 1), (4, 5)), (0.25, 0.65)),
@@ -100,6 +102,37 @@ def check_stored(joints: Float[np.ndarray, "N 24 4"], joint_set: JointSet) -> Ce
         note = "" if fits else f", outside {low}..{high} m: wrong units or joint order"
         findings.append(f"Median {name}: right {lengths[0]:.3f} m, left {lengths[1]:.3f} m{note}.")
     return Certificate(passed, tuple(findings))
+
+
+def suspect_stored(joints: Float[np.ndarray, "N 24 4"], joint_set: JointSet, source: Path) -> list[str]:
+    """What is odd with stored joints that are scored as they are.
+
+    Raises ValueError where a score would mean nothing: joints that are not relative to the pelvis, or unannotated.
+    """
+    off = np.linalg.norm(joints[:, PELVIS, :3], axis=1)
+    if np.median(off) > ROOT_IMPOSSIBLE:
+        raise ValueError(
+            f"{source}: the pelvis (row {PELVIS} of S) is {np.median(off):.3g} m from the origin (median), and truth "
+            "is not centred when scored. Subtract it from all joints."
+        )
+    found = []
+    if (far := int((off > ROOT_TOLERANCE).sum())):
+        found.append(f"{source}: the pelvis of {far} people is up to {off.max() * 1000:.0f} mm from the origin of S.")
+    missing = (joints[:, joint_set.stored, 3] <= 0).any(axis=1)
+    if missing.all():
+        raise ValueError(f"{source}: nobody has all joints of {joint_set.name} annotated in S.")
+    if missing.any():
+        found.append(
+            f"{source}: {missing.sum()} people lack joints of {joint_set.name}; they are scored as they stand."
+        )
+    return found
+
+
+def suspect_posed(has_smpl: Bool[np.ndarray, "N"], source: Path) -> list[str]:
+    """Nothing, or ValueError where some people have no true body: they would be scored against one at rest."""
+    if not has_smpl.all():
+        raise ValueError(f"{source}: has_smpl is 0 for {(~has_smpl).sum()} of {len(has_smpl)} people; leave them out.")
+    return []
 
 
 def check_labels(

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from labelled import waves, write_labels, write_picture
+from labelled import waves, write_picture
 from pycocotools import mask as coco_mask
 
-from datasets import BaseDataset, COCODataset
+from datasets import COCODataset
 from datasets.coco_file import in_file_order, read_coco_file, truth_for_pycocotools
 from datasets.keypoint_names import COCO17_NAMES, keypoint_places
 from utils.coco_eval import coco_results, keypoint_ap
@@ -267,19 +267,3 @@ def test_a_few_boxes_of_another_form_and_other_sizes_are_suspected(write):
     assert "x1, y1, x2, y2" in COCODataset(write(value), write.root).suspicions[0]
     value = content(lambda value: [image.update(width=640, height=480) for image in value["images"]])
     assert "320 x 240 px, not 640 x 480" in COCODataset(write(value), write.root).suspicions[0]
-
-
-def test_a_scale_in_pixels_is_refused_and_strange_keypoints_are_suspected(tmp_path):
-    names = np.array([f"images/{i}.png" for i in range(4)])
-    for name in names:
-        write_picture(tmp_path / "mpii" / str(name), waves(200, 200))
-    part = np.tile([120.0, 100.0, 1.0], (4, 24, 1))
-    good = {"imgname": names, "center": np.full((4, 2), 100.0), "scale": np.full(4, 0.6), "part": part}
-    write_labels(tmp_path, "mpii_train", **good)
-    assert not BaseDataset("mpii", tmp_path).suspicions
-    write_labels(tmp_path, "mpii_train", **good | {"scale": np.full(4, 120.0)})
-    with pytest.raises(DataFileError, match="mpii_train.npz: the boxes are 120 times as large"):
-        BaseDataset("mpii", tmp_path)
-    write_labels(tmp_path, "mpii_train", **good | {"part": part * (9, 9, 100)})
-    percent, far = BaseDataset("mpii", tmp_path).suspicions
-    assert "reach 100; expected 0 to 1" in percent and "100% of the labelled keypoints lie far outside" in far

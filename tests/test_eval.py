@@ -211,13 +211,23 @@ def test_the_hmr_baseline(sets, tmp_path):
     assert tree["regressor"] == "hmr"
 
 
-def test_wrong_ground_truth_is_refused_before_anything_is_scored(own_sets, weights, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("change", "flags", "said"),
+    [
+        (lambda s: s * 1000, [], "Is it millimetres?"),
+        (lambda s: s + 2, [], "Subtract it from all joints"),
+        (lambda s: s + 0.002, ["--check"], "did not pass --check"),
+    ],
+)
+def test_wrong_ground_truth_is_refused_before_anything_is_scored(
+    own_sets, weights, tmp_path, change, flags, said, capsys
+):
     path = own_sets / "dataset_extras" / "h36m_valid_protocol1.npz"
     arrays = load_npz(path)
-    arrays["S"][..., :3] *= 1000
+    arrays["S"][..., :3] = change(arrays["S"][..., :3])
     np.savez(path, **arrays)
-    assert run(own_sets, weights, tmp_path / "out", "--dataset", "h36m-p1", "--check") == 1
-    assert "did not pass --check" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert run(own_sets, weights, tmp_path / "out", "--dataset", "h36m-p1", *flags) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
