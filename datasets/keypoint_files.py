@@ -6,6 +6,7 @@ which is how SPIN's demo cuts people out by keypoints.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, OPENPOSE25_NAMES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+log = logging.getLogger(__name__)
 
 SUFFIX = "_keypoints.json"
 MIN_CONFIDENCE = 0.2
@@ -40,15 +43,23 @@ class KeypointFiles:
         return self._file(path).is_file()
 
     def detections(self, path: Path) -> list[Detection]:
-        """The people of a picture; those with fewer than two confident points are left out.
+        """The people of a picture; those with fewer than two confident points are left out, which is logged.
 
-        Raises ValueError for a file that is damaged or cannot be read.
+        Raises ValueError for a file that is damaged, cannot be read or has nobody who could be cut out.
         """
+        file = self._file(path)
         try:
-            people = [to_detection(person) for person in read_people(self._file(path))]
+            people = read_people(file)
         except OSError as error:
-            raise ValueError(f"{self._file(path)} cannot be read ({error.strerror or error}).") from error
-        return [person for person in people if person is not None]
+            raise ValueError(f"{file} cannot be read ({error.strerror or error}).") from error
+        found = [detection for detection in map(to_detection, people) if detection is not None]
+        unsure = len(people) - len(found)
+        told = f"{unsure} of its people with less than {MIN_POINTS} points of a confidence above {MIN_CONFIDENCE:g}"
+        if not found:
+            raise ValueError(f"{file} holds nobody that could be cut out" + (f" ({told})" if unsure else ""))
+        if unsure:
+            log.warning("%s: left out %s.", file, told)
+        return found
 
     def without_picture(self, paths: Iterable[Path]) -> list[str]:
         """Names of files that belong to none of these pictures."""

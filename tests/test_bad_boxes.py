@@ -142,7 +142,7 @@ KEYPOINTS = {
     "one point": (person([[5, 5, 0.9]] + [[0, 0, 0]] * 24), "holds nobody that could be cut out"),
     "one place": (person([[5, 5, 0.9]] * 25), "box 0: 0 x 0 px is too small"),
     "elsewhere": (person([[p[0] + 900, *p[1:]] for p in POINTS]), "box 0: .* lies outside the picture"),
-    "huge": (person([[-1e308, 0, 1], [1e308, 9, 1]] + [[0, 0, 0]] * 23), "box 0: .*not finite"),
+    "huge": (person([[-1e308, 0, 1], [1e308, 9, 1]] + [[0, 0, 0]] * 23), "holds nobody that could be"),
 }
 
 

@@ -41,16 +41,17 @@ def content(change=lambda value: None):
     return value
 
 
-@pytest.fixture
-def write(tmp_path):
+@pytest.fixture(scope="module")
+def write(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("coco")
     for image in IMAGES:
-        write_picture(tmp_path / "pictures" / f"{image}.png", waves(SIZE[1], SIZE[0], image))
+        write_picture(folder / "pictures" / f"{image}.png", waves(SIZE[1], SIZE[0], image))
 
     def write(value):
-        (tmp_path / "ann.json").write_text(json.dumps(value))
-        return tmp_path / "ann.json"
+        (folder / "ann.json").write_text(json.dumps(value))
+        return folder / "ann.json"
 
-    write.root = tmp_path / "pictures"
+    write.root = folder / "pictures"
     return write
 
 

@@ -9,6 +9,7 @@ import pytest
 from converters import convert, refused, rows24
 from pycocotools import mask as coco_mask
 
+from datasets.keypoint_names import COCO17_NAMES
 from datasets.preprocess.dp_coco import smpl_keypoints
 
 VISIBLE, HIDDEN = 2, 1
@@ -39,9 +40,11 @@ def person(number, image=9, bbox=(50.5, 60.0, 100.0, 240.0), **more):
     } | more
 
 
-def write(folder, name, people, split="train", broken=False):
+def write(folder, name, people, split="train", broken=False, names=COCO17_NAMES):
     images = [{"id": 9, "file_name": f"COCO_{split}2014_000000000009.jpg", "width": 640, "height": 480}]
-    text = json.dumps({"info": {}, "images": images, "annotations": people, "categories": []})
+    categories = [{"id": 1, "name": "person", "keypoints": names}] if names else []
+    categories += [{"id": 2, "name": "dog"}] if names else []
+    text = json.dumps({"info": {}, "images": images, "annotations": people, "categories": categories})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text[: len(text) // 2] if broken else text)
 
@@ -61,25 +64,45 @@ def test_training_people_have_all_joints_of_the_body(tmp_path, capsys):
         person(4, bbox=(10, 10, 0, 50)),
         person(5, bbox=(10, float("nan"), 30, 50)),
         {"id": 6, "image_id": 9},
+        person(7, bbox=(1e300, 0, 30, 50)),
+        person(8, bbox=("1", 0, 30, 50)),
+        person(9, category_id=2),
     ]
     write(tmp_path / "annotations", "person_keypoints_train2014.json", people)
-    data = convert("coco", tmp_path, tmp_path / "out")["coco_2014_train.npz"]
+    data = convert("coco", tmp_path, tmp_path / "out", code=2)["coco_2014_train.npz"]
     assert list(data["imgname"]) == ["train2014/COCO_train2014_000000000009.jpg"]
     np.testing.assert_array_equal(data["center"], [[100.5, 180.0]])
     np.testing.assert_allclose(data["scale"], [1.2 * 240 / 200])
     np.testing.assert_array_equal(data["part"], [part(unlabelled=(0, 3))])
     np.testing.assert_array_equal(data["openpose"], np.zeros((1, 25, 3)))
     said = capsys.readouterr().out
-    assert "coco_2014_train.npz: kept 1 of 6" in said
+    assert "coco_2014_train.npz: kept 1 of 9" in said
     for line in (
         "left out 1 without labels of all keypoints from shoulders to ankles",
         "left out 1 of pictures that the file does not list",
         "left out 1 without a box",
         "left out 1 with a number that is not finite",
-        "left out 1 with incomplete annotations",
+        "left out 2 with incomplete annotations",
+        "left out 1 with an absurd number",
+        "left out 1 of a category other than person",
+        "detections of OpenPose: for 0 of 1",
+        "People kept: 1. Left out because something is wrong with them: 6.",
         "no val:",
     ):
         assert line in said
+
+
+@pytest.mark.parametrize("module", ["coco", "dp_coco"])
+def test_keypoints_in_another_order_are_converted_by_name(tmp_path, capsys, module):
+    order = np.random.default_rng(1).permutation(17)
+    moved = np.reshape(keypoints(unlabelled=(0,)), (17, 3))[order].ravel().tolist()
+    names = [COCO17_NAMES[k] for k in order]
+    write(tmp_path / "annotations", FILES[module], [dense(1) | {"keypoints": moved}], names=names)
+    (data,) = convert(module, tmp_path, tmp_path / "out", code=0).values()
+    np.testing.assert_array_equal(data["part"], [part(unlabelled=(0,))])
+    assert "were reordered by name" in capsys.readouterr().out
+    write(tmp_path / "annotations", FILES[module], [dense(1)], names=["pelvis", *COCO17_NAMES[1:]])
+    assert "nose cannot be told from its names pelvis" in refused(capsys, module, tmp_path, tmp_path / "no")
 
 
 def test_people_of_the_evaluation_have_labels_and_are_no_crowds(tmp_path, capsys):

@@ -12,6 +12,7 @@ Box: the annotated one times 1.2. A keypoint labelled but hidden counts as label
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,10 +52,10 @@ def convert(annotations: Path, split: str, openpose_dir: Path | None = None) -> 
             picture = head.names.get(person["image_id"])
             labelled = not person.get("iscrowd") and person.get("num_keypoints", keypoints[:, 2].sum()) > 0
         except INCOMPLETE:
-            rows.leave_out("with incomplete annotations")
+            rows.leave_out("with incomplete annotations", damaged=True)
             continue
         if picture is None:
-            rows.leave_out("of pictures that the file does not list")
+            rows.leave_out("of pictures that the file does not list", damaged=True)
         elif split == "val" and not labelled:
             rows.leave_out("that are crowds or have no labelled keypoint")
         elif split == "train" and not keypoints[BODY, 2].all():
@@ -76,12 +77,12 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
         yield convert(path, split, args.openpose)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser("coco", __doc__, "COCO's folder, with annotations/, train2014/ and val2014/")
     parser.add_argument("--split", nargs="+", choices=("train", "val"), help="only these")
     openpose.add_flag(parser)
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

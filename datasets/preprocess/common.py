@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.coco_file import CocoHead, coco_head, entries_of, keypoints_of
 from datasets.preprocess.label_files import Rows, save_labels
-from utils.command_line import DOCTOR, NOTHING_DONE, SentenceParser
+from utils.command_line import ALL_GOOD, DOCTOR, NOTHING_DONE, SOME_SKIPPED, SentenceParser
 from utils.safe_io import DataFileError, load_mat
 
 BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
@@ -49,7 +49,9 @@ def box_of_points(points: np.ndarray) -> Box:
 
 def box_of_xywh(xywh: Iterable[float]) -> Box:
     """Box of x, y, width, height, as COCO gives it. Raises ValueError unless these are four numbers."""
-    x, y, width, height = (float(v) for v in xywh)
+    x, y, width, height = xywh
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (x, y, width, height)):
+        raise TypeError("a box is four numbers")
     if not (width > 0 and height > 0):
         return np.array([x, y]), 0.0
     return box_of_corners(x, y, x + width, y + height)
@@ -145,10 +147,10 @@ def run(
     parser: SentenceParser,
     argv: list[str] | None,
     convert: Callable[[argparse.Namespace], Iterable[Rows]],
-) -> None:
-    """Convert, write all files when all went well, print the counts.
+) -> int:
+    """Convert, write all files when all went well, print the counts. Returns 0, or 2 where damaged items were left out.
 
-    What is missing or damaged ends the program with one sentence and exit code 1; then no file was written.
+    What is missing or damaged as a whole ends the program with one sentence and exit code 1; then no file was written.
     """
     args = parser.parse_args(argv)
     try:
@@ -165,6 +167,9 @@ def run(
         for rows in files:
             save_labels(args.out / rows.file, rows.arrays())
             print(f"wrote {args.out / rows.file}")
+        unusable = sum(rows.unusable for rows in files)
+        print(f"People kept: {sum(map(len, files)):,}. Left out because something is wrong with them: {unusable:,}.")
+        return SOME_SKIPPED if unusable else ALL_GOOD
     except (DataFileError, OSError, ImportError) as error:
         parser.exit(NOTHING_DONE, f"{parser.prog}: {error}\n{DOCTOR}\n")
 

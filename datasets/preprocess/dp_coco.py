@@ -11,6 +11,7 @@ annotation itself (bbox, dp_x, dp_y, dp_I, dp_U, dp_V, dp_masks), the one field 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,10 @@ def convert(annotations: Path, split: str) -> Rows:
             keypoints = coco_keypoints(person, head)
             image_id, number = np.int64(int(person["image_id"])), np.int64(int(person["id"]))
         except INCOMPLETE:
-            rows.leave_out("with incomplete annotations")
+            rows.leave_out("with incomplete annotations", damaged=True)
             continue
         if image_id not in head.names:
-            rows.leave_out("of pictures that the file does not list")
+            rows.leave_out("of pictures that the file does not list", damaged=True)
             continue
         rows.add(
             imgname=coco_picture(Path(head.names[image_id]).name, SPLITS[split]),
@@ -125,11 +126,11 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
         yield convert(path, split)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser("dp_coco", __doc__, "COCO's folder, with annotations/, train2014/ and val2014/")
     parser.add_argument("--split", nargs="+", choices=tuple(SPLITS), help="only these")
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

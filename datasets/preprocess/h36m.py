@@ -16,6 +16,7 @@ passed on and cannot be worked out from the public files, so there is no convert
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -122,9 +123,9 @@ def add_recording(recording: Recording, source: Path, take: bool, protocol1: Row
         for frame in frames:
             for rows in files:
                 if take and frame not in there:
-                    rows.leave_out("behind the end of the video")
+                    rows.leave_out("behind the end of the video", damaged=True)
                 elif frame >= num_boxes:
-                    rows.leave_out("without a box")
+                    rows.leave_out("without a box", damaged=True)
             if frame < num_boxes and (not take or frame in there):
                 _add_frame(recording, frame, poses[frame], boxes, files)
 
@@ -152,11 +153,11 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
     yield from convert(args.source, args.extract)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser("h36m", __doc__, "folder with S9/ and S11/")
     video_frames.add_flag(parser, "from S9/Videos/*.mp4 into images/, both below --source")
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.labels import LIMITS
 from utils.safe_io import atomic_write, save_npz_atomic
 
 # Kind and shape of one item in every field; "U" is text, "O" plain Python values (numbers, text, lists, dicts).
@@ -60,13 +61,14 @@ class Rows:
         self.fields = FILES[file]
         self.notes: list[str] = []  # sentences printed behind the count
         self.left_out: Counter[str] = Counter()
+        self.unusable = 0  # items left out because something is wrong with them, not by the set's rule
         self._rows: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, **values: Any) -> bool:
-        """Keep an item, unless it has no box or a number that is not finite; False when it was left out.
+        """Keep an item, unless it has no box or a number that cannot be; False when it was left out.
 
         Raises ValueError when a value has another shape than its field, TypeError when a field is missing.
         """
@@ -74,18 +76,24 @@ class Rows:
             raise TypeError(f"{self.file} has the fields {self.fields}, given were {tuple(values)}.")
         row = {name: _item(name, value) for name, value in values.items()}
         if not all(np.isfinite(v).all() for name, v in row.items() if FIELDS[name][0] not in "UO"):
-            self.leave_out("with a number that is not finite")
+            self.leave_out("with a number that is not finite", damaged=True)
         elif row["scale"] <= 0:
-            self.leave_out("without a box")
+            self.leave_out("without a box", damaged=True)
+        elif any((np.abs(row[name]) > limit).any() for name, limit in LIMITS.items() if name in row):
+            self.leave_out("with an absurd number", damaged=True)
         else:
             self._rows.append(row)
             return True
         return False
 
-    def leave_out(self, reason: str, count: int = 1) -> None:
-        """Count what is not kept; `reason` continues the sentence "3 of them ..."."""
+    def leave_out(self, reason: str, count: int = 1, *, damaged: bool = False) -> None:
+        """Count what is not kept; `reason` continues the sentence "3 of them ...".
+
+        damaged: something is wrong with it, or with its picture; otherwise the set's own rule leaves it out.
+        """
         if count:
             self.left_out[reason] += count
+            self.unusable += damaged * count
 
     def arrays(self) -> dict[str, np.ndarray]:
         """One array for every field, its first axis running over the items."""
@@ -106,6 +114,9 @@ class Rows:
         total = len(self) + self.left_out.total()
         lines = [f"{self.file}: kept {len(self):,} of {total:,}"]
         lines += [f"  left out {count:,} {reason}" for reason, count in self.left_out.most_common()]
+        if "openpose" in self.fields:
+            detected = sum(bool(row["openpose"].any()) for row in self._rows)
+            lines.append(f"  detections of OpenPose: for {detected:,} of {len(self):,}")
         return "\n".join(lines + [f"  {note}" for note in self.notes])
 
 

@@ -11,6 +11,7 @@ joints times 1.2.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,9 +52,9 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
     yield convert(args.source)
 
 
-def main(argv: list[str] | None = None) -> None:
-    run(make_parser("lsp", __doc__, "LSP's folder, with joints.mat and images/"), argv, convert_all)
+def main(argv: list[str] | None = None) -> int:
+    return run(make_parser("lsp", __doc__, "LSP's folder, with joints.mat and images/"), argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

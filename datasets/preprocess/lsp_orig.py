@@ -10,6 +10,7 @@ joints times 1.2.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,13 +38,13 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
     yield convert(args.source, args.openpose)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser(
         "lsp_orig", __doc__, "LSP's folder of original pictures, with joints.mat and images/"
     )
     openpose.add_flag(parser)
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

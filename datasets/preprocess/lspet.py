@@ -10,6 +10,7 @@ labelled: they are zero with confidence 0. Box: the labelled joints times 1.2.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
     yield convert(args.source, args.openpose)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser("lspet", __doc__, "the folder hr-lspet, with joints.mat and the pictures")
     openpose.add_flag(parser)
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

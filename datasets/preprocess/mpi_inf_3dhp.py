@@ -19,6 +19,7 @@ is 0, and training takes bodies from the fits where they are there.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def convert_test(source: Path, sequences: list[str], joints_3d: str = "univ_anno
             imgname = f"{folder}/imageSequence/img_{frame + 1:06d}.jpg"
             size = picture_size(sequence, source / imgname)
             if size is None:
-                rows.leave_out("without a readable picture")
+                rows.leave_out("without a readable picture", damaged=True)
             elif not np.isfinite(points[frame]).all() or all_inside(points[frame], size):
                 rows.add(imgname=imgname, **labels_of(points[frame], joints[frame]))
             else:
@@ -154,7 +155,7 @@ def convert_train(
         for video, (points, joints) in read_train(source / sequence / "annot.mat", joints_3d).items():
             usable = np.isfinite(points).all((1, 2)) & np.isfinite(joints).all((1, 2))
             inside = usable & all_inside(points, TRAIN_SIZE)
-            rows.leave_out("with a number that is not finite", int((~usable).sum()))
+            rows.leave_out("with a number that is not finite", int((~usable).sum()), damaged=True)
             rows.leave_out("with a joint outside the picture", int((usable & ~inside).sum()))
             frames = np.flatnonzero(inside)
             chosen = frames[-inside_before % FRAME_STEP :: FRAME_STEP]
@@ -164,7 +165,7 @@ def convert_train(
             if take:
                 file = source / sequence / "imageSequence" / f"video_{video}.avi"
                 there = video_frames.extract(file, {frame: source / name for frame, name in names.items()})
-                rows.leave_out("behind the end of the video", len(names) - len(there))
+                rows.leave_out("behind the end of the video", len(names) - len(there), damaged=True)
                 names = {frame: name for frame, name in names.items() if frame in there}
             for frame, imgname in names.items():
                 labels = labels_of(points[frame], joints[frame])
@@ -210,7 +211,7 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
         yield convert_train(args.source, there["train"], args.train_joints, **options)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser("mpi_inf_3dhp", __doc__, "folder with S1/ ... S8/ and mpi_inf_3dhp_test_set/")
     parser.add_argument("--split", nargs="+", choices=("test", "train"), help="only these")
     for split, default in (("test", "univ_annot3"), ("train", "annot3")):
@@ -222,8 +223,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     video_frames.add_flag(parser, "from S1/Seq1/imageSequence/video_0.avi into S1/Seq1/imageFrames/video_0/")
     openpose.add_flag(parser)
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

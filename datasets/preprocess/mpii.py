@@ -11,6 +11,7 @@ joints_vis 0 are not labelled: they are zero with confidence 0.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
             center = np.array(person["center"], np.float64).reshape(2)
             imgname, scale = f"images/{Path(person['image']).name}", float(person["scale"])
         except INCOMPLETE:
-            rows.leave_out("with incomplete annotations")
+            rows.leave_out("with incomplete annotations", damaged=True)
             continue
         if not part[:, 2].any():
             rows.leave_out("without a labelled joint")
@@ -58,11 +59,11 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
     yield convert(args.source, args.openpose)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = make_parser("mpii", __doc__, "MPII's folder, with annot/train.json and images/")
     openpose.add_flag(parser)
-    run(parser, argv, convert_all)
+    return run(parser, argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 import numpy as np
 
+from datasets.label_values import MAX_PIXELS, absurd_row
 from datasets.preprocess.common import BOX_UNIT, INCOMPLETE, read_json
 from utils.safe_io import DataFileError
 from utils.skeleton import GT24_NAMES, OPENPOSE25_NAMES
+
+log = logging.getLogger(__name__)
 
 NUM_JOINTS = len(OPENPOSE25_NAMES)
 MIN_SHARED = 3  # joints that are both detected and labelled
@@ -52,17 +56,32 @@ def openpose_of(folder: Path | None, imgname: str, part: np.ndarray, scale: floa
 
 
 def read_people(path: Path) -> list[np.ndarray]:
-    """Keypoints [25,3] (pixels, confidence) of an OpenPose file's people. Raises DataFileError for damage."""
+    """Keypoints [25,3] (pixels, confidence) of an OpenPose file's people. Raises DataFileError for damage.
+
+    People with a number that cannot be are left out, with a warning.
+    """
     content = read_json(path)
     try:
-        people = [np.array(person["pose_keypoints_2d"], np.float64) for person in content["people"]]
-        people = [person.reshape(NUM_JOINTS, 3) for person in people]
+        people = [_points(person["pose_keypoints_2d"]) for person in content["people"]]
     except INCOMPLETE as error:
         raise DataFileError(
             f"{path} must hold 'people' with 75 numbers 'pose_keypoints_2d' each, as OpenPose writes them for "
             f"BODY_25 ({type(error).__name__}: {error})."
         ) from error
-    return [person for person in people if np.isfinite(person).all()]
+    plausible = [person for person in people if absurd_row(person, MAX_PIXELS) is None]
+    if len(plausible) < len(people):
+        log.warning(
+            "%s: %d of %d people left out, with numbers that are not finite or beyond %d.",
+            path, len(people) - len(plausible), len(people), MAX_PIXELS,
+        )  # fmt: skip
+    return plausible
+
+
+def _points(flat: list[float]) -> np.ndarray:
+    points = np.array(flat)
+    if points.dtype.kind not in "fiu":
+        raise TypeError(f"keypoints of {points.dtype}")
+    return points.astype(np.float64).reshape(NUM_JOINTS, 3)
 
 
 def _distance(person: np.ndarray, part: np.ndarray) -> float:

@@ -13,6 +13,7 @@ compares the body made of pose, shape and gender with them before it scores anyt
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def add_person(rows: Rows, sequence: str, cameras: np.ndarray, person: Person) -
     for frame in np.flatnonzero(person.valid):
         camera, pose = cameras[frame], person.pose[frame].copy()
         if not np.isfinite(camera).all() or np.linalg.det(camera) < 0.5:
-            rows.leave_out("with a camera that is no rotation")
+            rows.leave_out("with a camera that is no rotation", damaged=True)
             continue
         pose[:3] = turned(pose[:3], camera)
         points = person.points[frame]
@@ -127,9 +128,9 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
     yield convert(args.source)
 
 
-def main(argv: list[str] | None = None) -> None:
-    run(make_parser("pw3d", __doc__, "folder with sequenceFiles/ and imageFiles/"), argv, convert_all)
+def main(argv: list[str] | None = None) -> int:
+    return run(make_parser("pw3d", __doc__, "folder with sequenceFiles/ and imageFiles/"), argv, convert_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
