@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
 from datasets.keypoint_files import KeypointFiles
+from datasets.label_check import sizes_of_some
 from datasets.people import DETECTORS, People, build_detector
 from datasets.picture_run import NOT_LOOKED_AT, REPLACES, PictureRun
 from datasets.video import VideoFrames
@@ -33,6 +34,7 @@ from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import PANEL_SUFFIX
 from utils.export_files import EXPORTS, check_formats
+from utils.geometry import check_focal_length
 from utils.people_report import write_people_report
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds
@@ -123,6 +125,8 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     """Each process does its share of the pictures, the first one the record of all; returns the exit code."""
     started = time.perf_counter()
     people = where_people_are(config)
+    sizes = sizes_of_some(lambda index: people.paths[index], len(people))
+    odd_focal_length = suspicions_of_camera(config, sizes.values())
     subject = load_subject(config, processes)
     run = picture_run(config, people, subject, Seconds())
     processes.wait_for_all()  # results in the folder of pictures must not be listed as pictures
@@ -137,7 +141,8 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
         joined_outcomes(mine, names, processes), Path(config.out_dir), names, (".npz", PANEL_SUFFIX)
     )
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
-    record = RunRecord(outcomes, seconds, {**subject.facts, **shown_settings(config, processes)})
+    facts = {**subject.facts, **shown_settings(config, processes), **people.facts, **odd_focal_length}
+    record = RunRecord(outcomes, seconds, facts)
     if processes.is_first:
         save_record(record, Path(config.out_dir), subject.assets.body.faces if config.html else None)
         log.info(
@@ -155,6 +160,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     if processes.count > 1:
         raise ValueError("A video is the work of one process: start demo.py without torchrun.")
     frames = VideoFrames(config.video)
+    odd_focal_length = suspicions_of_camera(config, [frames.size])
     out_dir = writable_folder(config.out_dir)
     name = "movenet" if config.detector == "auto" else config.detector
     detector = build_detector(name, config.detector_weights)
@@ -181,7 +187,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     seconds = {**run.seconds.by_stage, "whole run": summary.seconds}
     outcomes = [Outcome(frames.name, files.track_stem(track)) for track in summary.tracks]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
-    facts = {**subject.facts, **shown_settings(config, processes)}
+    facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
     record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts)
     save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
@@ -253,6 +259,15 @@ def where_people_are(config: DemoConfig) -> People:
     if config.keypoints is not None:
         return People(config.img_dir, KeypointFiles(config.keypoints))
     return People(config.img_dir, detector=config.detector, detector_weights=config.detector_weights)
+
+
+def suspicions_of_camera(config: DemoConfig, sizes: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """What is odd with --focal_length for the smallest picture. Raises ValueError for what cannot be."""
+    smallest = min(sizes, key=lambda size: size[0] * size[1], default=None)
+    told = check_focal_length(config.focal_length, smallest) if smallest else ""
+    if told:
+        log.warning("Suspicion: %s", told)
+    return {"suspicion about the camera": told} if told else {}
 
 
 def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:

@@ -10,9 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from datasets.coco_file import PERSON, person_categories
 from datasets.detector import Box, Detection
+from datasets.label_check import SAMPLED, check_corners
+from datasets.label_values import counted, field, optional, truth, whole
+from datasets.label_values import number as number_of
+from datasets.pictures import picture_size
 
-PERSON = 1  # COCO's category
 MIN_SCORE = 0.5  # detections below are passed over
 MIN_SIDE = 4.0  # px, of a box and of what of it lies in the picture
 MAX_PROPORTION = 50.0  # of the sides; beyond, the shorter one has less than 4 of the crop's 224 px
@@ -27,7 +31,14 @@ class Boxes:
 
     what, named_by = "boxes file", "its keys must be file names, or image ids that the names end in"
 
-    def __init__(self, by_name: Iterable[tuple[str, list[Box]]], by_id: dict[int, list[Box]] | None = None):
+    def __init__(
+        self,
+        by_name: Iterable[tuple[str, list[Box]]],
+        by_id: dict[int, list[Box]] | None = None,
+        left_out: Iterable[tuple[str | int, str]] = (),
+    ):
+        """left_out: file name or image id of entries that are not used, and why."""
+        self._left_out = [(Path(key).name if isinstance(key, str) else key, why) for key, why in left_out]
         self._by_name: dict[str, list[Box]] = {}
         given: dict[str, str] = {}
         for key, boxes in by_name:
@@ -57,6 +68,28 @@ class Boxes:
         names = [name for name, boxes in self._by_name.items() if boxes and name not in used]
         return names + [f"image id {number}" for number in self._by_id if number not in used]
 
+    def left_out(self, paths: Iterable[Path] | None = None) -> str:
+        """Counts of the entries that are not used, of these pictures or of all, by reason; "" for none."""
+        keys = None if paths is None else {self._key(path) for path in paths}
+        reasons = Counter(reason for key, reason in self._left_out if keys is None or key in keys)
+        return counted(reasons.items())
+
+    def why_nobody(self, paths: list[Path]) -> str:
+        """Why no picture has a box."""
+        if left_out := self.left_out(paths):
+            return f"all that it has of them was left out: {left_out}"
+        if any(self._key(path) in self._by_name for path in paths):
+            return "it names them, without boxes"
+        return self.named_by
+
+    def suspicions(self, paths: Iterable[Path]) -> list[str]:
+        """Whether the boxes are rather corners, seen from some pictures. Raises DataFileError where most are."""
+        named = [path for path in paths if self.names(path)][:SAMPLED]
+        pairs = [(box, path.name) for path in named for box in self.of(path)]
+        sizes = {path.name: size for path in named if (size := picture_size(path))}
+        boxes, names = zip(*pairs, strict=True) if pairs else ((), ())
+        return check_corners(boxes, names, sizes, f"The {self.what}")
+
     def _key(self, path: Path) -> str | int:
         if path.name in self._by_name:
             return path.name
@@ -76,14 +109,16 @@ def load_boxes(path: str | Path) -> Boxes:
         raise ValueError(f"The boxes file '{path}' is not valid JSON: {error}") from error
     try:
         if isinstance(content, list):
-            return Boxes((), _by_image(content))
+            found, left_out = _by_image(content, frozenset({PERSON}))
+            return Boxes((), found, left_out)
         if "annotations" in content:
-            return _coco(content)
-        return Boxes((name, [_box(box) for box in boxes]) for name, boxes in content.items())
+            return _coco(content, path)
+        return Boxes((name, [_box(box, name) for box in boxes]) for name, boxes in content.items())
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(
             f"The boxes file '{path}' is neither {{file: [[x, y, width, height], ...]}} nor COCO annotations "
-            f"nor a list of COCO detections ({type(error).__name__}: {error})."
+            f"nor a list of COCO detections ({told})."
         ) from error
 
 
@@ -95,29 +130,46 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _coco(content: dict[str, Any]) -> Boxes:
-    found = _by_image(content["annotations"])
+def _coco(content: dict[str, Any], path: Path) -> Boxes:
+    categories, _ = person_categories(content, path)
+    found, left_out = _by_image(content["annotations"], frozenset(c["id"] for c in categories))
     images = [image for image in content.get("images", []) if "file_name" in image]
-    repeated = [number for number, count in Counter(int(i["id"]) for i in images).items() if count > 1]
+    ids = [field(image, "id", whole, f"image '{image['file_name']}'") for image in images]
+    repeated = [number for number, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(f"several images have the id {repeated[0]}")
-    names = [(str(image["file_name"]), found.pop(int(image["id"]), [])) for image in images]
-    return Boxes(names, found)  # what is left has no file name
+    names = [str(image["file_name"]) for image in images]
+    by_name = [(name, found.pop(number, [])) for name, number in zip(names, ids, strict=True)]
+    name_of = dict(zip(ids, names, strict=True))
+    # what is left has no file name
+    return Boxes(by_name, found, [(name_of.get(number, number), why) for number, why in left_out])
 
 
-def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[Box]]:
+def _by_image(
+    entries: list[dict[str, Any]], persons: frozenset[int]
+) -> tuple[dict[int, list[Box]], list[tuple[int, str]]]:
+    """Boxes by image id, and image id and reason of the entries that are not used."""
     found: dict[int, list[Box]] = {}
-    for entry in entries:
-        person = entry.get("category_id", PERSON) == PERSON and not entry.get("iscrowd", 0)
-        if person and entry.get("score", 1.0) >= MIN_SCORE:
-            found.setdefault(int(entry["image_id"]), []).append(_box(entry["bbox"]))
-    return found
+    left_out = []
+    for number, entry in enumerate(entries):
+        what = f"entry {number}"
+        image_id = field(entry, "image_id", whole, what)
+        if optional(entry, "category_id", whole, what, min(persons)) not in persons:
+            left_out.append((image_id, "of a category other than person"))
+        elif optional(entry, "iscrowd", truth, what, False):
+            left_out.append((image_id, "that are crowds"))
+        elif optional(entry, "score", number_of, what, 1.0) < MIN_SCORE:
+            left_out.append((image_id, f"with a score below {MIN_SCORE:g}"))
+        else:
+            found.setdefault(image_id, []).append(_box(entry["bbox"], what))
+    return found, left_out
 
 
-def _box(values: Any) -> Box:
+def _box(values: Any, what: str) -> Box:
     numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
     if not numbers or len(values) != 4:
-        raise ValueError(f"a box is four numbers [x, y, width, height], got {json.dumps(values)[:60]}")
+        told = json.dumps(values)[:60]
+        raise ValueError(f"{what}: a box is four numbers [x, y, width, height], got {told}")
     x, y, width, height = map(float, values)
     return (x, y, width, height)
 

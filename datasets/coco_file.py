@@ -111,7 +111,7 @@ def coco_head(content: Any, path: Path) -> CocoHead:
             sizes[image_id] = tuple(sides)
     if not names:
         raise DataFileError(f"{path} names no images.")
-    categories, notes = _person_categories(content, path)
+    categories, notes = person_categories(content, path)
     persons = frozenset(category["id"] for category in categories)
     told = [c["keypoints"] for c in categories if c.get("keypoints") is not None]
     if any(listed != told[0] for listed in told):
@@ -131,7 +131,7 @@ def coco_head(content: Any, path: Path) -> CocoHead:
     return CocoHead(path, names, sizes, persons, one, places, num_points, tuple(notes))
 
 
-def _person_categories(content: Any, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def person_categories(content: Any, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The categories that are persons, and what was assumed."""
     if not content.get("categories"):
         used = {

@@ -66,6 +66,18 @@ class KeypointFiles:
         used = {self._file(path).name for path in paths}
         return sorted(f.name for f in self.folder.glob(f"*{SUFFIX}") if f.name not in used)
 
+    def left_out(self) -> str:
+        """Nothing is known before the files are read."""
+        return ""
+
+    def why_nobody(self, paths: list[Path]) -> str:
+        """Why no picture has a file."""
+        return self.named_by
+
+    def suspicions(self, paths: Iterable[Path]) -> list[str]:
+        """None: OpenPose's numbers have one form."""
+        return []
+
     def _file(self, path: Path) -> Path:
         return self.folder / f"{path.stem}{SUFFIX}"
 

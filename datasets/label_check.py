@@ -170,7 +170,8 @@ def check_corners(
     if not known:
         return []
     x, y, third, fourth, width, height = np.array(known).T
-    leave = (x + third > 1.02 * width + 1) | (y + fourth > 1.02 * height + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        leave = (x + third > 1.02 * width + 1) | (y + fourth > 1.02 * height + 1)
     corners = (
         (third > x) & (fourth > y) & (x >= -1) & (y >= -1) & (third <= width + 1) & (fourth <= height + 1)
     )

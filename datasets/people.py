@@ -83,10 +83,16 @@ class People:
     ):
         self.paths = list_pictures(source)
         self.given = given
+        self.facts: dict[str, str] = {}  # for the record: what is odd or not used
         if given is not None:
             missing = given.without_picture(self.paths)
             if not any(given.names(path) for path in self.paths):
-                raise ValueError(f"The {given.what} has nobody of a picture of '{source}'; {given.named_by}.")
+                why = given.why_nobody(self.paths)
+                raise ValueError(f"The {given.what} has nobody of a picture of '{source}': {why}.")
+            found = {"suspicions": " ".join(given.suspicions(self.paths)), "boxes not used": given.left_out()}
+            self.facts = {name: told for name, told in found.items() if told}
+            for name, told in self.facts.items():
+                log.warning("The %s, %s: %s", given.what, name, told)
             _warn_of(missing, given.what, source)
             if passed_over := sum(not given.names(path) for path in self.paths):
                 log.info("Pictures that the %s does not name, passed over: %d", given.what, passed_over)

@@ -99,6 +99,56 @@ def test_a_bad_boxes_file_is_refused_before_anything_runs(tmp_path, kind):
         load_boxes(tmp_path / "boxes.json")
 
 
+def detected(**changes):
+    return [{"image_id": 1, "category_id": 1, "bbox": GOOD, "score": 0.9} | changes]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (detected(score=0.3), "all that it has of them was left out: 1 with a score below 0.5"),
+        (detected(category_id=7), "left out: 1 of a category other than person"),
+        (detected(iscrowd=1), "left out: 1 that are crowds"),
+        (detected(image_id=2, score=0.3), "its keys must be file names"),
+        ({"im1.png": []}, "it names them, without boxes"),
+        (
+            {"images": [{"id": 9, "file_name": "im1.png"}], "annotations": detected(image_id=9, score=0.1)},
+            "left out: 1 with a score below 0.5",
+        ),
+    ],
+)
+def test_nobody_is_told_with_its_true_cause(tmp_path, content, said):
+    ramp().save(tmp_path / "im1.png")
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"has nobody of a picture of .*: .*{said}"):
+        People(tmp_path, load_boxes(tmp_path / "boxes.json"))
+
+
+def test_any_single_category_is_the_person_s_and_what_is_not_used_is_in_the_record(tmp_path):
+    ramp().save(tmp_path / "im1.png")
+    content = {"annotations": detected(category_id=3) + detected(category_id=3, score=0.1)}
+    content["categories"] = [{"id": 3, "name": "player"}]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    people = People(tmp_path, load_boxes(tmp_path / "boxes.json"))
+    assert len(list(people)) == 1 and people.facts == {"boxes not used": "1 with a score below 0.5"}
+
+
+def test_boxes_that_are_corners_are_refused_and_a_single_one_is_suspected(tmp_path):
+    corners = [[50 + i, 40, 95, 98] for i in range(3)]
+    (person,) = with_boxes(tmp_path, corners[:1])
+    assert person.box == (50, 40, 95, 98)
+    people = People(tmp_path, load_boxes(tmp_path / "boxes.json"))
+    assert "as corners x1, y1, x2, y2 all fit" in people.facts["suspicions"]
+    with pytest.raises(ValueError, match="3 of 3 boxes leave their pictures"):
+        with_boxes(tmp_path, corners)
+
+
+def test_an_entry_of_another_kind_is_named(tmp_path):
+    (tmp_path / "boxes.json").write_text(json.dumps(detected() + detected(image_id=2**80)))
+    with pytest.raises(ValueError, match="entry 1: 'image_id' is 1208925819614629174706176, expected a whole"):
+        load_boxes(tmp_path / "boxes.json")
+
+
 def test_a_boxes_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ValueError, match="cannot be read"):

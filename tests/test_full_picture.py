@@ -9,6 +9,7 @@ import torch
 from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
 from utils.geometry import (
     assumed_focal_length,
+    check_focal_length,
     crop_focal_length,
     crop_to_full_weak,
     full_weak_to_perspective,
@@ -147,3 +148,11 @@ def test_each_is_drawn_where_its_camera_says_and_the_rest_is_untouched():
     rows, columns = np.nonzero(changed)
     assert (columns.min(), columns.max() + 1) == (40, 80) and (rows.min(), rows.max() + 1) == (30, 70)
     assert draw_people(photo, [], FACES) is photo
+
+
+def test_a_focal_length_in_millimetres_is_refused_and_odd_ones_are_suspected():
+    assert check_focal_length(None, (640, 480)) == check_focal_length(800, (640, 480)) == ""
+    assert "is 0.25 of the diagonal" in check_focal_length(200, (640, 480))
+    assert "cameras have 0.3 to 30" in check_focal_length(1e6, (640, 480))
+    with pytest.raises(ValueError, match="focal_length 35 is 0.044 of the diagonal .* 640 x 480 px.*in pixels: milli"):
+        check_focal_length(35, (640, 480))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FOCAL_LENGTH = 5000.0
 CROP_SIZE = 224
+# Of the picture's diagonal: 0.1 sees 157 degrees; at 0.3 a person who fills the picture is within a metre.
+FOCAL_IMPOSSIBLE, FOCAL_ODD = 0.1, (0.3, 30.0)
 UNIT = 200.0  # a crop's side in pixels of the full picture is UNIT * scale
 DEFAULT_SCALE = 0.9  # camera used where keypoints say nothing
 
@@ -162,6 +164,26 @@ def crop_focal_length(scale: Float[Tensor, "*B"], focal_length: float = FOCAL_LE
     With it, and the crop's middle for principal point, the pinhole camera of the full picture is the crop's own.
     """
     return focal_length * UNIT * scale / CROP_SIZE
+
+
+def check_focal_length(focal_length: float | None, image_size: tuple[int, int]) -> str:
+    """A suspicion about a focal length (pixels) for a picture of this width and height, "" for none.
+
+    Raises ValueError where no lens has it: people would stand inside the camera.
+    """
+    if focal_length is None:
+        return ""
+    diagonal = assumed_focal_length(image_size)
+    told = (
+        f"focal_length {focal_length:g} is {focal_length / diagonal:.2g} of the diagonal of a picture of "
+        f"{image_size[0]} x {image_size[1]} px"
+    )
+    cure = "It is in pixels: millimetres x the picture's width in pixels / the sensor's width in millimetres."
+    if focal_length < FOCAL_IMPOSSIBLE * diagonal:
+        raise ValueError(f"{told}; no lens sees so wide, people would stand inside the camera. {cure}")
+    if not FOCAL_ODD[0] <= focal_length / diagonal <= FOCAL_ODD[1]:
+        return f"{told}; cameras have {FOCAL_ODD[0]:g} to {FOCAL_ODD[1]:g}. {cure}"
+    return ""
 
 
 def assumed_focal_length(image_size: tuple[int, int]) -> float:
