@@ -16,6 +16,7 @@ from datasets.label_check import SAMPLED, check_corners
 from datasets.label_values import counted, field, optional, truth, whole
 from datasets.label_values import number as number_of
 from datasets.pictures import picture_size
+from utils.safe_io import load_json
 
 MIN_SCORE = 0.5  # detections below are passed over
 MIN_SIDE = 4.0  # px, of a box and of what of it lies in the picture
@@ -101,12 +102,11 @@ def load_boxes(path: str | Path) -> Boxes:
     """Read a boxes file. Raises ValueError in a sentence for a file that is none of the three kinds."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
-        content = json.loads(text, object_pairs_hook=_without_repeats)
+        content = load_json(path, _without_repeats)
     except OSError as error:
-        raise ValueError(f"The boxes file '{path}' cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"The boxes file '{path}' is not valid JSON: {error}") from error
+        raise ValueError(f"The boxes file '{path}' cannot be read: {error.strerror or 'it is not there'}.") from error
+    except ValueError as error:
+        raise ValueError(f"The boxes file '{path}' is of no use: {error}") from error
     try:
         if isinstance(content, list):
             found, left_out = _by_image(content, frozenset({PERSON}))

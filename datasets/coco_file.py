@@ -10,7 +10,6 @@ Missing values are filled where there is one sensible answer: `area` from the se
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from datasets import label_values as values
 from datasets.keypoint_names import NUM_KEYPOINTS, keypoint_places
 from datasets.label_values import Box
 from datasets.person_area import filled_area
-from utils.safe_io import DataFileError
+from utils.safe_io import DataFileError, load_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -79,10 +78,7 @@ def read_json(path: Path, what: str) -> Any:
     """Content of a JSON file. Raises FileNotFoundError, or DataFileError for damage."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of {what} at {path}.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path} is not valid JSON: {error}.") from error
+    return load_json(path)
 
 
 def entries_of(content: Any, key: str, path: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ DensePose-COCO points. All truth is the open body's, so a perfect prediction has
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from datasets.synthetic_labels import (
 from datasets.synthetic_wide import WidePerson, render_wide
 from utils.body import OPEN_DIR, load_open_body, read_regressor
 from utils.lsp_parts import skinning_classes
-from utils.safe_io import atomic_write, save_json_atomic
+from utils.safe_io import atomic_write, load_json, save_json_atomic
 from utils.skeleton import GT24_TO_COCO17
 
 if TYPE_CHECKING:
@@ -225,7 +224,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
 def _remove_sets(folder: Path) -> None:
     """Remove what an older run wrote, label files first; other files in its folders stay."""
     try:
-        count = int(json.loads((folder / MARKER).read_text(encoding="utf-8"))["people"])
+        count = int(load_json(folder / MARKER)["people"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{folder / MARKER}' is damaged; name another folder.") from error
     labels = [f"{EXTRAS}/{name}.npz" for name in NAMES] + [f"{FOLDERS['coco_2014_val']}/{COCO_JSON}"]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from utils.safe_read import DataFileError, load_safetensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -168,8 +168,8 @@ def load_movenet_trunk(module: MoveNetTrunk, path: str | Path) -> None:
             f"No MoveNet weights at {path}; the project ships them as data/open/movenet_trunk.safetensors."
         )
     try:
-        module.load_state_dict(load_file(path), strict=True)
-    except (SafetensorError, RuntimeError) as error:
+        module.load_state_dict(load_safetensors(path)[0], strict=True)
+    except (DataFileError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the weights of this MoveNetTrunk: {error}") from error
 
 

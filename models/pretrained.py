@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from models.danet import PRESETS, DaNetConfig, build_danet, network_of_weights, preset
 from models.hmr import build_hmr
 from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_danet
+from utils.safe_read import safetensors_shapes
 from utils.structures import SMPLParams
 
 if TYPE_CHECKING:
@@ -42,12 +42,8 @@ def _network_in(path: Path) -> DaNetConfig:
     if path.suffix != ".safetensors":
         state = load_checkpoint(path)["model"]
         return network_of_weights({key: tuple(getattr(value, "shape", ())) for key, value in state.items()})
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = (file.metadata() or {}).get("model")
-            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    shapes, meta = safetensors_shapes(path)
+    said = meta.get("model")
     return preset(said) if said in PRESETS else network_of_weights(shapes)
 
 

@@ -104,7 +104,7 @@ def test_sparse_matrix_with_indices_outside_is_refused(tmp_path):
 
 def test_impossibly_large_sparse_matrix_is_refused(tmp_path):
     matrix = scipy.sparse.csr_matrix((10**7, 10**7))
-    with pytest.raises(DataFileError, match="impossible size"):
+    with pytest.raises(DataFileError, match="bytes of memory"):
         read_pickle(dump(tmp_path / "a.pkl", matrix))
 
 
@@ -187,7 +187,7 @@ def test_references_to_references_are_followed_once(tmp_path):
     back = read_pickle(dump(tmp_path / "a.pkl", [value, value]))
     assert back[0] is back[1]
     for hostile in (nested(40, 1), nested(20, np.zeros(1000)), nested(20, {"a": np.zeros(1000)})):
-        with pytest.raises(DataFileError, match="more than 268435456 elements"):
+        with pytest.raises(DataFileError, match="bytes of memory"):
             read_pickle(dump(tmp_path / "a.pkl", hostile))
 
 

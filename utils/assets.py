@@ -5,7 +5,6 @@ Half a licensed set is an error, so that nobody mixes bodies without noticing (m
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from utils.body import OPEN_DIR, SMPL_ID, load_open_body, read_regressor, read_smpl_file, surface_points
 from utils.densepose_uv import load_open_atlas, load_uv_processed
-from utils.safe_io import DataFileError, load_npz, read_pickle
+from utils.safe_io import DataFileError, load_json, load_npz, read_pickle
 from utils.structures import Atlas, BodyModel, Regressor, require_same_body
 
 if TYPE_CHECKING:
@@ -232,10 +231,7 @@ def load_learned_ratio(
     folder = Path(data_dir or DATA_DIR)
     users = _at("learned_ratio.pkl")(folder) or _at("pretrained_model/learned_ratio.pkl")(folder)
     path = Path(path or users or OPEN_DIR / "learned_ratio.json")
-    try:
-        values = json.loads(path.read_text()) if path.suffix == ".json" else read_pickle(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataFileError(f"{path} is not readable JSON ({error}).") from error
+    values = load_json(path) if path.suffix == ".json" else read_pickle(path)
     if not isinstance(values, dict):
         raise DataFileError(f"{path} holds a {type(values).__name__}, expected 'ratio' and 'offset'.")
     return _vector(path, values, "ratio", 24), _vector(path, values, "offset", 24)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from utils.safe_io import DataFileError, atomic_path, load_torch
+from utils.safe_read import load_safetensors
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return _load_safetensors(path)
+        tensors, meta = load_safetensors(path)
+        return {"model": tensors, "meta": meta}
     content = load_torch(path)
     if isinstance(content, Mapping) and "model" not in content:
         state = content.get("state_dict", content)
@@ -104,19 +105,6 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             f"{path} holds no weights: expected a dictionary with a state dict under 'model'."
         )
     return dict(content)
-
-
-def _load_safetensors(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist or is not a file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = file.keys()
-            return {"model": {key: file.get_tensor(key) for key in keys}, "meta": file.metadata() or {}}
-    except (SafetensorError, ValueError, OSError) as error:
-        raise DataFileError(
-            f"{path} is not a readable safetensors file ({error}). Fetch it again."
-        ) from error
 
 
 def weights_id(path: str | os.PathLike) -> str:

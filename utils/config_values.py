@@ -13,25 +13,58 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message is a sentence for the user."""
 
 
+MAX_TEXT = 2**18  # characters of a settings file
+MAX_VALUES = 100_000  # with each alias written out
+MAX_DIGITS = 3000  # of a whole number; Python writes out no more than 4300
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error."""
+    """Safe YAML in which a key that stands twice is an error, and aliases stand for a bounded number of values."""
+
+    def get_single_node(self):
+        node = super().get_single_node()
+        _count(node, {})
+        return node
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"The key '{key}' stands twice{node.start_mark}.")
+        seen = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
+            if isinstance(key, list | dict | set):
+                raise ConfigError(f"A key must be a text or a number{node.start_mark}.")
+            if key in seen:
+                raise ConfigError(f"The key '{str(key)[:60]}' stands twice{node.start_mark}.")
+            seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _count(node: yaml.Node | None, counted: dict[int, int]) -> int:
+    """Number of values below a node, aliases written out. Raises ConfigError for too many, and for a loop."""
+    if id(node) not in counted:
+        counted[id(node)] = MAX_VALUES + 1  # until it is known: for a node that holds itself
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
+            raise ConfigError("it has a whole number of too many digits")
+        counted[id(node)] = 1 + sum(_count(part, counted) for part in inner)
+    if counted[id(node)] > MAX_VALUES:
+        raise ConfigError(f"it has more than {MAX_VALUES:,} values when its aliases are written out")
+    return counted[id(node)]
 
 
 def parse_yaml(text: str, source: str) -> Any:
     """The value of a YAML text, read without running anything; raises ConfigError beginning with `source`."""
+    if len(text) > MAX_TEXT:
+        raise ConfigError(f"{source} has more than {MAX_TEXT:,} characters; is it a file of settings?")
     try:
         return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
-    except ConfigError:
-        raise
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
-        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source} is not valid YAML: its values are nested too deeply.") from error
+    except Exception as error:  # PyYAML's rules for values raise many types, such as for the date 2020-13-45
+        reason = str(error)[:400] or type(error).__name__
+        raise ConfigError(f"{source} is not valid YAML: {reason}") from error
 
 
 def load_tree(path: str | Path) -> dict[str, Any]:

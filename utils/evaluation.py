@@ -6,7 +6,6 @@ processes or on where an earlier run stopped. So one process, several, and a con
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -19,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.runtime import Processes
-from utils.safe_io import DataFileError, load_npz, save_json_atomic, save_npz_atomic
+from utils.safe_io import DataFileError, load_json, load_npz, save_json_atomic, save_npz_atomic
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
@@ -106,9 +105,10 @@ class RowStore:
 
     def _require_same(self, note: Path) -> None:
         try:
-            before = json.loads(note.read_text(encoding="utf-8"))
+            before = load_json(note)
         except ValueError:
             before = {}
+        before = before if isinstance(before, dict) else {}
         changed = sorted(
             key for key in {*before, *self.fingerprint} if before.get(key) != self.fingerprint.get(key)
         )

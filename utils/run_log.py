@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import platform
 import subprocess
@@ -18,7 +17,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from utils.config import option
-from utils.safe_io import atomic_write, save_json_atomic
+from utils.safe_io import atomic_write, load_json, save_json_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,9 +165,10 @@ def note_start(folder: Path, settings: str, step: int, data: Mapping[str, Any]) 
         file.write(settings)
     path = folder / "git.json"
     try:
-        starts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        starts = load_json(path) if path.is_file() else []
     except ValueError:  # a disk that was full
         starts = []
+    starts = starts if isinstance(starts, list) else []
     start = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "step": step, **git_state()}
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     save_json_atomic(path, [*starts, start | versions])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from utils.command_line import ALL_GOOD, NOTHING_DONE, SOME_SKIPPED
 from utils.runtime import Processes
-from utils.safe_io import save_json_atomic
+from utils.safe_io import load_json, save_json_atomic
 
 SCHEMA, FILE_NAME = "danet-run-1", "run.json"
 
@@ -92,7 +91,7 @@ def with_earlier(
     foreign one counts for nothing.
     """
     try:
-        listed = json.loads((out_dir / FILE_NAME).read_text(encoding="utf-8"))["people"]
+        listed = load_json(out_dir / FILE_NAME)["people"]
         earlier = [Outcome(str(p["picture"]), str(p["stem"]), is_earlier=True) for p in listed]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return tuple(outcomes)

@@ -1,268 +1,293 @@
-"""An unpickler that cannot run code: arrays, plain containers, and inert stand-ins for foreign objects.
+"""Pickles read without running what they hold: arrays, plain containers, and dense arrays for foreign objects.
 
-The official body files hold chumpy and scipy.sparse objects; both come out as dense NumPy arrays, and neither
-package is needed. Whatever else a file asks to call is refused by name.
+The official body files hold chumpy and scipy.sparse objects; both come out as NumPy arrays, and neither package is
+needed. Whatever else a file asks to call is refused by name. `pickle_machine` builds values and notes calls; here
+stands what the calls of data files give.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import pickle
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-MAX_ELEMENTS = 2**28  # far above any body file, far below what exhausts a machine
-ArrayOf = Callable[[Any], np.ndarray]
+from utils.file_budget import Budget, DataFileError, UnsafeFileError, blocked
+from utils.pickle_machine import PickleMachine
+from utils.pickle_values import Call, Name, PickleError, as_key, called
+from utils.safe_arrays import array_of, checked_shape, plain_dtype
+
+MAX_DEPTH = 100
+_MODULES = {"copy_reg": "copyreg", "__builtin__": "builtins"}
+_SPARSE = ("csc_matrix", "csc_array", "csr_matrix", "csr_array")
+_NUMBERS = frozenset({int, float, bool, complex, type(None)})
 
 
-class DataFileError(ValueError):
-    """A file is damaged or does not hold what was expected."""
-
-
-class UnsafeFileError(DataFileError):
-    """A file asks to run code; nothing of it was run."""
-
-
-# ------------------------------------------------------------------------------------------- stand-in objects
-
-
-class _Inert:
-    """Takes the place of a foreign object in a pickle: keeps its state, does nothing."""
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update({str(k): v for k, v in state.items()})
-
-
-class _Chumpy(_Inert):
-    """A chumpy array: the values stand in `x`; `Select` picks them from another array `a`.
-
-    Other expressions (the files hold some that nobody reads) have no values: None.
-    """
-
-    def to_array(self, array: ArrayOf) -> np.ndarray | None:
-        """array: converts what the object holds, which may be other stand-ins."""
-        state = self.__dict__
-        if "x" in state:
-            return array(state["x"])
-        if "a" in state and "idxs" in state:
-            picked = array(state["a"]).ravel()[array(state["idxs"])]
-            return picked.reshape(state["preferred_shape"]) if "preferred_shape" in state else picked
-        return None
-
-
-class _Compressed(_Inert):
-    """A scipy.sparse csc/csr matrix. Expanded here with checked indices; scipy's own code trusts them."""
-
-    column_major = True
-
-    def to_array(self, array: ArrayOf) -> np.ndarray:
-        """array: converts what the object holds, which may be other stand-ins."""
-        state = self.__dict__
-        rows, cols = (int(n) for n in state.get("_shape", state.get("shape")))
-        if rows < 0 or cols < 0 or rows * cols > MAX_ELEMENTS:
-            raise ValueError(f"a sparse matrix of impossible size {rows} x {cols}")
-        data, indices = array(state["data"]), array(state["indices"]).astype(np.int64)
-        starts = array(state["indptr"]).astype(np.int64)
-        major, minor = (cols, rows) if self.column_major else (rows, cols)
-        if starts.shape != (major + 1,) or starts[0] != 0 or np.any(np.diff(starts) < 0):
-            raise ValueError("a sparse matrix with a damaged index")
-        if data.shape != indices.shape or starts[-1] != len(data):
-            raise ValueError("a sparse matrix with a damaged index")
-        if len(indices) and not 0 <= indices.min() <= indices.max() < minor:
-            raise ValueError("a sparse matrix with indices outside its shape")
-        dense = np.zeros((major, minor), data.dtype)
-        np.add.at(dense, (np.repeat(np.arange(major), np.diff(starts)), indices), data)
-        return dense.T.copy() if self.column_major else dense
-
-
-class _CompressedRows(_Compressed):
-    column_major = False
-
-
-class CheckedArray(np.ndarray):
-    """An array under reconstruction. NumPy reads past the end of a list that is shorter than its shape."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> CheckedArray:
-        raise pickle.UnpicklingError("an array built in an unusual way")
-
-    def __setstate__(self, state: tuple) -> None:
-        shape, dtype, content = state[-4], state[-3], state[-1]
-        if dtype.hasobject and (dtype.char != "O" or len(content) != math.prod(shape)):
-            raise pickle.UnpicklingError("a damaged array of objects")
-        super().__setstate__(state)
-
-
-def rebuild_array(cls: type, shape: Any, code: Any) -> CheckedArray:
-    """What NumPy's pickles start an array with: empty, its state follows."""
-    if cls is not CheckedArray or shape != (0,):
-        raise pickle.UnpicklingError("an array built in an unusual way")
-    return np.ndarray.__new__(CheckedArray, (0,), "b")
-
-
-class _Converter:
-    """Replaces stand-ins by dense arrays, each object once however often the file refers to it.
-
-    Foreign values without numbers become None. Refuses what has too many elements when written out, for
-    references to references let a small file stand for any number.
-    """
-
-    def __init__(self) -> None:
-        self._done: dict[int, tuple[Any, int]] = {}  # by id: the plain value, its elements
-
-    def plain(self, value: Any) -> Any:
-        return self._converted(value)[0]
-
-    def array(self, value: Any) -> np.ndarray:
-        return np.asarray(self.plain(value))
-
-    def _converted(self, value: Any) -> tuple[Any, int]:
-        if not isinstance(value, _Inert | dict | list | tuple | np.ndarray):
-            return value, 1
-        if id(value) not in self._done:
-            plain, elements = self._convert(value)
-            if elements > MAX_ELEMENTS:
-                raise ValueError(f"more than {MAX_ELEMENTS} elements")
-            self._done[id(value)] = plain, elements
-        return self._done[id(value)]
-
-    def _convert(self, value: Any) -> tuple[Any, int]:
-        if isinstance(value, _Chumpy | _Compressed):
-            array = value.to_array(self.array)
-            return array, 1 if array is None else array.size
-        if isinstance(value, _Inert):
-            return None, 1
-        if isinstance(value, dict):
-            items = {key: self._converted(item) for key, item in value.items()}
-            return {k: plain for k, (plain, _) in items.items()}, 1 + sum(n for _, n in items.values())
-        if isinstance(value, list | tuple):
-            parts = [self._converted(item) for item in value]
-            return type(value)(plain for plain, _ in parts), 1 + sum(n for _, n in parts)
-        if value.dtype != object:
-            return value.view(np.ndarray), value.size
-        parts = [self._converted(item) for item in value.flat]
-        plain = np.empty(value.shape, object)
-        for index, (item, _) in zip(np.ndindex(value.shape), parts, strict=True):
-            plain[index] = item
-        return plain, 1 + sum(n for _, n in parts)
-
-
-# ---------------------------------------------------------------------------------------------------- pickles
-
-
-def encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")  # how pickles below protocol 3 spell bytes
-
-
-def _no_bytes() -> bytes:
-    return b""  # which those pickles spell as a call
-
-
-def _reconstructor(cls: type, base: type, state: Any) -> Any:
-    if not (isinstance(cls, type) and issubclass(cls, _Inert)):
-        raise pickle.UnpicklingError("an object built in an unusual way")
-    return cls()
-
-
-def _frombuffer(buffer: Any, dtype: Any, shape: Any, order: str, axis_order: Any = None) -> np.ndarray:
-    array = np.frombuffer(buffer, dtype=dtype)
-    return (array.reshape(shape, order=order) if axis_order is None else array.reshape(shape)).copy()
-
-
-SCALAR_REBUILD = np.float64(0).__reduce__()[0]
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): rebuild_array,
-    ("numpy.core.multiarray", "scalar"): SCALAR_REBUILD,
-    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-    ("numpy", "ndarray"): CheckedArray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): encode_latin1,
-    ("copyreg", "_reconstructor"): _reconstructor,
-    ("builtins", "object"): object,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "complex"): complex,
-    ("builtins", "bytes"): _no_bytes,
-}
-_MODULE_NAMES = {"copy_reg": "copyreg", "__builtin__": "builtins"}
-_SPARSE = {
-    "csc_matrix": _Compressed,
-    "csc_array": _Compressed,
-    "csr_matrix": _CompressedRows,
-    "csr_array": _CompressedRows,
-}
-
-
-class _SafeUnpickler(pickle.Unpickler):
-    """Knows the names in `_ALLOWED`, chumpy's and scipy.sparse's; refuses every other."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "chumpy":
-            return _Chumpy
-        if module.startswith("scipy.sparse") and name in _SPARSE:
-            return _SPARSE[name]
-        known = _MODULE_NAMES.get(module, module).replace("numpy._core", "numpy.core")
-        if (known, name) not in _ALLOWED:
-            raise UnsafeFileError(f"{module}.{name}")
-        return _ALLOWED[known, name]
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise UnsafeFileError("an object outside the file")
-
-
-def safe_unpickle(stream: IO[bytes], what: str) -> Any:
-    """Read one pickle from `stream`; `what` names it in errors.
+def safe_unpickle(data: bytes, what: str, budget: Budget | None = None) -> Any:
+    """The value of a pickle; `what` names it in errors. Python 2's texts are read as latin-1.
 
     Raises UnsafeFileError naming the blocked call, DataFileError for a damaged pickle.
     """
+    budget = budget or Budget(what)
     try:
-        return _Converter().plain(_SafeUnpickler(stream, encoding="latin1").load())
-    except UnsafeFileError as error:
-        raise blocked(what, str(error)) from None
-    except (Exception, RecursionError) as error:
+        return Resolver(budget).plain(
+            PickleMachine(data, budget, Names(what, budget).find, _outside(what)).run()
+        )
+    except DataFileError:
+        raise
+    except Exception as error:
         raise DataFileError(
             f"{what} is not a readable pickle ({type(error).__name__}: {error}). Fetch the file again."
         ) from error
 
 
-class _Listing(_SafeUnpickler):
-    """Makes an inert object of every call and notes its name."""
+def _outside(what: str) -> Callable[[Any], Any]:
+    def refuse(_: Any) -> Any:
+        raise blocked(what, "an object outside the file")
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(stream, encoding="latin1")
-        self.foreign: list[str] = []
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            super().find_class(module, name)
-        except UnsafeFileError:
-            if module.split(".")[0] != "torch":
-                self.foreign.append(f"{module}.{name}")
-        return _Inert
-
-    def persistent_load(self, pid: Any) -> Any:
-        return _Inert()
+    return refuse
 
 
-def foreign_calls(stream: IO[bytes]) -> list[str]:
-    """Names that a pickle asks for and neither data files nor torch need, as far as it can be followed."""
-    listing = _Listing(stream)
-    with contextlib.suppress(Exception):
-        listing.load()
-    return listing.foreign
+# ------------------------------------------------------------------------------------------------ names, calls
 
 
-def blocked(what: str, call: str) -> UnsafeFileError:
-    """The error for a file that asks to call `call`."""
-    return UnsafeFileError(
-        f"{what} was refused: it asks to call {call}, which no data file needs. Nothing of it was run. "
-        "Get the file from its publisher."
-    )
+class Names:
+    """The names that data files may mention, and what their calls give."""
+
+    def __init__(self, what: str, budget: Budget) -> None:
+        self.what, self.budget = what, budget
+        self.known: dict[str, Callable[..., Any] | None] = {
+            "numpy.core.multiarray._reconstruct": self._array,
+            "numpy.core.multiarray.scalar": self._scalar,
+            "numpy.core.numeric._frombuffer": self._array_of_buffer,
+            "numpy.ndarray": None,
+            "numpy.dtype": lambda code, *flags: Call("dtype", code),
+            "collections.OrderedDict": self._dictionary,
+            "_codecs.encode": self._encoded,
+            "copyreg._reconstructor": lambda kind, base, state: called(kind, ()),
+            "builtins.object": None,
+            "builtins.set": lambda items=(): set(self._keys(items)),
+            "builtins.frozenset": lambda items=(): frozenset(self._keys(items)),
+            "builtins.complex": _complex,
+            "builtins.bytes": lambda: b"",  # as pickles below protocol 3 spell it
+            "builtins.bytearray": lambda *args: bytearray(self._encoded(*args) if args else b""),
+        }
+
+    def find(self, module: str, name: str) -> Name:
+        """The name. Raises UnsafeFileError for one that no data file needs."""
+        if module.split(".")[0] == "chumpy":
+            return Name("chumpy", lambda *args: Call("chumpy"))
+        if module.startswith("scipy.sparse") and name in _SPARSE:
+            return Name("scipy.sparse", lambda *args: Call(name[:3]))
+        full = f"{_MODULES.get(module, module).replace('numpy._core', 'numpy.core')}.{name}"
+        if full not in self.known:
+            raise blocked(self.what, f"{module}.{name}"[:200])
+        return Name(full, self.known[full])
+
+    def _keys(self, items: Any) -> list[Any]:
+        if type(items) not in (list, tuple, set, frozenset):
+            raise PickleError("a set of no items")
+        self.budget.take(120 * len(items))
+        return [as_key(item) for item in items]
+
+    def _dictionary(self, pairs: Any = ()) -> dict[Any, Any]:
+        pairs = list(pairs.items()) if type(pairs) is dict else pairs
+        if type(pairs) not in (list, tuple) or not all(
+            type(p) in (list, tuple) and len(p) == 2 for p in pairs
+        ):
+            raise PickleError("a dictionary of no pairs")
+        self.budget.take(240 * len(pairs))
+        return {as_key(key): value for key, value in pairs}
+
+    def _encoded(self, text: Any, encoding: Any = "latin1") -> bytes:
+        if not isinstance(text, str | bytes | bytearray) or encoding not in ("latin1", "latin-1"):
+            raise PickleError("bytes written in an unusual way")
+        self.budget.take(len(text))
+        return text.encode("latin1") if isinstance(text, str) else bytes(text)
+
+    def _array(self, kind: Any, shape: Any, code: Any) -> Call:
+        if type(kind) is not Name or kind.full != "numpy.ndarray" or shape != (0,):
+            raise PickleError("an array built in an unusual way")
+        return Call("array")
+
+    def _scalar(self, dtype: Any, content: Any) -> np.generic:
+        content = self._encoded(content) if type(content) is str else content
+        return array_of(content, dtype_of(dtype), (), False, self.budget)[()]
+
+    def _array_of_buffer(
+        self, content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+    ) -> np.ndarray:
+        array = array_of(content, dtype_of(dtype), shape, order == "F", self.budget)
+        return array if axes is None else array.transpose(checked_shape(axes))
+
+
+def _complex(real: Any, imaginary: Any) -> complex:
+    if type(real) is not float or type(imaginary) is not float:
+        raise PickleError("a complex number of no numbers")
+    return complex(real, imaginary)
+
+
+def dtype_of(call: Any) -> np.dtype:
+    """A plain dtype, made anew from the code and the byte order of a call in a file."""
+    if type(call) is not Call or call.kind != "dtype" or _is_structured(call.state):
+        raise PickleError("an array of neither numbers nor text")
+    return plain_dtype(call.args[0], call.state[1] if call.state else "=")
+
+
+def _is_structured(state: Any) -> bool:
+    if state is None:
+        return False
+    return type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5])
+
+
+def _is_objects(call: Any) -> bool:
+    return type(call) is Call and call.kind == "dtype" and call.args[0] in ("O", "O4", "O8")
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == object
+
+
+# --------------------------------------------------------------------------------------------- what calls give
+
+
+class Resolver:
+    """Puts arrays in the place of calls, each object once however often the file refers to it.
+
+    Foreign values without numbers become None. Refuses what would take too much memory when written out, for
+    references to references let a small file stand for any number.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._done: dict[
+            int, tuple[Any, Any, int]
+        ] = {}  # by id: the value (kept: its id), the plain one, its bytes
+        self._depth = 0
+
+    def plain(self, value: Any) -> Any:
+        """`value` with arrays in the place of calls; lists and dictionaries are changed, not copied."""
+        return self._resolved(value)[0]
+
+    def array(self, value: Any) -> np.ndarray:
+        """The array that `value` stands for. Raises PickleError for anything else."""
+        value = self.plain(value)
+        if type(value) in _NUMBERS and value is not None:
+            value = np.asarray(float(value))
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
+            raise PickleError("an object without its array of numbers")
+        return value
+
+    def _resolved(self, value: Any) -> tuple[Any, int]:
+        kind = type(value)
+        if kind in _NUMBERS:
+            return value, 8
+        if kind in (str, bytes, bytearray):
+            return value, 8 + 4 * len(value)
+        if id(value) not in self._done:
+            self._depth += 1
+            if self._depth > MAX_DEPTH:
+                raise PickleError("values nested too deeply")
+            plain, size = self._resolve(value)
+            self._depth -= 1
+            if size > self.budget.limit:
+                self.budget.refuse(size)
+            self._done[id(value)] = value, plain, size
+        return self._done[id(value)][1:]
+
+    def _resolve(self, value: Any) -> tuple[Any, int]:
+        if type(value) is dict:
+            return self._in_place(value, list(value.items()), 100)
+        if type(value) is list:
+            return self._in_place(value, enumerate(value), 8)
+        if type(value) is tuple:
+            items = list(value)
+            _, size = self._in_place(items, enumerate(items), 8)
+            return tuple(items), size
+        if type(value) is Call:
+            self.budget.take(200)
+            result = self.of_call(value)
+            size = getattr(result, "nbytes", 8)
+            return result, size + self._resolved(value.state[-1])[1] if _holds_objects(result) else size
+        if type(value) is Name:
+            return self.of_name(value), 8
+        return value, 100 * len(value) if isinstance(value, set | frozenset) else value.nbytes
+
+    def _in_place(self, container: Any, items: Any, own: int) -> tuple[Any, int]:
+        size = 64 + own * len(container)
+        for key, item in items:
+            if type(item) not in _NUMBERS:
+                container[key], more = self._resolved(item)
+                size += more
+        return container, size
+
+    def of_name(self, name: Name) -> Any:
+        """What a name stands for that is no call's: nothing."""
+        return None
+
+    def of_call(self, call: Call) -> Any:
+        """The array that a call stands for; None for one without numbers."""
+        if call.kind == "dtype":
+            return dtype_of(call)
+        if call.kind == "array":
+            return self._array(call)
+        state = call.state if type(call.state) is dict else {}
+        return self._selection(state) if call.kind == "chumpy" else self._dense(state, call.kind == "csc")
+
+    def _array(self, call: Call) -> np.ndarray:
+        if type(call.state) is not tuple or len(call.state) not in (4, 5):
+            raise PickleError("a damaged array")
+        shape, dtype, fortran, content = call.state[-4:]
+        if _is_objects(dtype):
+            return self._objects(shape, content)
+        content = content.encode("latin1") if type(content) is str else content
+        return array_of(content, dtype_of(dtype), shape, bool(fortran), self.budget)
+
+    def _objects(self, shape: Any, content: Any) -> np.ndarray:
+        shape = checked_shape(shape)
+        if type(content) is not list or len(content) != math.prod(shape):
+            raise PickleError("a damaged array of objects")
+        self.budget.take(8 * len(content))
+        self.plain(content)
+        array = np.empty(len(content), object)
+        for index, item in enumerate(content):
+            array[index] = item
+        return array.reshape(shape)  # NumPy lists objects in C's order whatever the array's
+
+    def _selection(self, state: dict[Any, Any]) -> np.ndarray | None:
+        """A chumpy array: the values stand in `x`; `Select` picks them from another array `a`.
+
+        Other expressions (the files hold some that nobody reads) have no values: None.
+        """
+        if "x" in state:
+            return self.array(state["x"])
+        if "a" not in state or "idxs" not in state:
+            return None
+        values, picked = self.array(state["a"]).ravel(), self.array(state["idxs"])
+        self.budget.take(values.itemsize * picked.size)
+        values = values[picked]
+        if state.get("preferred_shape") is None:
+            return values
+        return values.reshape(checked_shape(self.plain(state["preferred_shape"])))
+
+    def _dense(self, state: dict[Any, Any], column_major: bool) -> np.ndarray:
+        """A scipy.sparse csc/csr matrix, with checked indices; scipy's own code trusts them."""
+        rows, cols = checked_shape(self.plain(state.get("_shape", state.get("shape"))))
+        data, indices = self.array(state["data"]), self.array(state["indices"])
+        self.budget.take(2 * rows * cols * data.itemsize)
+        self.budget.take(32 * (data.size + rows + cols))
+        indices, starts = indices.astype(np.int64), self.array(state["indptr"]).astype(np.int64)
+        major, minor = (cols, rows) if column_major else (rows, cols)
+        if starts.shape != (major + 1,) or starts[0] != 0 or np.any(np.diff(starts) < 0):
+            raise PickleError("a sparse matrix with a damaged index")
+        if data.ndim != 1 or data.shape != indices.shape or starts[-1] != len(data):
+            raise PickleError("a sparse matrix with a damaged index")
+        if len(indices) and not 0 <= indices.min() <= indices.max() < minor:
+            raise PickleError("a sparse matrix with indices outside its shape")
+        dense = np.zeros((major, minor), data.dtype)
+        np.add.at(dense, (np.repeat(np.arange(major), np.diff(starts)), indices), data)
+        return dense.T.copy() if column_major else dense
+
+
+__all__ = ["DataFileError", "Names", "Resolver", "UnsafeFileError", "safe_unpickle"]

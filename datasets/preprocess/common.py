@@ -7,7 +7,6 @@ an item that has no box, or a number that is not finite, are left out and counte
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from datasets.coco_file import CocoHead, coco_head, entries_of, keypoints_of
 from datasets.preprocess.label_files import Rows, save_labels
 from utils.command_line import ALL_GOOD, DOCTOR, NOTHING_DONE, SOME_SKIPPED, SentenceParser
-from utils.safe_io import DataFileError, load_mat
+from utils.safe_io import DataFileError, load_json, load_mat
 
 BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
 BOX_MARGIN = 1.2
@@ -70,12 +69,7 @@ def gt24(points: np.ndarray, rows: Iterable[int], confidence: np.ndarray | float
 
 def read_json(path: Path) -> Any:
     """Content of a JSON file. Raises FileNotFoundError, or DataFileError for damage."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist or is not a file.")
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path} is not valid JSON ({error}). Fetch it again.") from error
+    return load_json(path)
 
 
 def read_coco(path: Path) -> tuple[CocoHead, list[dict[str, Any]]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.safe_io import MAX_UNPACKED, DataFileError
+from utils.file_budget import Budget
+from utils.safe_io import DataFileError
 
 
 def is_hdf5(path: Path) -> bool:
@@ -69,8 +70,7 @@ class MatFile:
             raise ValueError("it is no array of numbers")
         if dataset.is_virtual or dataset.external:
             raise ValueError("it lies in another file")
-        if dataset.nbytes > MAX_UNPACKED:
-            raise ValueError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
+        Budget(str(self.path)).take(dataset.nbytes)  # one array at a time; earlier ones may be gone
         return np.asarray(dataset)
 
 
@@ -96,6 +96,8 @@ def open_hdf5(path: Path) -> Iterator[MatFile]:
 def _in_words(path: Path, name: str | None) -> Iterator[None]:
     try:
         yield
+    except DataFileError:
+        raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         what = f"'{name}' of {path} cannot be read" if name else f"{path} is not a readable HDF5 file"
         reason = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from datasets.preprocess.open_people import FOOT_YAW, MIRROR_X, REST_DIRECTION, rotation_between
-from utils.safe_io import save_npz_atomic
+from utils.safe_io import load_json, save_npz_atomic
 
 FRAME_LENGTH = 44
 # First column of each side's hip, knee, ankle, shoulder and elbow.
@@ -43,7 +42,7 @@ def find_clips() -> list[Path]:
 
 def read_clip(path: Path) -> np.ndarray:
     """Frames [N,44] of one clip."""
-    frames = np.array(json.loads(path.read_text())["Frames"], np.float64)
+    frames = np.array(load_json(path)["Frames"], np.float64)
     if frames.ndim != 2 or frames.shape[1] != FRAME_LENGTH:
         raise ValueError(f"{path} must hold frames of {FRAME_LENGTH} numbers; their shape is {frames.shape}.")
     return frames

@@ -1,0 +1,49 @@
+"""What stands for names and calls in a pickle, and which values can be keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_KEYS = frozenset({str, bytes, int, float, bool, type(None), complex})
+
+
+class PickleError(ValueError):
+    """A pickle is damaged or asks for what no data file holds."""
+
+
+class Name:
+    """A name in a file. `make` gives the value of a call of it; None: it is never called."""
+
+    __slots__ = ("full", "make")
+
+    def __init__(self, full: str, make: Callable[..., Any] | None = None) -> None:
+        self.full, self.make = full, make
+
+
+class Call:
+    """What stands in a file for an object: which, its arguments, and the state given to it."""
+
+    __slots__ = ("args", "kind", "state")
+
+    def __init__(self, kind: str, *args: Any) -> None:
+        self.kind, self.args, self.state = kind, args, None
+
+
+def as_key(value: Any) -> Any:
+    """`value` where it can be a key: hashing tuples of tuples may end the interpreter or never end."""
+    kind = type(value)
+    if kind in _KEYS or isinstance(value, np.generic):
+        return value
+    if kind is tuple and all(type(item) in _KEYS for item in value):
+        return value
+    raise PickleError(f"a key that is a {kind.__name__}")
+
+
+def called(name: Any, args: Any) -> Any:
+    """The value of a call in a file."""
+    if type(name) is not Name or type(args) is not tuple or name.make is None:
+        raise PickleError("an object built in an unusual way")
+    return name.make(*args)
