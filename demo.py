@@ -7,8 +7,12 @@ Exit code 0: all good; 2: something was skipped (`run.json` lists it with its re
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import logging
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -128,6 +132,7 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     sizes = sizes_of_some(lambda index: people.paths[index], len(people))
     odd_focal_length = suspicions_of_camera(config, sizes.values())
     subject = load_subject(config, processes)
+    stop.end_if_asked()
     run = picture_run(config, people, subject, Seconds())
     processes.wait_for_all()  # results in the folder of pictures must not be listed as pictures
     mine = []
@@ -182,6 +187,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
         normalise=not config.reference_input,
         focal_length=config.focal_length,
     )
+    stop.end_if_asked()
     with logging_redirect_tqdm():
         summary = run.run(stop)
     seconds = {**run.seconds.by_stage, "whole run": summary.seconds}
@@ -282,4 +288,4 @@ def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

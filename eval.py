@@ -9,9 +9,13 @@ sample's numbers) and report.html. Exit code 0: all good; 2: some samples could 
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import logging
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +36,7 @@ from models.eval_setup import (
     fingerprint_of,
     gendered_bodies,
     load_subject,
-    run_script,
+    run_evaluation,
     tell_left_out,
     tell_of_labels,
     versions,
@@ -306,8 +310,8 @@ def input_files(dataset: BaseDataset | SyntheticPeople) -> tuple[list[Path], lis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_script(evaluate, parse_config(EvalConfig, argv, __doc__.splitlines()[0]), log)
+    return run_evaluation(evaluate, parse_config(EvalConfig, argv, __doc__.splitlines()[0]), log)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, kept="what was computed is kept, --resume continues.")

@@ -9,8 +9,12 @@ Written: the results JSON in <output_dir>/results, and protocol.json, errors.npz
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +33,7 @@ from models.eval_setup import (
     Subject,
     fingerprint_of,
     load_subject,
-    run_script,
+    run_evaluation,
     tell_left_out,
     tell_of_labels,
     versions,
@@ -224,8 +228,8 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_script(evaluate, parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0]), log)
+    return run_evaluation(evaluate, parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0]), log)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, kept="what was computed is kept, --resume continues.")

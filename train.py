@@ -9,9 +9,13 @@ Exit code 0: trained, or stopped as asked; 1: nothing was trained, or the run en
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -317,4 +321,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

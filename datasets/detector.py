@@ -18,6 +18,7 @@ import numpy as np
 
 from datasets.transforms import BOX_MARGIN
 from utils.body import OPEN_DIR
+from utils.onnx_runtime import onnx_session
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -109,20 +110,15 @@ class MoveNet:
 
 def load_session(path: Path = MODEL_FILE) -> Any:
     """onnxruntime session of the shipped network. Raises ValueError when package or file does not work."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ValueError(
-            f"The detector needs the package onnxruntime ({error}): pip install onnxruntime, "
-            "or give --boxes, --keypoints or --detector none."
-        ) from error
     if not path.is_file():
         raise ValueError(
             f"The detector '{path}' is missing; it is part of this project: git checkout -- data/open"
         )
     try:
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base class
+        return onnx_session(path)
+    except ImportError as error:
+        raise ValueError(f"{error}, or give --boxes, --keypoints or --detector none.") from error
+    except ValueError as error:
         raise ValueError(f"The detector '{path}' cannot be loaded, it may be damaged: {error}") from error
 
 

@@ -12,8 +12,12 @@ focal length 5000, so that a camera fitted to the keypoints (method.md 7) is the
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -317,4 +321,4 @@ def _write(people: SyntheticPeople, args: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

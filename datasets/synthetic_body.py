@@ -10,11 +10,11 @@ import functools
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from utils.body import OPEN_DIR, load_open_body, read_regressor, surface_points
+from utils.compiling import compiled
 from utils.densepose_uv import load_open_atlas
 from utils.skeleton import JOINT49_FROM_54
 from utils.structures import Atlas, BodyModel, Regressor, require_same_body
@@ -151,7 +151,7 @@ def to_ndc(pixels: np.ndarray) -> np.ndarray:
     return pixels * np.float32([2 / SIZE, -2 / SIZE, 1]) + np.float32([-1, 1, 0])
 
 
-@numba.njit(cache=True)
+@compiled()
 def _kinematics(rotmat, joints, parents):
     transforms = np.zeros((24, 3, 4))
     posed = np.zeros((24, 3))
@@ -175,7 +175,7 @@ def _kinematics(rotmat, joints, parents):
     return transforms.astype(np.float32), posed.astype(np.float32)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _skin(template, shapedirs, betas, skin_joint, skin_weight, transforms):
     out = np.zeros_like(template)
     shaped = np.zeros(3, np.float32)
@@ -199,7 +199,7 @@ def _skin(template, shapedirs, betas, skin_joint, skin_weight, transforms):
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 def _gather(rows, columns, weights, vertices):
     out = np.zeros((rows.shape[0] - 1, 3), np.float32)
     for r in range(out.shape[0]):
@@ -209,7 +209,7 @@ def _gather(rows, columns, weights, vertices):
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 def vertex_normals(vertices, faces):
     """Unit normals [V,3] of a mesh, weighted by face area."""
     normals = np.zeros_like(vertices)

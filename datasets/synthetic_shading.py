@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from utils.compiling import compiled
 
 SKIN, TOP, BOTTOM, SHOES, HAIR, DARK, INNER, SOCKS, HAT, LIPS, LOGO = range(11)
 NUM_GARMENTS = 11
@@ -81,7 +82,7 @@ class Light(NamedTuple):
     blue: float
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _garment(part, x, y, z, figure, cut):
     side = abs(x)
     above = y - figure.shoulder_y
@@ -106,7 +107,7 @@ def _garment(part, x, y, z, figure, cut):
     return _torso_garment(part, side, y, above, z, figure, cut)
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _torso_garment(part, side, y, above, z, figure, cut):
     if part == 1 and side < 0.11 and above > -cut.hair_drop:
         return HAIR
@@ -126,7 +127,7 @@ def _torso_garment(part, side, y, above, z, figure, cut):
     return TOP
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _head_garment(side, y, z, figure, cut):
     up, front = y - figure.eye_y, z - figure.eye_z
     below, away = y - figure.mouth_y, side - figure.eye_x
@@ -150,7 +151,7 @@ def _head_garment(side, y, z, figure, cut):
     return SKIN
 
 
-@numba.njit(cache=True)
+@compiled()
 def garment_of_vertices(template, parts, figure, cut):
     """The garment [V] of every vertex."""
     out = np.zeros(template.shape[0], np.int64)
@@ -159,7 +160,7 @@ def garment_of_vertices(template, parts, figure, cut):
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 def paint_fragments(face, bary, faces, face_part, points, figure, cut, tiles, folds, light, picture):
     """Shade fragments over `picture` [H,W,3] float32, in place.
 
@@ -188,7 +189,7 @@ def paint_fragments(face, bary, faces, face_part, points, figure, cut, tiles, fo
                 picture[row, col, k] = picture[row, col, k] * (1 - cover) + total[k] * share
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _shade(f, w, faces, part, points, figure, cut, tiles, folds, light, total):
     x = y = z = nx = ny = nz = np.float32(0)
     for k in range(3):

@@ -7,21 +7,26 @@ The person does not exist; the geometry is the one that every script uses (`data
 
 from __future__ import annotations
 
-import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
+import argparse
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from datasets.synthetic import SyntheticPeople  # noqa: E402
-from datasets.synthetic_wide import render_wide  # noqa: E402
-from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture  # noqa: E402
-from utils.safe_io import atomic_path  # noqa: E402
+from datasets.synthetic import SyntheticPeople
+from datasets.synthetic_wide import render_wide
+from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture
+from utils.safe_io import atomic_path
 
 OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
 PERSON = 24  # of the held-out rendered people: near the picture's left edge
@@ -151,4 +156,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

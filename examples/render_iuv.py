@@ -9,29 +9,35 @@ The library calls are three lines: `resolve_body` finds the body with its atlas,
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
 import logging
 import math
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.smpl import SMPL
+from utils.assets import resolve_body
+from utils.command_line import SentenceParser
+from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation
+from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.runtime import refuse
+from utils.safe_io import atomic_path, load_npz
+from utils.visualize import colorize_parts, image_grid, to_uint8
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from models.smpl import SMPL  # noqa: E402
-from utils.assets import resolve_body  # noqa: E402
-from utils.command_line import SentenceParser  # noqa: E402
-from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation  # noqa: E402
-from utils.renderer import IUV_Renderer, MeshRenderer  # noqa: E402
-from utils.runtime import refuse  # noqa: E402
-from utils.safe_io import atomic_path, load_npz  # noqa: E402
-from utils.visualize import colorize_parts, image_grid, to_uint8  # noqa: E402
-
 CROP = 224
 # From y up (motion clips) to the camera's y down: half a turn about x.
 WORLD_TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -131,6 +137,14 @@ def render_pose(
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    try:
+        return render(args)
+    except (ValueError, OSError) as error:
+        return refuse(logging.getLogger("render_iuv"), error)
+
+
+def render(args: argparse.Namespace) -> int:
+    """Write the pictures that were asked for; the exit code."""
     frames, rotmat, betas, cam = read_poses(args)
     assets = resolve_body(args.body, need=("body", "atlas"))
     print(assets.source)
@@ -155,7 +169,4 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        sys.exit(refuse(logging.getLogger("render_iuv"), error))
+    run_script(main)

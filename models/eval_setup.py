@@ -126,7 +126,9 @@ def gendered_bodies(subject: Subject, data_dir: str) -> tuple[dict[int, tuple[SM
     return bodies, "SMPL_MALE and SMPL_FEMALE by the annotated gender"
 
 
-def run_script(evaluate: Callable[[Any, Processes], int], cfg: EvaluationConfig, log: logging.Logger) -> int:
+def run_evaluation(
+    evaluate: Callable[[Any, Processes], int], cfg: EvaluationConfig, log: logging.Logger
+) -> int:
     """Join the other processes, evaluate, and answer what is wrong with one sentence. Returns the exit code."""
     try:
         with joined_processes() as processes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from models.train_step import Stage, Stages
 from utils.checkpoint import load_checkpoint, load_danet
 from utils.optim import WeightAverage, learning_rate_factor
 from utils.run_log import Pace, git_state
-from utils.stopping import StopSignals
 
 TINY = (
     "--model danet --backbone_width 8 --hrnet_stem 8 --hrnet_blocks 1 --hrnet_modules 1 1 1 --body_width 4 "
@@ -165,16 +163,6 @@ def test_stages():
     assert always.at(5) is always.at(10**6) is Stage.RENDERED
     assert always.rendered_epochs(2, 4) == range(3, 4)  # epoch 2 begins with stage one
     assert len(Stages(10**9).rendered_epochs(4, 3)) == 0
-
-
-def test_the_second_signal_keeps_its_meaning():
-    before = signal.getsignal(signal.SIGINT)
-    with StopSignals() as stop:
-        assert not stop.asked
-        signal.raise_signal(signal.SIGINT)
-        assert stop.asked == "SIGINT"
-        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_pace_counts_waiting_and_leaves_out_pauses():

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -46,9 +48,6 @@ def keypoint_ap(
 
     truth: whole and checked annotations, keypoints in COCO's order (`datasets.coco_file.truth_for_pycocotools`).
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     if not results:
         return dict.fromkeys(STAT_NAMES, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress line by line

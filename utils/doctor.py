@@ -8,7 +8,11 @@ it; 1: something is broken, or something needed is missing.
 
 from __future__ import annotations
 
-import sys
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -162,4 +166,4 @@ def row(mark: str, name: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -10,10 +10,14 @@ Exit code 0: the file agrees; 2: it was written and does not agree; 1: nothing w
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import importlib.util
 import logging
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -38,6 +42,7 @@ from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuv_map2img
+from utils.onnx_runtime import onnx_session
 from utils.runtime import refuse, setup_logging
 from utils.safe_io import atomic_path
 
@@ -153,14 +158,6 @@ def disagreements(
     return largest, int(flips.sum()), clear
 
 
-def onnx_session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 @torch.inference_mode()
 def agrees(network: DaNet, session: Any, images: Float[Tensor, "N 3 224 224"]) -> bool:
     """Compare on each picture alone and on all of them at once; print the differences."""
@@ -241,4 +238,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

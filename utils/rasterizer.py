@@ -21,6 +21,7 @@ no fragment.
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,6 +32,8 @@ from utils.structures import Fragments
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
+
+log = logging.getLogger(__name__)
 
 Backend = Literal["auto", "numba", "torch"]
 
@@ -124,8 +127,9 @@ def _check_range(lowest: int, highest: int, num_vertices: int) -> None:
 @functools.cache
 def _numba_available() -> bool:
     try:
-        import numba  # noqa: F401
-    except ImportError:
+        _compiled_kernel()
+    except ModuleNotFoundError as error:
+        log.warning("Drawing with torch, which takes longer: %s", error)
         return False
     return True
 
@@ -133,13 +137,13 @@ def _numba_available() -> bool:
 @functools.cache
 def _compiled_kernel():
     try:
-        from numba import njit
-    except ImportError as error:
+        from utils.compiling import compiled
+    except Exception as error:  # of whatever a damaged installation leads to
         raise ModuleNotFoundError(
-            "The numba rasteriser needs the package numba: pip install numba, or use backend='torch'."
+            f"The numba rasteriser needs the package numba ({error}): pip install numba, or use backend='torch'."
         ) from error
     # No fastmath: contracted or reordered sums would part the two back-ends.
-    return njit(cache=True, nogil=True, error_model="numpy")(_raster_kernel)
+    return compiled(nogil=True, error_model="numpy")(_raster_kernel)
 
 
 def _raster_kernel(points, faces, centers, near, far, face_out, bary_out, depth_out):  # compiled, see above

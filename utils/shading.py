@@ -77,11 +77,11 @@ def _lights() -> list[np.ndarray]:
 def _compiled():
     """The functions below, compiled; None without numba."""
     try:
-        from numba import njit
-    except ImportError:
+        from utils.compiling import compiled
+    except Exception:  # of whatever a damaged installation leads to; the rasteriser tells
         return None
-    compiled = njit(cache=True, nogil=True, error_model="numpy")
-    return compiled(_normals_kernel), compiled(_shade_kernel)
+    compile_kernel = compiled(nogil=True, error_model="numpy")
+    return compile_kernel(_normals_kernel), compile_kernel(_shade_kernel)
 
 
 def _normals_kernel(points, faces):

@@ -11,8 +11,12 @@ Box: the annotated one times 1.2. A keypoint labelled but hidden counts as label
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,4 +89,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -15,8 +15,12 @@ passed on and cannot be worked out from the public files, so there is no convert
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -160,4 +164,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -9,8 +9,12 @@ joints times 1.2.
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,4 +51,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -9,8 +9,12 @@ labelled: they are zero with confidence 0. Box: the labelled joints times 1.2.
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,4 +52,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

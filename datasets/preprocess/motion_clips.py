@@ -11,6 +11,11 @@ the world is carried over, so that the direction of every segment is kept.
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
 import importlib.util
 from pathlib import Path
@@ -120,4 +125,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,11 @@ onnxruntime 1.32.0; the difference was 9e-7.
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
 import json
 import os
@@ -24,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets.preprocess.movenet_weights import read_graph, read_weights
+from utils.onnx_runtime import onnx_session
 
 if TYPE_CHECKING:
     import onnx
@@ -112,10 +118,9 @@ def to_onnx(graph: tf.compat.v1.GraphDef) -> onnx.ModelProto:
 
 def largest_difference(graph: tf.compat.v1.GraphDef, model: bytes, pictures: int = 5) -> float:
     """Largest difference of the two networks' outputs on random pictures."""
-    import onnxruntime
     import tensorflow as tf
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnx_session(model)
     rng, worst = np.random.default_rng(0), 0.0
     with tf.Graph().as_default():
         tf.import_graph_def(graph, name="")
@@ -150,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
