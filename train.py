@@ -20,11 +20,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from datasets.fits import load_fits
+from datasets.fits import Fits, load_fits
+from datasets.label_counts import UNLABELLED, count_labels, passed_over
 from datasets.loading import WorkerError, load_batches, training_batches
 from datasets.mixed_dataset import SYNTHETIC
 from datasets.sampler import Share, StepSampler
@@ -33,11 +35,20 @@ from datasets.training_data import DataConfig, TrainingData, build_training_data
 from datasets.transforms import denormalize
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import preset
+from models.loss_feed import SilentSteps, as_table, feeding, require_fed
 from models.losses import IUVCriterion, LossWeights, SMPLCriterion
 from models.pretraining import CHOICES as PRETRAINED
+from models.resuming import (
+    newest_checkpoint,
+    require_free,
+    require_same_run,
+    require_state,
+    tidy_checkpoints,
+)
 from models.scoring import score
 from models.targets import TargetBuilder
 from models.train_step import (
+    Stage,
     Stages,
     SupervisedNetwork,
     add_gradients,
@@ -50,18 +61,15 @@ from models.training import (
     TrainingState,
     build_state,
     export_weights,
-    newest_checkpoint,
-    require_same_run,
-    tidy_checkpoints,
     write_checkpoint,
 )
 from utils.assets import BODY_CHOICES, DATA_DIR, resolve_body
 from utils.body import SMPL_ID
-from utils.checkpoint import load_checkpoint, prune_checkpoints
 from utils.command_line import ALL_GOOD
-from utils.config import ConfigError, group, option, parse_config, to_dict, to_yaml
+from utils.config import ConfigError, group, option, parse_config, require_range, to_dict, to_yaml
 from utils.optim import OptimConfig
 from utils.renderer import MeshRenderer
+from utils.run_checkpoints import load_unchanged, prune_checkpoints
 from utils.run_log import Pace, RunLog, WatchConfig, in_words, note_start, require_positive
 from utils.runtime import (
     Processes,
@@ -116,6 +124,9 @@ class TrainConfig:
         if (self.resume or self.checkpoint) and self.pretrained_checkpoint:
             raise ConfigError("--pretrained_checkpoint starts a run, --resume or --checkpoint continues one.")
         require_positive(self, "batch_size", "accumulate", "num_epochs")
+        require_range(self, 0, 2**32 - 1, "seed")
+        require_range(self, 0, 2**62, "pretr_step", "rendered_steps")
+        require_range(self, 0, math.inf, "time_to_run")
         if SYNTHETIC in self.data.members and self.body == "smpl":
             raise ConfigError("Synthetic people show the open body: leave --body smpl or leave them out.")
         size = self.data.synthetic_size
@@ -123,6 +134,23 @@ class TrainConfig:
             if size < self.batch_size:
                 raise ConfigError(f"--synthetic_size {size} is less than one batch of {self.batch_size}.")
             self.stages.require_whole_epochs(size // self.batch_size)
+
+    def without_effect(self) -> dict[str, str]:
+        """Settings that were given and change nothing in this run: {name: reason}."""
+        start, cosine = "weights come from another file", "the rate follows a cosine"
+        found = self.data.without_effect()
+        if self.pretr_set != "auto" and (self.resume or self.checkpoint or self.pretrained_checkpoint):
+            found["pretr_set"] = start
+        if self.resume and self.checkpoint:
+            found["resume"] = "--checkpoint names what is continued"
+        if self.optim.lr_schedule == "cosine":
+            changed = [
+                n for n in ("lr_steps", "lr_gamma") if getattr(self.optim, n) != getattr(OptimConfig(), n)
+            ]
+            found |= dict.fromkeys(changed, cosine)
+        if self.stages.always_rendered and self.rendered_steps:
+            found["rendered_steps"] = "--input_mode iuv_gt always renders"
+        return found
 
     @property
     def stages(self) -> Stages:
@@ -140,6 +168,7 @@ class Run:
     order: StepSampler
     state: TrainingState
     folder: Path
+    start: dict[str, Any]  # its number and time
     smpl: SMPL
     build_targets: TargetBuilder
     network: nn.Module  # with its losses, perhaps one of several processes
@@ -168,12 +197,17 @@ def start_run(cfg: TrainConfig, processes: Processes) -> Run:
     )  # fmt: skip
     cfg.stages.require_whole_epochs(order.steps_per_epoch)
     data.rendered = cfg.stages.rendered_epochs(order.steps_per_epoch, cfg.num_epochs)
-    state, folder = start_state(cfg, processes, device, data)
+    state, path = start_state(cfg, processes, device, len(data))
     order.first_step = state.step
+    facts = check_use(cfg, data, fits, state.step, order, has_labels)
+    folder, start = open_folder(cfg, processes, path, state.step, facts)
     if processes.is_first:
         setup_logging(folder / "train.log")
     log.info("Run %s; %s", folder, assets.log_line(f"a '{cfg.model}' in training, now at step {state.step}"))
     log.info("%s%s", data.mix.description, f"; {fits.description}" if fits else "")
+    log.info("%s", as_table(facts["losses"]))
+    for name, unused in facts["not_used"].items():
+        log.info("Not used of %s: %s.", name, "; ".join(f"{what}: {count}" for what, count in unused.items()))
 
     build_targets = make_targets(assets, device, fits)
     smpl = build_targets.smpl
@@ -181,35 +215,90 @@ def start_run(cfg: TrainConfig, processes: Processes) -> Run:
     shares = processes.count * cfg.accumulate
     network = SupervisedNetwork(state.model, *criteria, shares=shares, amp=cfg.amp)
     network = distribute(network, processes, device, cfg.sync_bn)
-    return Run(cfg, processes, device, data, order, state, folder, smpl, build_targets, network)
+    return Run(cfg, processes, device, data, order, state, folder, start, smpl, build_targets, network)
 
 
 def start_state(
-    cfg: TrainConfig, processes: Processes, device: torch.device, data: TrainingData
-) -> tuple[TrainingState, Path]:
-    """Fresh or restored weights, and the run's folder: a new one, unless --resume found the newest checkpoint."""
-    path = Path(cfg.checkpoint) if cfg.checkpoint else None
-    if cfg.resume and not path:
-        found = newest_checkpoint(cfg.log_dir, cfg.name, cfg.timestamp) if processes.is_first else None
-        path = Path(processes.share(str(found)))
+    cfg: TrainConfig, processes: Processes, device: torch.device, epoch_size: int
+) -> tuple[TrainingState, Path | None]:
+    """Fresh or restored weights, and the checkpoint that they were restored from, if any."""
+    settings, path = to_dict(cfg), Path(cfg.checkpoint) if cfg.checkpoint else None
+    if not (path or cfg.resume):
+        require_free(cfg.log_dir, cfg.name, cfg.timestamp)
     state = build_state(
         cfg.net, cfg.optim, device, cfg.data_dir,
-        whole=cfg.pretrained_checkpoint, pretr_set=cfg.pretr_set, continued=path is not None,
+        whole=cfg.pretrained_checkpoint, pretr_set=cfg.pretr_set, continued=bool(path or cfg.resume),
     )  # fmt: skip
+
+    def accept(path: Path, saved: dict[str, Any]) -> None:
+        require_state(path, saved, state)
+        require_same_run(path, saved, settings, epoch_size)
+
+    if cfg.resume and not path:
+        is_first = processes.is_first
+        found = newest_checkpoint(cfg.log_dir, cfg.name, cfg.timestamp, accept) if is_first else None
+        path = Path(processes.share(str(found)))
     if path:
-        saved = load_checkpoint(path)
-        require_same_run(path, saved, to_dict(cfg), len(data))
+        saved = load_unchanged(path)
+        accept(path, saved)
         state.restore(saved)
         log.info("Continuing %s", path)
-    folder = None
+    return state, path
+
+
+def check_use(
+    cfg: TrainConfig, data: TrainingData, fits: Fits | None, step: int, order: StepSampler, has_labels: bool
+) -> dict[str, Any]:
+    """What of the data and settings the run uses, for `data.json`; warns of what is without effect.
+
+    Raises ValueError for a stage that would learn nothing.
+    """
+    total, counts = order.steps_per_epoch * cfg.num_epochs, count_labels(data.mix, fits)
+    stages = cfg.stages.between(step, total)
+    require_fed(cfg.losses, counts, stages)
+    unused = passed_over(data.mix, cfg.data_dir, body_labels=has_labels)
+    for name, count in counts.items():
+        if without := count.get(UNLABELLED):
+            unused.setdefault(name, {})[UNLABELLED] = without
+    if rest := len(data) % cfg.batch_size:
+        unused["each epoch"] = {"people left over by whole batches, others in each epoch": rest}
+    if step >= total:
+        log.warning("All %d steps are done: more --num_epochs would go on.", total)
+    elif stages == [Stage.IUV]:
+        log.warning(
+            "The run ends after %d steps, within stage one (--pretr_step %d): the body's regressor is not trained.",
+            total, cfg.pretr_step,
+        )  # fmt: skip
+    if cfg.watch.test_steps > total > step:
+        log.warning(
+            "No scores: --test_steps %d is more than the run's %d steps.", cfg.watch.test_steps, total
+        )
+    idle = cfg.without_effect()
+    for name, reason in idle.items():
+        log.warning("--%s has no effect: %s.", name, reason)
+    return data.to_dict() | {
+        "labels": counts,
+        "losses": feeding(cfg.losses, counts),
+        "fits": fits.description if fits else "",
+        "not_used": unused,
+        "settings_without_effect": idle,
+    }
+
+
+def open_folder(
+    cfg: TrainConfig, processes: Processes, path: Path | None, step: int, facts: dict[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """The run's folder, a new one unless --resume found checkpoint `path`, and this start as it is noted there."""
+    folder, start = None, {}
     if processes.is_first:
         if path and not cfg.checkpoint:
             folder = path.parent.parent
             tidy_checkpoints(path)
         else:
+            require_free(cfg.log_dir, cfg.name, cfg.timestamp)
             folder = make_run_folder(cfg.log_dir, cfg.name, cfg.timestamp)
-        note_start(folder, to_yaml(cfg), state.step, data.to_dict())
-    return state, Path(processes.share(str(folder)))
+        start = note_start(folder, to_yaml(cfg), step, facts)
+    return Path(processes.share(str(folder))), start
 
 
 def save(run: Run) -> None:
@@ -217,7 +306,7 @@ def save(run: Run) -> None:
     if run.processes.is_first:
         cfg, data = run.cfg, run.data
         path = write_checkpoint(
-            run.folder / "checkpoints", run.state, to_dict(cfg), len(data), cfg.batch_size
+            run.folder / "checkpoints", run.state, to_dict(cfg), len(data), cfg.batch_size, run.start
         )
         prune_checkpoints(path.parent, cfg.watch.keep)
         log.info("Saved %s", path)
@@ -275,11 +364,12 @@ def train(cfg: TrainConfig, processes: Processes) -> None:
     start = time.monotonic()
     keep_freed_memory()
     run = start_run(cfg, processes)
-    state, watch, scores, pace = run.state, cfg.watch, {}, Pace()
+    state, watch, scores, pace, silent = run.state, cfg.watch, {}, Pace(), SilentSteps()
     total, done = run.total_steps * cfg.batch_size, state.step * cfg.batch_size
     with RunLog(run.folder, total, done, quiet=not processes.is_first) as record, StopSignals() as stop:
         for parts in load_parts(run, pace, stop):
             losses, output, targets = train_step(run, parts)
+            silent.note(losses, state.step)
             record.advance(cfg.batch_size)
             pace.samples += cfg.batch_size
             if watch.scalars_due(state.step):

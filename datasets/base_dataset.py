@@ -72,6 +72,7 @@ class LabelledPeople(Dataset):
         self.name, self.labels, self.root, self.crop_mode = name, labels, Path(root), crop_mode
         self.is_train, self.augmentation, self.seed, self.epoch = is_train, augmentation, seed, 0
         self.data_dir = Path(data_dir)
+        self.unused: dict[str, int] = {}  # labels of the file that are passed over, and why: how many
         self._symmetry = load_symmetry(data_dir) if is_train and labels.dense is not None else None
         check_pictures(self.root, labels.imgname, f"pictures of '{name}'", source)
         self.left_out = labels.left_out  # what of the file is not used, by reason
@@ -80,6 +81,13 @@ class LabelledPeople(Dataset):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def pass_over_bodies(self, reason: str) -> None:
+        """Do not use the labels of pose and shape; `unused` counts them under the reason."""
+        known = 0 if self.labels.has_smpl is None else int(self.labels.has_smpl.sum())
+        if known:
+            self.unused[f"pose and shape ({reason})"] = known
+        self.labels = replace(self.labels, has_smpl=None)
 
     def set_epoch(self, epoch: int) -> None:
         """Another epoch gives other augmentations."""
@@ -238,8 +246,6 @@ class BaseDataset(LabelledPeople):
             origin = origin_of_labels(spec)
             raise FileNotFoundError(f"The labels of '{name}' are not at {self.file}; {origin}.")
         labels = read_label_file(self.file, spec.fields(is_train))
-        if ignore_3d:
-            labels = replace(labels, has_smpl=None, joints_3d=None)
         self.label_root = picture_root("upi_s1h_root", data_dir, paths)  # of masks and parts
         for field in ("maskname", "partname"):
             if field in spec.fields(is_train):
@@ -257,6 +263,11 @@ class BaseDataset(LabelledPeople):
             source=f"{spec.pictures}; --{spec.root} names another folder",
             labels_from=str(self.file),
         )
+        if ignore_3d:
+            self.pass_over_bodies("--ignore_3d")
+            if labels.joints_3d is not None:
+                self.unused["3D joints (--ignore_3d)"] = len(labels)
+                self.labels = replace(self.labels, joints_3d=None)
 
     def mask_path(self, index: int) -> Path:
         """Picture of a person's mask. Raises ValueError for a set without masks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 from datasets.augment import CROP_MODES, AugmentConfig
 from datasets.base_dataset import LabelledPeople
 from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, member_name, mix_of, parse_mix
-from datasets.registry import PathsConfig
+from datasets.registry import SPECS, PathsConfig
 from datasets.sampler import Place
-from utils.config import group, option
+from utils.config import group, option, require_range
 from utils.structures import Sample
 
 CROP = 224
@@ -46,6 +46,7 @@ class DataConfig:
             raise ValueError(
                 f"--img_res is {self.img_res}, but the networks take pictures of {CROP} px only."
             )
+        require_range(self, 0, 1024, "num_workers")
         if self.synthetic_size < 1 or self.num_workers < 0 or self.easy_epochs < 0:
             raise ValueError(
                 "--synthetic_size must be at least 1, --num_workers and --easy_epochs at least 0; got "
@@ -56,6 +57,25 @@ class DataConfig:
     def members(self) -> tuple[str, ...]:
         """Names of all sets of the mix."""
         return parse_mix(self.train_data).members
+
+    def without_effect(self) -> dict[str, str]:
+        """Settings that were changed and change nothing for this mix: {name: reason}."""
+        names, groups = [], (self, self.augment, self.paths)
+        labelled = [name for name in self.members if name != SYNTHETIC]
+        if SYNTHETIC not in self.members:
+            names += [(name, "the mix has no synthetic people") for name in ("synthetic_size", "easy_epochs")]
+        if not labelled:
+            of_sets = ("skip_missing", "ignore_3d", "crop_mode", *(f.name for f in fields(AugmentConfig)))
+            names += [(name, "the mix has no labelled set") for name in of_sets]
+        roots = {SPECS[name].root for name in labelled}
+        others = [f.name for f in fields(PathsConfig) if f.name not in roots]
+        names += [(name, "the mix has no set that lies there") for name in others]
+        return {
+            name: reason
+            for name, reason in names
+            for group in groups
+            if hasattr(group, name) and getattr(group, name) != getattr(type(group)(), name)
+        }
 
 
 class TrainingData(Dataset):
@@ -110,5 +130,5 @@ def build_training_data(
         ) from error
     for member in mix.members:
         if isinstance(member, LabelledPeople) and not body_labels:
-            member.labels = replace(member.labels, has_smpl=None)
+            member.pass_over_bodies("they belong to SMPL, the run shows the open body")
     return TrainingData(mix, cfg.easy_epochs)

@@ -25,7 +25,7 @@ from models.smpl_regressor import (
     WithoutRefinement,
 )
 from utils.assets import DATA_DIR, MeanParams, load_learned_ratio, load_mean_params
-from utils.config import option
+from utils.config import option, require_range
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuvmap_clean
 from utils.structures import DaNetOutput, IUVMaps, SMPLEstimate
@@ -49,6 +49,11 @@ LSTMS: dict[str, type[LSTMRefinement | DirectLSTMRefinement]] = {
     "lstm": LSTMRefinement,
     "lstm_direct": DirectLSTMRefinement,
 }
+
+WIDTHS = (
+    "backbone_width", "hrnet_stem", "resnet_width", "deconv_width", "body_width", "limb_width", "features",
+    "gcn_hidden",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,16 @@ class DaNetConfig:
             choices, value = field.metadata.get("choices"), getattr(self, field.name)
             if choices and value not in choices:
                 raise ValueError(f"{field.name} is one of {', '.join(choices)}; it was given {value!r}.")
+        require_range(self, 1, 4096, *WIDTHS)
+        require_range(self, 1, 64, "hrnet_blocks", "hrnet_modules", "resnet_blocks")
+        require_range(self, 0, 1, "center_jitter", "scale_jitter", "vis_threshold", "partdrop_rate")
+        if self.partdrop_rate == 1:
+            raise ValueError(
+                "--partdrop_rate must stay below 1: at 1 every part is hidden and nothing is learned."
+            )
         width = {"hrnet": "backbone_width", "resnet": "deconv_width"}.get(self.backbone)
         if width and getattr(self, width) % 4:
             raise ValueError(f"{width} must be a multiple of 4, got {getattr(self, width)}.")
-        for name in ("vis_threshold", "partdrop_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}.")
         if not self.decomposed and self.refinement != "gcn":
             raise ValueError(
                 f"A network without parts (decomposed off) has no features of joints that '{self.refinement}' could "
@@ -133,7 +142,9 @@ def network_of_weights(shapes: Mapping[str, Sequence[int]]) -> DaNetConfig:
     stems = {key.split(net)[1].split(".")[0] for key in shapes if net in key}
     if "Conv_Body" in stems:
         return DaNetConfig(backbone=backbone, decomposed=False)
-    raw = any(key.endswith(f"{net}mean_pose") and shape[-1] == 216 for key, shape in shapes.items())
+    raw = any(
+        key.endswith(f"{net}mean_pose") and tuple(shape[-1:]) == (216,) for key, shape in shapes.items()
+    )
     if "limb_lstm" in stems:
         return DaNetConfig(backbone=backbone, refinement="lstm" if "rot2pos" in stems else "lstm_direct")
     return DaNetConfig(backbone=backbone, refinement="gcn_direct" if raw else "gcn")

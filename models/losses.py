@@ -6,7 +6,7 @@ gives a zero that is still connected to the prediction. B in a divisor is always
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.part_crop import TEMPERATURE, part_targets
-from utils.config import option
+from utils.config import option, require_range
 from utils.geometry import project_to_crop
 from utils.structures import DaNetOutput, IUVMaps, Targets
 
@@ -48,6 +48,10 @@ class LossWeights:
     orthogonal_weight: float = option(0.0, "orthogonality of rotations of nine raw numbers; <= 0: none")
     openpose_train_weight: float = option(0.0, "confidence factor of the 25 OpenPose keypoints")
     gt_train_weight: float = option(1.0, "confidence factor of the 24 annotated keypoints")
+
+    def __post_init__(self) -> None:
+        require_range(self, 0, 1e9, *(f.name for f in fields(self) if f.name != "orthogonal_weight"))
+        require_range(self, -1e9, 1e9, "orthogonal_weight")
 
 
 def connected_zero(*predictions: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from models.danet import PRESETS, DaNetConfig, build_danet, network_of_weights, preset
 from models.hmr import build_hmr
 from utils.body import OPEN_DIR
-from utils.checkpoint import LoadReport, load_checkpoint, load_danet
+from utils.checkpoint import LoadReport, load_checkpoint, load_danet, strip_prefixes
 from utils.safe_read import safetensors_shapes
 from utils.structures import SMPLParams
 
@@ -40,8 +40,8 @@ def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
 def _network_in(path: Path) -> DaNetConfig:
     """What a weights file says of itself, or what its keys show; of a .safetensors file only the header is read."""
     if path.suffix != ".safetensors":
-        state = load_checkpoint(path)["model"]
-        return network_of_weights({key: tuple(getattr(value, "shape", ())) for key, value in state.items()})
+        state = strip_prefixes(load_checkpoint(path)["model"], path)
+        return network_of_weights({key: tuple(value.shape) for key, value in state.items()})
     shapes, meta = safetensors_shapes(path)
     said = meta.get("model")
     return preset(said) if said in PRESETS else network_of_weights(shapes)

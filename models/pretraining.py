@@ -16,7 +16,7 @@ from torch import nn
 from models.danet import DaNet
 from models.hrnet import HRNet
 from models.resnet import ResNet18, ResNetBackbone
-from utils.checkpoint import LoadReport, load_checkpoint, load_matching
+from utils.checkpoint import LoadReport, load_checkpoint, load_matching, strip_prefixes
 from utils.safe_io import DataFileError
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def load_pretrained_backbones(
 
 def require_same_sizes(trunk: nn.Module, path: Path) -> None:
     """Raise DataFileError for weights of another width, which would fit in a few layers only."""
-    state, target = load_checkpoint(path)["model"], trunk.state_dict()
+    state, target = strip_prefixes(load_checkpoint(path)["model"], path), trunk.state_dict()
     other = [key for key, value in state.items() if key in target and value.shape != target[key].shape]
     if other:
         raise DataFileError(

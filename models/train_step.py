@@ -51,6 +51,12 @@ class Stages:
         rendered = self.always_rendered or step < self.pretr_step + self.rendered_steps
         return Stage.RENDERED if rendered else Stage.JOINT
 
+    def between(self, step: int, total: int) -> list[Stage]:
+        """What the steps from `step` to `total` train, in this order."""
+        ends = (self.pretr_step, self.pretr_step + self.rendered_steps)
+        firsts = sorted({step, *(end for end in ends if step < end)})
+        return list(dict.fromkeys(self.at(first) for first in firsts if first < total))
+
     def require_whole_epochs(self, steps_per_epoch: int) -> None:
         """Raise ValueError when a rendered stage does not begin and end with an epoch.
 

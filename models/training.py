@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,11 @@ from models.danet import DaNet, DaNetConfig, build_danet
 from models.movenet import MoveNetBackbone, load_movenet_trunk
 from models.pretraining import load_pretrained_backbones
 from utils.body import OPEN_DIR
-from utils.checkpoint import export_safetensors, find_latest, load_danet, save_checkpoint
+from utils.checkpoint import export_safetensors, load_danet, save_checkpoint
 from utils.config import to_dict
 from utils.optim import OptimConfig, WeightAverage
 
 log = logging.getLogger(__name__)
-
-# Settings that give the steps of a run their meaning; a continued run must have the same.
-MEANING = ("model", "batch_size", "train_data", "synthetic_size", "shuffle_train", "seed")
-# Fields of `DaNetConfig` that may change: they alter training, not the weights' shapes.
-NOT_SIZES = {"vis_threshold", "center_jitter", "scale_jitter", "partdrop_rate", "detach_maps"}
-LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.tmp\.pt")  # of a process that was killed while it wrote
 
 
 # -------------------------------------------------------------------------------------------------- weights
@@ -150,23 +142,34 @@ class TrainingState:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Continue from `to_dict`'s data."""
+        """Continue from `to_dict`'s data, which `models.resuming.require_state` has checked.
+
+        Rates and factors are those of now; of the optimiser its moments are taken.
+        """
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": groups})
         for parameter, moments in self.optimizer.state.items():
             # The fused step walks through memory: moments must lie as their parameter does.
             for name, value in moments.items():
                 if value.shape == parameter.shape:
                     moments[name] = torch.empty_like(parameter).copy_(value)
         self.step = saved["total_step_count"]
-        if self.average and saved["average"]:
+        if self.average and saved.get("average"):
             self.average.load_state_dict(saved["average"])
 
 
 def write_checkpoint(
-    folder: Path, state: TrainingState, settings: dict[str, Any], epoch_size: int, batch_size: int
+    folder: Path,
+    state: TrainingState,
+    settings: dict[str, Any],
+    epoch_size: int,
+    batch_size: int,
+    start: dict[str, Any],
 ) -> Path:
     """Write a run's state with its settings as `folder`/<step>.pt, whole or not at all; returns the path.
+
+    start: number and time of the run's start, as `note_start` gives them.
 
     Raises FloatingPointError for weights that are not finite, OSError with a sentence when the disk refuses.
     """
@@ -174,7 +177,7 @@ def write_checkpoint(
     epoch, batch_index = divmod(state.step, epoch_size // batch_size)
     # The names of 2020; the order of samples follows from epoch and seed, so no permutation is stored.
     place = {"epoch": epoch, "batch_idx": batch_index, "batch_size": batch_size, "dataset_perm": None}
-    content = state.to_dict() | place | {"epoch_size": epoch_size, "config": settings}
+    content = state.to_dict() | place | {"epoch_size": epoch_size, "config": settings, "start": start}
     bad = [n for n, v in content["model"].items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
         raise FloatingPointError(
@@ -190,61 +193,3 @@ def write_checkpoint(
             "disk and continue with --resume."
         ) from error
     return path
-
-
-def tidy_checkpoints(newest: Path) -> None:
-    """After a crash: drop what was half written, and set the damaged checkpoints after `newest` aside (*.damaged)."""
-    for path in newest.parent.iterdir():
-        if LEFTOVER.fullmatch(path.name):
-            path.unlink()
-        elif re.fullmatch(r"\d{8,}\.pt", path.name) and int(path.stem) > int(newest.stem):
-            path.rename(path.with_name(path.name + ".damaged"))
-
-
-def newest_checkpoint(log_dir: str, name: str, timestamp: str = "") -> Path:
-    """The newest undamaged checkpoint of the newest run of this name (and timestamp, when given) that has one.
-
-    Raises FileNotFoundError when there is none.
-    """
-    found = (Path(log_dir) / name).glob(f"log_{timestamp or '*'}")
-    for folder in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        if path := find_latest(folder / "checkpoints"):
-            return path
-    which = f"named '{name}'" + (f" with the timestamp '{timestamp}'" if timestamp else "")
-    raise FileNotFoundError(
-        f"--resume: no checkpoint of a run {which} in {log_dir}. Start it without --resume."
-    )
-
-
-def require_same_run(path: Path, saved: Mapping[str, Any], settings: dict[str, Any], epoch_size: int) -> None:
-    """Raise ValueError when continuing a checkpoint would mean another network or count its steps in another way.
-
-    settings: those of now, as `to_dict` gives them; epoch_size: people in an epoch of the data of now.
-    """
-    if "config" not in saved:
-        raise ValueError(
-            f"{path} holds weights, but no training of ours that could be continued. Start a run from it with "
-            "--pretrained_checkpoint."
-        )
-    before, now = _leaves(saved["config"]), _leaves(settings)
-    changed = {name for name in MEANING if name in before and before[name] != now[name]}
-    network = set(saved["config"]["net"]) - NOT_SIZES
-    changed |= {name for name in network if before[name] != now.get(name)}
-    if changed:
-        raise ValueError(
-            f"--resume: the saved run has other values of {', '.join(sorted(changed))}. Give the same ones, or start "
-            "a new --name."
-        )
-    if saved.get("epoch_size", epoch_size) != epoch_size:
-        raise ValueError(
-            f"--resume: an epoch of the saved run has {saved['epoch_size']:,} people, the data now have "
-            f"{epoch_size:,}. Give back the same files, or start a new --name with --pretrained_checkpoint."
-        )
-
-
-def _leaves(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name; groups are flattened, because they have moved between versions."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _leaves(value) if isinstance(value, Mapping) else {name: value}
-    return flat

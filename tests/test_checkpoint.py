@@ -18,14 +18,13 @@ from utils.checkpoint import (
     IGNORED,
     StateMismatchError,
     export_safetensors,
-    find_latest,
     load_checkpoint,
     load_danet,
     load_matching,
-    prune_checkpoints,
     save_checkpoint,
     weights_id,
 )
+from utils.run_checkpoints import find_latest, prune_checkpoints
 from utils.safe_io import DataFileError, UnsafeFileError
 
 

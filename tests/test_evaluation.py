@@ -10,6 +10,7 @@ import torch
 
 from utils.evaluation import RowStore, Unreadable, plan_batches, run_batches, run_plan
 from utils.runtime import Processes
+from utils.safe_io import load_npz
 
 COUNT, BATCH = 23, 4
 PRINT = {"dataset": "d", "weights": "abc"}
@@ -40,7 +41,10 @@ def load(batches):
 def score(planned):
     """Rows that depend on the whole batch, as a network's do in their last bits."""
     index = planned.batch.index.numpy()
-    return {"value": index.astype(np.float32) + index.sum() / 1000, "counts": np.stack([index, index], axis=1)}
+    return {
+        "value": index.astype(np.float32) + index.sum() / 1000,
+        "counts": np.stack([index, index], axis=1),
+    }
 
 
 def whole(tmp_path, plan):
@@ -62,7 +66,9 @@ def assert_same(a, b):
 def test_every_sample_stands_in_exactly_one_batch(plan):
     assert sorted(i for batch in plan for i in batch) == list(range(COUNT))
     assert {len(batch) for batch in plan[:-1]} == {BATCH} and len(plan[-1]) == COUNT % BATCH
-    assert plan_batches(COUNT, BATCH) == [list(range(i, min(i + BATCH, COUNT))) for i in range(0, COUNT, BATCH)]
+    assert plan_batches(COUNT, BATCH) == [
+        list(range(i, min(i + BATCH, COUNT))) for i in range(0, COUNT, BATCH)
+    ]
     assert plan != plan_batches(COUNT, BATCH, shuffle=True, seed=4)
 
 
@@ -128,6 +134,52 @@ def test_a_damaged_file_is_computed_again(tmp_path, plan, monkeypatch):
     first.write_bytes(first.read_bytes()[:40])
     results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, score)
     assert_same(results, whole(tmp_path, plan))
+
+
+def _other_values(path):
+    arrays = load_npz(path)
+    arrays["value"] = arrays.get("value", np.zeros(1)) + 1
+    np.savez(path, **arrays)
+
+
+SPOILED = {
+    "empty": lambda path: path.write_bytes(b""),
+    "other values": _other_values,
+    "no batch": lambda path: np.savez(path, value=np.zeros(3)),
+    "objects": lambda path: np.savez(path, _batch=np.array([{}], dtype=object)),
+    "folder": lambda path: (path.unlink(), (path / "x").mkdir(parents=True)),
+    "loop": lambda path: (path.unlink(), path.symlink_to(path.name)),
+    "note": lambda path: path.with_name("fingerprint.json").write_text("[1, "),
+    "no note": lambda path: path.with_name("fingerprint.json").unlink(),
+    "note a folder": lambda path: (
+        path.with_name("fingerprint.json").unlink(), path.with_name("fingerprint.json").mkdir()
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_spoiled_files_cost_their_batches_only(tmp_path, plan, monkeypatch, how):
+    monkeypatch.setattr("utils.evaluation.SAVE_SECONDS", 0.0)
+    run_plan(plan, RowStore(tmp_path / "run", PRINT), False, Processes(), load, score)
+    SPOILED[how](sorted((tmp_path / "run").glob("rows_*.npz"))[0])
+    again = []
+
+    def counting(planned):
+        again.append(planned)
+        return score(planned)
+
+    results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, counting)
+    assert_same(results, whole(tmp_path, plan))
+    assert len(again) == (0 if "note" in how else 1)
+
+
+def test_files_of_another_run_are_not_taken_for_ones_own(tmp_path, plan):
+    run_plan(plan, RowStore(tmp_path / "run", PRINT), False, Processes(), load, score)
+    (tmp_path / "run" / "fingerprint.json").write_text("damaged")
+    other = RowStore(tmp_path / "run", PRINT | {"weights": "def"})
+    other.start(resume=True)
+    other.load_done()
+    assert not other.done
 
 
 def test_another_run_is_not_continued(tmp_path, plan):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from forked_runs import Runner, flags
 
-from utils.checkpoint import find_latest, load_checkpoint
+from utils.checkpoint import load_checkpoint
+from utils.run_checkpoints import find_latest
 
 # An epoch and a half in stage one; scalars, checkpoints and the moving average at every step.
 SCHEDULE = {"num_epochs": 3, "pretr_step": 3, "checkpoint_steps": 1, "keep": 2, "ema_decay": 0.9}

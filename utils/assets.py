@@ -239,8 +239,10 @@ def load_learned_ratio(
 
 def _vector(path: str | os.PathLike, values: dict, key: str, count: int) -> Tensor:
     try:
-        array = np.asarray(values[key], dtype=np.float32).reshape(-1)
-    except (KeyError, TypeError, ValueError):
+        array = np.asarray(values[key]).reshape(-1)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32) if array.dtype.kind in "fiu" else array[:0]
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataFileError(f"{path} lacks '{key}' with {count} numbers.") from None
     if array.shape != (count,) or not np.isfinite(array).all():
         raise DataFileError(f"{path}: '{key}' must hold {count} finite numbers, it holds {array.size}.")

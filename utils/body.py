@@ -14,6 +14,7 @@ from torch import Tensor
 from utils.safe_io import DataFileError, load_npy, load_npz, read_pickle
 from utils.skeleton import EXTRA_JOINT_NAMES, H36M17_NAMES, SMPL_VERTEX_JOINT_IDS, VERTEX_JOINT_NAMES
 from utils.structures import BodyModel, Record, Regressor
+from utils.wording import shorten
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -51,9 +52,10 @@ def read_smpl_file(path: str | os.PathLike) -> BodyModel:
     if missing:
         raise DataFileError(f"{path} is no SMPL body: it lacks {', '.join(missing)}.")
     try:
-        return _body_from_arrays(data)
-    except (ValueError, TypeError) as error:
-        raise DataFileError(f"{path} is no SMPL body: {error}") from error
+        with np.errstate(over="ignore"):
+            return _body_from_arrays(data)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataFileError(f"{path} is no SMPL body: {shorten(error, 300)}") from error
 
 
 def load_open_body() -> BodyModel:
@@ -62,7 +64,7 @@ def load_open_body() -> BodyModel:
 
 
 def _body_from_arrays(data: dict[str, Any]) -> BodyModel:
-    model_id = str(data.get("model_id", SMPL_ID))
+    model_id = shorten(data.get("model_id", SMPL_ID))
     template = _numbers(data, "v_template")
     vertices = len(template)
     if model_id == SMPL_ID and vertices != SMPL_VERTICES:
@@ -157,6 +159,8 @@ def read_regressor(source: str | os.PathLike | np.ndarray, kind: str) -> Regress
         raise DataFileError(
             f"{what} is {matrix.dtype} {matrix.shape}; a '{kind}' regressor is [{len(names)}, {columns}]."
         )
+    if not np.isfinite(matrix).all():
+        raise DataFileError(f"{what} holds values that are not finite; a '{kind}' regressor has none.")
     return Regressor(model_id, np.ascontiguousarray(matrix, dtype=np.float32), names)
 
 

@@ -1,4 +1,4 @@
-"""Weights and training states on disk: safe reading, strict loading, atomic writing, finding the newest.
+"""Weights and training states on disk: safe reading, strict loading, atomic writing.
 
 Two forms: .pt, a dictionary of tensors, numbers, strings and containers (the 2020 layout: model, optimizer,
 epoch, ...), and .safetensors, weights with text metadata, the form the project ships.
@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from utils.plain_state import content_sum, require_plain
 from utils.safe_io import DataFileError, atomic_path, load_torch
 from utils.safe_read import load_safetensors
+from utils.wording import shorten, shown
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"iuv2smpl\.smpl_para_Outs\.A_link$", "a graph matrix that no layer reads"),
     (r"img2iuv\.iuv_est\.(?:global|part)_feat_down\.", "made for an input mode that never trained"),
 )
-STEP_FILE = re.compile(r"(\d{8,})\.pt")
+CHECKSUM = "content_sha256"  # entry of a checkpoint: that of all its others
 SHOWN_KEYS = 100
 COUNTERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -62,7 +63,7 @@ def _listing(title: str, keys: list[str]) -> list[str]:
     if not keys:
         return []
     rest = [f"    ... and {len(keys) - SHOWN_KEYS} more"] if len(keys) > SHOWN_KEYS else []
-    return [f"  {len(keys)} {title}:", *(f"    {key}" for key in keys[:SHOWN_KEYS]), *rest]
+    return [f"  {len(keys)} {title}:", *(f"    {shorten(key)}" for key in keys[:SHOWN_KEYS]), *rest]
 
 
 @dataclass(frozen=True)
@@ -116,22 +117,28 @@ def weights_id(path: str | os.PathLike) -> str:
     return digest.hexdigest()[:12]
 
 
-def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Drop the `module.` that data-parallel training puts before every key.
 
-    Raises DataFileError when a key is no text, a value no tensor, or two keys become one.
+    Raises DataFileError naming the file when a key is no text, a value no tensor, or two keys become one.
     """
     stripped: dict[str, Tensor] = {}
     for key, value in state.items():
         if not isinstance(key, str):
-            raise DataFileError(f"A key of the weights is {key!r}, expected the name of a parameter.")
+            raise DataFileError(
+                f"{path}: a key of the weights is {shown(key)}, expected the name of a parameter."
+            )
         if not isinstance(value, Tensor) or value.is_nested:
-            raise DataFileError(f"'{key}' in the weights is a {type(value).__name__}, expected a tensor.")
+            raise DataFileError(
+                f"{path}: '{shorten(key)}' in the weights is a {type(value).__name__}, expected a tensor."
+            )
         name = key
         while name.startswith("module."):
             name = name.removeprefix("module.")
         if name in stripped:
-            raise DataFileError(f"The weights hold '{name}' twice, with and without the prefix 'module.'.")
+            raise DataFileError(
+                f"{path}: the weights hold '{shorten(name)}' twice, with and without the prefix 'module.'."
+            )
         stripped[name] = value
     return stripped
 
@@ -148,7 +155,24 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     """
     path = Path(path)
     checkpoint = load_checkpoint(path)
-    state, target = strip_prefixes(checkpoint["model"]), model.state_dict()
+    meta = checkpoint.get("meta") or {}
+    if not isinstance(meta, Mapping):
+        raise DataFileError(
+            f"{path}: 'meta' is {shown(meta)}, expected what the file says of itself by name."
+        )
+    weights, ignored = fitting_weights(path, checkpoint["model"], model.state_dict())
+    model.load_state_dict(weights)
+    return LoadReport(path, weights_id(path), len(weights), ignored, tuple(weights), meta=dict(meta))
+
+
+def fitting_weights(
+    path: Path, state: Mapping[str, Any], target: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The weights of a file for exactly the entries of `target`, in its dtypes, and the file's keys of `IGNORED`.
+
+    Raises as `load_danet` does.
+    """
+    state = strip_prefixes(state, path)
     ignored = tuple(key for key in state if key not in target and _is_ignored(key))
     unexpected = [key for key in state if key not in target and not _is_ignored(key)]
     missing = [key for key in target if key not in state]
@@ -159,9 +183,7 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     ]
     if missing or unexpected or misshapen:
         raise StateMismatchError(path, missing, unexpected, misshapen)
-    model.load_state_dict({key: _as_weights(path, key, state[key], target[key].dtype) for key in target})
-    meta = dict(checkpoint.get("meta") or {})
-    return LoadReport(path, weights_id(path), len(target), ignored, tuple(target), meta=meta)
+    return {key: _as_weights(path, key, state[key], target[key].dtype) for key in target}, ignored
 
 
 def load_matching(
@@ -174,7 +196,7 @@ def load_matching(
     Raises StateMismatchError when nothing fits, and else what `load_danet` raises.
     """
     path, only, skip = Path(path), frozenset(only), frozenset(skip)
-    state, target = strip_prefixes(load_checkpoint(path)["model"]), module.state_dict()
+    state, target = strip_prefixes(load_checkpoint(path)["model"], path), module.state_dict()
     wanted = [k for k in target if (not only or k.split(".")[0] in only) and k.split(".")[0] not in skip]
     chosen = {
         key: _as_weights(path, key, state[key], target[key].dtype)
@@ -213,25 +235,13 @@ def _is_ignored(key: str) -> bool:
 
 
 def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
-    """Write a .pt file whole or not at all. Raises TypeError naming the first value that is not plain."""
-    _require_plain(state, "state")
+    """Write a .pt file with its checksum, whole or not at all.
+
+    Raises TypeError naming the first value that is not plain.
+    """
+    require_plain(state, "state")
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-
-
-def _require_plain(value: Any, where: str) -> None:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _require_plain(key, f"a key of {where}")
-            _require_plain(item, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _require_plain(item, f"{where}[{index}]")
-    elif value is not None and not (isinstance(value, Tensor) or type(value) in (bool, int, float, str)):
-        raise TypeError(
-            f"{where} is a {type(value).__module__}.{type(value).__name__}; a checkpoint holds tensors, "
-            "numbers, strings, None, lists and dictionaries only: then it is read without running code."
-        )
+        torch.save({**state, CHECKSUM: content_sum(state)}, temporary)
 
 
 def export_safetensors(
@@ -251,45 +261,3 @@ def export_safetensors(
     with atomic_path(path) as temporary:
         save_file({key: packed(value) for key, value in state.items()}, temporary, metadata=dict(meta))
         temporary.chmod(0o644)  # the library makes files that only their owner can read
-
-
-# ---------------------------------------------------------------------------------------- a run's checkpoints
-
-
-def find_latest(folder: str | os.PathLike) -> Path | None:
-    """The newest undamaged NNNNNNNN.pt of a run; damaged newer ones are skipped with a warning."""
-    for path in sorted(_step_files(folder), key=_step, reverse=True):
-        if _is_whole(path):
-            return path
-        log.warning("%s is damaged or cut short; trying the checkpoint before it.", path)
-    return None
-
-
-def prune_checkpoints(folder: str | os.PathLike, keep: int) -> list[Path]:
-    """Delete all but the newest `keep` checkpoints of a run; returns what was deleted.
-
-    Raises ValueError for keep < 1.
-    """
-    if keep < 1:
-        raise ValueError(f"At least one checkpoint must be kept, got keep={keep}.")
-    old = sorted(_step_files(folder), key=_step)[:-keep]
-    for path in old:
-        path.unlink()
-    return old
-
-
-def _step_files(folder: str | os.PathLike) -> list[Path]:
-    folder = Path(folder)
-    return [path for path in folder.iterdir() if STEP_FILE.fullmatch(path.name)] if folder.is_dir() else []
-
-
-def _step(path: Path) -> int:
-    return int(path.stem)
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None and any(n.endswith("data.pkl") for n in archive.namelist())
-    except (zipfile.BadZipFile, OSError, EOFError):
-        return False

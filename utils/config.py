@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -23,6 +24,7 @@ from utils.command_line import SentenceParser, StoreOnce
 from utils.config_2020 import is_2020_tree, translate_2020
 from utils.config_json import is_2020_options, translate_options
 from utils.config_values import ConfigError, describe, load_tree, parse_yaml, to_type
+from utils.wording import shorten, shown
 
 Config = TypeVar("Config")
 log = logging.getLogger(__name__)
@@ -45,6 +47,14 @@ def group(config_cls: type, preset_by: str | tuple[str, ...] = (), preset: Calla
     """A field that holds another config. `preset(values of the settings preset_by)` gives its defaults."""
     names = (preset_by,) if isinstance(preset_by, str) else preset_by
     return dataclasses.field(default_factory=config_cls, metadata={"preset_by": names, "preset": preset})
+
+
+def require_range(config: Any, low: float, high: float, *names: str) -> None:
+    """Raise ValueError for a setting outside `low`..`high`; of a tuple, every number counts."""
+    for name in names:
+        value = getattr(config, name)
+        if not all(low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"--{name} must lie between {low:g} and {high:g}, got {shown(value)}.")
 
 
 # ------------------------------------------------------------------------------------------------- flattening
@@ -97,12 +107,24 @@ def convert(leaf: Leaf, value: Any) -> Any:
     """A value from YAML or the command line as the field's type; raises ConfigError with a sentence."""
     try:
         result = to_type(leaf.type, value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"The setting '{leaf.name}' takes {describe(leaf.type)}, not {value!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        quote = (
+            "" if isinstance(value, str | list | dict) or leaf.type is not str else " Quote it if it is one."
+        )
+        raise ConfigError(
+            f"The setting '{leaf.name}' takes {describe(leaf.type)}, not {shown(value)}.{quote}"
+        ) from None
     if leaf.choices and result is not None and result not in leaf.choices:
         listed = ", ".join(map(str, leaf.choices))
-        raise ConfigError(f"The setting '{leaf.name}' takes one of {listed}; it was given {value!r}.")
+        raise ConfigError(f"The setting '{leaf.name}' takes one of {listed}; it was given {shown(value)}.")
+    if _has_infinity(result) and not _has_infinity(leaf.field.default):
+        raise ConfigError(f"The setting '{leaf.name}' takes finite numbers, not {shown(value)}.")
     return result
+
+
+def _has_infinity(value: Any) -> bool:
+    values = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(v, float) and math.isinf(v) for v in values)
 
 
 # ----------------------------------------------------------------------------------------------- command line
@@ -150,7 +172,7 @@ def parse_config(
         flags = {name: convert(known[name], value) for name, value in given.items()}
         for name in misc.keys() & flags.keys():
             if misc[name] != flags[name]:
-                both = f"{misc[name]} and {flags[name]}"
+                both = f"{shown(misc[name])} and {shown(flags[name])}"
                 raise ConfigError(f"--misc and --{name} give the setting two values, {both}; give it once.")
         return build(config_cls, {**from_file, **misc, **flags})
     except ConfigError as error:
@@ -162,7 +184,7 @@ def _misc_values(config_cls: type, pairs: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"--misc takes pairs of KEY VALUE, but it was given {len(pairs)} words.")
     values: dict[str, Any] = {}
     for key, text in zip(pairs[::2], pairs[1::2], strict=True):
-        tree: Any = parse_yaml(text, f"The value of {key} in --misc, {text!r},")
+        tree: Any = parse_yaml(text, f"The value of {shorten(key)} in --misc, {shown(text)},")
         for part in reversed(key.split(".")):
             tree = {part: tree}
         for name, value in _flat(config_cls, tree, "--misc").items():
@@ -275,7 +297,7 @@ def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]
                 continue
             name = by_path.get(here) or (key if not path and key in known else None)
             if name is None:
-                unknown.append(".".join(here))
+                unknown.append(shorten(".".join(here), 80))
             elif name in values:
                 raise ConfigError(f"{source} gives the setting '{name}' twice; give it once.")
             else:
@@ -283,6 +305,8 @@ def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]
 
     visit(tree, ())
     if unknown:
-        listed = ", ".join(sorted(known))
-        raise ConfigError(f"{source} has unknown keys: {', '.join(unknown)}. Known here: {listed}.")
+        listed, more = ", ".join(sorted(known)), f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
+        raise ConfigError(
+            f"{source} has unknown keys: {', '.join(unknown[:20])}{more}. Known here: {listed}."
+        )
     return values

@@ -7,9 +7,13 @@ named with the reason. Values that 2020 could not run, or that gave a broken out
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from utils.config_values import ConfigError
+from utils.wording import shorten, shown
+
+MOST_ENTRIES, DEEPEST = 10_000, 50
 
 # 2020 key (a pattern) -> our setting
 CARRIED: dict[str, str] = {
@@ -106,7 +110,7 @@ def translate_2020(tree: dict[Any, Any], settings: set[str], source: str) -> tup
         elif name in settings:
             given = {name: _changed(key, value)}
         elif key in ONLY and value != ONLY[key]:
-            raise ConfigError(f"{source}: {key} is {value!r}, but this project has {ONLY[key]!r} only.")
+            raise ConfigError(f"{source}: {key} is {shown(value)}, but this project has {ONLY[key]!r} only.")
         else:
             given = {}
             if key not in ONLY:
@@ -133,7 +137,7 @@ def _networks(flat: dict[str, Any], source: str, ignored: dict[str, list[str]]) 
     for key, value in given.items():
         if not any(type(value) is type(known) and value == known for known in NETWORKS[key]):
             known = ", ".join(map(repr, NETWORKS[key]))
-            raise ConfigError(f"{source}: {key} is {value!r}, but this project has {known} only.")
+            raise ConfigError(f"{source}: {key} is {shown(value)}, but this project has {known} only.")
     chosen = {key: NETWORKS[key][value] for key, value in given.items()}
     if given.get("DANET.DECOMPOSED") is False:
         for key in REFINEMENT_KEYS:
@@ -184,13 +188,24 @@ def _is_upper(key: Any) -> bool:
     return isinstance(key, str) and key.isupper()
 
 
-def _dotted(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves of a tree by dotted name; a branch without content, at the top, has none."""
+def _dotted(tree: dict[Any, Any]) -> dict[str, Any]:
+    """Leaves of a tree by dotted name; a branch without content, at the top, has none.
+
+    Raises ConfigError for a tree that is deeper or larger than settings are: aliases can make it endless.
+    """
     flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat.update(_dotted(value, name + "."))
-        elif value is not None or prefix:
+    for number, (name, value) in enumerate(_entries(tree)):
+        if name.count(".") > DEEPEST or number > MOST_ENTRIES:
+            raise ConfigError(f"The settings at '{shorten(name, 80)}' are nested too deeply or too many.")
+        if not isinstance(value, dict) and (value is not None or "." in name):
             flat[name] = value
     return flat
+
+
+def _entries(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All branches and leaves, a branch before what is in it."""
+    for key, value in tree.items():
+        name = f"{prefix}{shorten(key, 80)}"
+        yield name, value
+        if isinstance(value, dict):
+            yield from _entries(value, name + ".")

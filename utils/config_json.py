@@ -35,4 +35,4 @@ def translate_options(tree: dict[str, Any], settings: set[str]) -> tuple[dict[st
     reasons: dict[str, list[str]] = {}
     for name in given.keys() - kept.keys():
         reasons.setdefault(WITHOUT_EFFECT.get(name, "no such setting in this script"), []).append(name)
-    return kept, [f"{', '.join(sorted(names))} ({reason})" for reason, names in reasons.items()]
+    return kept, [f"{', '.join(sorted(map(str, names)))} ({reason})" for reason, names in reasons.items()]

@@ -8,6 +8,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from utils.wording import shorten, shown
+
+LARGEST_WHOLE = 2**62
+LONGEST_TEXT = 4096  # characters of a setting: as many as a path may have
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is a sentence for the user."""
@@ -32,7 +37,7 @@ class _StrictLoader(yaml.SafeLoader):
             if isinstance(key, list | dict | set):
                 raise ConfigError(f"A key must be a text or a number{node.start_mark}.")
             if key in seen:
-                raise ConfigError(f"The key '{str(key)[:60]}' stands twice{node.start_mark}.")
+                raise ConfigError(f"The key {shown(key)} stands twice{node.start_mark}.")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -63,7 +68,8 @@ def parse_yaml(text: str, source: str) -> Any:
     except RecursionError as error:
         raise ConfigError(f"{source} is not valid YAML: its values are nested too deeply.") from error
     except Exception as error:  # PyYAML's rules for values raise many types, such as for the date 2020-13-45
-        reason = str(error)[:400] or type(error).__name__
+        known = isinstance(error, ValueError | yaml.YAMLError)
+        reason = shorten(error, 400) if known else "a value does not fit its tag"
         raise ConfigError(f"{source} is not valid YAML: {reason}") from error
 
 
@@ -93,17 +99,15 @@ def to_type(kind: Any, value: Any) -> Any:
     if origin is tuple:
         return _to_tuple(get_args(kind), value)
     if origin is Literal:
-        return type(get_args(kind)[0])(value)
+        return to_type(type(get_args(kind)[0]), value)
     if kind is bool:
         return _to_bool(value)
     if kind in (int, float):
         return _to_number(kind, value)
     if kind is str:
-        if isinstance(value, dict | list | tuple) or value is None:
-            raise ValueError
-        return str(value)
+        return _to_text(value)
     if kind is Path:
-        return Path(value)
+        return Path(_to_text(value))
     raise TypeError(f"no rule for settings of type {kind}")
 
 
@@ -124,6 +128,8 @@ def _to_tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
         value = value.strip("[]() ").replace(",", " ").split()
     if isinstance(value, int | float):
         value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError
     values = list(value)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return tuple(to_type(kinds[0], v) for v in values)
@@ -132,11 +138,21 @@ def _to_tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     return tuple(to_type(k, v) for k, v in zip(kinds, values, strict=True))
 
 
+def _to_text(value: Any) -> str:
+    # YAML reads `yes`, `on` and dates as other things than text: what was meant is asked for, not guessed.
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError
+    text = str(value)
+    if len(text) > LONGEST_TEXT or "\0" in text:
+        raise ValueError
+    return text
+
+
 def _to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if str(value).lower() not in words:
+    if not isinstance(value, str | int) or str(value).lower() not in words:
         raise ValueError
     return words[str(value).lower()]
 
@@ -144,12 +160,14 @@ def _to_bool(value: Any) -> bool:
 def _to_number(kind: type, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
+    if isinstance(value, str) and not value.isascii():  # digits of other scripts
+        raise ValueError
     try:
         number = kind(value)
         whole = kind is float or float(value) == number  # 2.5 is not silently 2
     except OverflowError:  # infinity as a whole number, or a whole number beyond the floats
         raise ValueError from None
-    if not whole or number != number:
+    if not whole or number != number or (kind is int and not -LARGEST_WHOLE <= number <= LARGEST_WHOLE):
         raise ValueError
     return number
 

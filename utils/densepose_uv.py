@@ -15,6 +15,7 @@ import numpy as np
 
 from utils.safe_io import DataFileError, load_mat, load_npz
 from utils.structures import Atlas
+from utils.wording import shorten
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -71,9 +72,14 @@ def load_open_atlas(path: str | Path | None = None, body_path: str | Path | None
                 f"The open body's file {file} is missing; it comes with the project: git checkout."
             )
     atlas, body = _members(path, OPEN_FIELDS), _members(body_path, ("model_id", "f", "v_template"))
-    model_id, body_id = str(atlas["model_id"]), str(body["model_id"])
-    faces, num_vertices = body["f"].astype(np.int32), len(body["v_template"])
-    face_part, face_uv = atlas["face_part"].astype(np.uint8), atlas["face_uv"].astype(np.float32)
+    model_id, body_id = shorten(atlas["model_id"]), shorten(body["model_id"])
+    num_vertices = body["v_template"].shape[0] if body["v_template"].ndim else 0
+    faces = _whole_numbers(body_path, "f", body["f"], 0, num_vertices - 1).astype(np.int32)
+    face_part = _whole_numbers(path, "face_part", atlas["face_part"], 0, NUM_PARTS).astype(np.uint8)
+    face_uv = atlas["face_uv"]
+    if face_uv.dtype.kind != "f" or not np.isfinite(face_uv).all():
+        raise DataFileError(f"{path}: face_uv must hold finite numbers; it does not.")
+    face_uv = face_uv.astype(np.float32)
     if model_id != body_id:
         raise DataFileError(f"{path} belongs to the body '{model_id}', but {body_path} is '{body_id}'.")
     if face_part.shape != (len(faces),) or face_uv.shape != (len(faces), 3, 2):
@@ -109,7 +115,11 @@ def _members(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def _whole_numbers(path: Path, name: str, values: np.ndarray, low: int, high: int) -> np.ndarray:
-    numbers = np.asarray(values).astype(np.int64)
+    values = np.asarray(values)
+    kind = values.dtype.kind
+    numbers = (
+        values.astype(np.int64) if kind in "iu" or (kind == "f" and np.isfinite(values).all()) else values[:0]
+    )
     if (
         numbers.size == 0
         or not np.array_equal(numbers, values)
@@ -121,7 +131,8 @@ def _whole_numbers(path: Path, name: str, values: np.ndarray, low: int, high: in
 
 
 def _unit_interval(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64).reshape(-1)
+    values = np.asarray(values).reshape(-1)
+    values = values.astype(np.float64) if values.dtype.kind in "fiu" else values[:0]
     if len(values) != count:
         raise DataFileError(
             f"{path}: {name} has {len(values)} values for the {count} vertices of All_vertices."

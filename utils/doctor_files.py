@@ -238,7 +238,7 @@ def weights_files(data_dir: Path) -> Iterator[Finding]:
 
 def check_weights(path: Path, is_public: bool, data_dir: Path) -> str:
     """Raises DataFileError or StateMismatchError for weights that cannot be used."""
-    state = strip_prefixes(load_checkpoint(path)["model"])
+    state = strip_prefixes(load_checkpoint(path)["model"], Path(path))
     if is_public:
         return f"a trunk to start training from, {len(state)} tensors"
     if not any(key.startswith("img2iuv.") for key in state):

@@ -6,6 +6,8 @@ processes or on where an earlier run stopped. So one process, several, and a con
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shutil
 import time
@@ -19,6 +21,7 @@ from tqdm import tqdm
 
 from utils.runtime import Processes
 from utils.safe_io import DataFileError, load_json, load_npz, save_json_atomic, save_npz_atomic
+from utils.wording import shorten
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 20.0
 INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON = "_index", "_batch", "_bad_index", "_bad_name", "_bad_reason"
+SUM = "_sum"  # checksum of a file's other arrays and the run's fingerprint
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class RowStore:
         Raises ValueError when the files belong to another run.
         """
         note = self.folder / "fingerprint.json"
-        if resume and note.is_file():
+        if resume and (note.is_file() or self._files()):
             self._require_same(note)
             self._drop_damaged()
             return
@@ -98,17 +102,25 @@ class RowStore:
     def _drop_damaged(self) -> None:
         for path in self._files():
             try:
-                load_npz(path)
-            except DataFileError as error:
-                log.warning("%s Its batches are computed again.", error)
-                path.unlink()
+                if _sum(arrays := load_npz(path), self.fingerprint) != str(arrays.get(SUM)):
+                    raise DataFileError(f"{path} is damaged, or of another evaluation (checksum).")
+            except (
+                Exception
+            ) as error:  # whatever a damaged file makes of its reader, its batches can be made again
+                log.warning("%s Its batches are computed again.", shorten(error))
+                _set_aside(path)
 
     def _require_same(self, note: Path) -> None:
         try:
             before = load_json(note)
-        except ValueError:
-            before = {}
-        before = before if isinstance(before, dict) else {}
+        except (OSError, ValueError):
+            before = None
+        if not isinstance(before, dict):  # the files of rows know by themselves what they belong to
+            log.warning("%s is damaged; it is written again.", note)
+            if note.exists() or note.is_symlink():
+                _set_aside(note)
+            save_json_atomic(note, dict(self.fingerprint))
+            return
         changed = sorted(
             key for key in {*before, *self.fingerprint} if before.get(key) != self.fingerprint.get(key)
         )
@@ -136,16 +148,14 @@ class RowStore:
         if not self._batches:
             return
         names = self._rows[0] if self._rows else ()
-        save_npz_atomic(
-            self.folder / f"rows_{self._batches[0]:07d}_{self.rank}.npz",
-            **{name: np.concatenate([rows[name] for rows in self._rows]) for name in names},
-            **{
-                BATCH: np.array(self._batches, np.int64),
-                BAD_INDEX: np.array([item.index for item in self._bad], np.int64),
-                BAD_NAME: np.array([item.name for item in self._bad], dtype=np.str_),
-                BAD_REASON: np.array([item.reason for item in self._bad], dtype=np.str_),
-            },
-        )
+        arrays = {name: np.concatenate([rows[name] for rows in self._rows]) for name in names} | {
+            BATCH: np.array(self._batches, np.int64),
+            BAD_INDEX: np.array([item.index for item in self._bad], np.int64),
+            BAD_NAME: np.array([item.name for item in self._bad], dtype=np.str_),
+            BAD_REASON: np.array([item.reason for item in self._bad], dtype=np.str_),
+        }
+        arrays[SUM] = np.array(_sum(arrays, self.fingerprint))
+        save_npz_atomic(self.folder / f"rows_{self._batches[0]:07d}_{self.rank}.npz", **arrays)
         self._rows, self._bad, self._batches = [], [], []
 
     def merge(self, count: int) -> Results:
@@ -166,7 +176,7 @@ class RowStore:
         scored = np.zeros(count, np.int64)
         scored[index] = 1
         rows = {}
-        for name in full[0].keys() - {INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON}:
+        for name in full[0].keys() - {INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON, SUM}:
             values = np.concatenate([part[name] for part in full])
             rows[name] = np.full(
                 (count, *values.shape[1:]), np.nan if values.dtype.kind == "f" else 0, values.dtype
@@ -180,6 +190,24 @@ class RowStore:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("rows_*.npz"))
+
+
+def _sum(arrays: Mapping[str, np.ndarray], fingerprint: Mapping[str, str]) -> str:
+    """SHA-256 of what a file of rows holds and of what its run computes."""
+    digest = hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode())
+    for name, values in sorted(arrays.items()):
+        if name != SUM:
+            digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _set_aside(path: Path) -> None:
+    """Delete a damaged file of ours; what is no plain file gets another name."""
+    if path.is_file() and not path.is_symlink():
+        path.unlink()
+    else:
+        path.rename(path.with_name(f"{path.name}.{time.time_ns()}.damaged"))
 
 
 Load = Callable[[list[list[int]]], Iterable[Any]]

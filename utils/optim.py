@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.config import option
+from utils.config import option, require_range
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,16 @@ class OptimConfig:
     backbone_lr_factor: float = option(1.0, "factor on the rate of the pretrained trunk")
     freeze_backbone: int = option(0, "first steps that leave the trunk alone")
     ema_decay: float = option(0.0, "moving average of the weights; 0: none")
+
+    def __post_init__(self) -> None:
+        require_range(self, 0, 1e3, "base_lr", "lr_gamma", "backbone_lr_factor")
+        require_range(self, 0, 1, "ema_decay")
+        require_range(self, 0, 2**62, "lr_steps", "warmup_steps", "freeze_backbone")
+        for name in ("base_lr", "lr_gamma"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is 0: the weights would never move.")
+        if self.ema_decay == 1:
+            raise ValueError("--ema_decay must stay below 1: at 1 the average would never move.")
 
     def factor(self, step: int, total_steps: int) -> float:
         """Factor on the base rate at a global step, counted from 0."""

@@ -41,6 +41,8 @@ class WatchConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "summary_steps", "vis_interval", "checkpoint_steps", "keep", "test_size")
+        if self.test_steps < 0:
+            raise ValueError(f"--test_steps must be at least 0 (none), got {self.test_steps}.")
 
     # `step` is the number of the step just done; what tells of a run comes first in an interval, as in 2020.
     def scalars_due(self, step: int) -> bool:
@@ -155,21 +157,40 @@ def git_state(folder: Path = ROOT) -> dict[str, Any]:
         return {}
 
 
-def note_start(folder: Path, settings: str, step: int, data: Mapping[str, Any]) -> None:
-    """Write what a run that starts or continues is made of.
+def read_starts(folder: Path) -> list[dict[str, Any]]:
+    """The starts and continuations of a run that its `git.json` tells of, as far as they can be understood."""
+    try:
+        noted = load_json(folder / "git.json")
+    except (OSError, ValueError):  # none, or of a disk that was full
+        return []
+    return understood(noted if isinstance(noted, list) else [])
+
+
+def understood(starts: Iterable[Any]) -> list[dict[str, Any]]:
+    """Those of the starts that are some, with a number (0: unknown) and a time ("": unknown)."""
+    found = []
+    for start in starts:
+        if isinstance(start, dict):
+            number, when = start.get("number"), start.get("time")
+            known = type(number) is int and 0 <= number < 2**53
+            found.append(
+                start | {"number": number if known else 0, "time": when if isinstance(when, str) else ""}
+            )
+    return found
+
+
+def note_start(folder: Path, settings: str, step: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what a run that starts or continues is made of; returns number and time of this start.
 
     `config.yaml`: its settings; `data.json`: the mix that really runs; `git.json`: for each start and continuation,
-    when it was, from which step, and with which code.
+    when it was, from which step, with which code, and its number among those of all runs beside this one.
     """
     with atomic_write(folder / "config.yaml", "w") as file:
         file.write(settings)
-    path = folder / "git.json"
-    try:
-        starts = load_json(path) if path.is_file() else []
-    except ValueError:  # a disk that was full
-        starts = []
-    starts = starts if isinstance(starts, list) else []
-    start = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "step": step, **git_state()}
+    beside = [start for other in folder.parent.glob("log_*") for start in read_starts(other)]
+    number = 1 + max((start["number"] for start in beside), default=0)
+    start = {"number": number, "time": time.strftime("%Y-%m-%d %H:%M:%S"), "step": step, **git_state()}
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    save_json_atomic(path, [*starts, start | versions])
     save_json_atomic(folder / "data.json", data)
+    save_json_atomic(folder / "git.json", [*read_starts(folder), start | versions])
+    return {"number": number, "time": start["time"]}

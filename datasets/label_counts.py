@@ -1,0 +1,77 @@
+"""How many people of a mix have which labels: what a training can learn from them, and what of them is not used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datasets.base_dataset import LabelledPeople
+from datasets.fits import NO_FITS, Fits, fit_paths
+from datasets.labels import NUM_OPENPOSE
+from datasets.mixed_dataset import MixedDataset, member_name
+from datasets.synthetic import SyntheticPeople
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+
+# Kinds of labels, as the losses need them (`models.loss_feed`).
+MAPS, POINTS, CENTERS, BODIES = "rendered maps", "annotated points", "joint centres", "bodies"
+KEYPOINTS, OPENPOSE, JOINTS_3D = "2D keypoints", "OpenPose keypoints", "3D joints"
+KINDS = (MAPS, POINTS, CENTERS, BODIES, KEYPOINTS, OPENPOSE, JOINTS_3D)
+UNLABELLED = "people without any label that a loss can use"
+
+
+def label_masks(member: LabelledPeople, fits: Fits | None) -> dict[str, Bool[np.ndarray, "N"]]:
+    """For each kind of `KINDS`, who of a data set has it, as `models.targets.TargetBuilder` will decide."""
+    labels, count = member.labels, len(member)
+    nobody = np.zeros(count, bool)
+    bodies = nobody if labels.has_smpl is None else labels.has_smpl.astype(bool)
+    if fits is not None and member.name in fits.tables:
+        bodies = bodies | fits.tables[member.name].valid
+    seen = np.zeros((count, 49), bool) if labels.keypoints is None else labels.keypoints[..., 2] > 0
+    annotated = seen[:, NUM_OPENPOSE:]
+    points = nobody if labels.dense is None else np.asarray(labels.dense.annotated, bool)
+    # A camera needs two keypoints; sets of annotated points get no rendered maps.
+    maps = bodies & (annotated.sum(axis=1) >= 2) & (member.name not in NO_FITS)
+    smpl = nobody if labels.smpl_keypoints is None else (labels.smpl_keypoints[..., 2] > 0).any(axis=1)
+    joints = nobody if labels.joints_3d is None else (labels.joints_3d[..., 3] > 0).any(axis=1)
+    return {
+        MAPS: maps,
+        POINTS: points,
+        CENTERS: np.where(points, smpl, maps),
+        BODIES: bodies,
+        KEYPOINTS: annotated.any(axis=1),
+        OPENPOSE: seen[:, :NUM_OPENPOSE].any(axis=1),
+        JOINTS_3D: joints,
+    }
+
+
+def count_labels(mix: MixedDataset, fits: Fits | None) -> dict[str, dict[str, int]]:
+    """{data set: {kind of `KINDS`: people who have it}, and under `UNLABELLED` people with none}."""
+    counts = {}
+    for member in mix.members:
+        if isinstance(member, SyntheticPeople):
+            counts[member_name(member)] = {kind: len(member) for kind in KINDS if kind != POINTS}
+            continue
+        masks = label_masks(member, fits)
+        counts[member.name] = {kind: int(mask.sum()) for kind, mask in masks.items() if mask.any()}
+        if without := int((~np.any(list(masks.values()), axis=0)).sum()):
+            counts[member.name][UNLABELLED] = without
+    return counts
+
+
+def passed_over(mix: MixedDataset, data_dir: str | Path, *, body_labels: bool) -> dict[str, dict[str, Any]]:
+    """{data set: {labels of it that the run does not use, and why: how many}}."""
+    found: dict[str, dict[str, Any]] = {}
+    for member in mix.members:
+        if not isinstance(member, LabelledPeople):
+            continue
+        unused: dict[str, Any] = dict(member.unused)
+        files = [path for path in fit_paths(member.name, data_dir) if path.is_file()]
+        if files and not body_labels:
+            unused["files of fits (they belong to SMPL, the run shows the open body)"] = len(files)
+        if unused:
+            found[member.name] = unused
+    return found
