@@ -193,7 +193,8 @@ class _Gathering:
             if person.full_picture is not self._full:
                 self._draw_people()
                 self._full = person.full_picture
-            self._people.append((arrays["vertices"], camera, writing))
+            if self._full is not None:
+                self._people.append((arrays["vertices"], camera, writing))
 
     def _draw_people(self) -> None:
         if self._full is not None and self._people:

@@ -6,9 +6,8 @@ body's origin and the pixels per metre there, and then brought back to the crop.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +25,8 @@ PLACE = OneEuro(min_cutoff=3.0, beta=8.0)  # where the body is; the same
 SIZE = OneEuro(min_cutoff=1.0, beta=2.0)  # of square and body; speeds in e-folds a second
 SHAPE = OneEuro(min_cutoff=0.2, beta=0.0)
 POSE = OneEuro(min_cutoff=1.5, beta=1.0)  # speeds in radians a second
+MOST_TRACKS = 512  # at once; more than any detector finds people
+Filter = TypeVar("Filter")
 
 
 class Placed(Protocol):
@@ -51,11 +52,28 @@ class PlaceFilter:
         return self._point(point, seconds, unit), float(np.exp(log_size[0]))
 
 
+class TrackFilters(Generic[Filter]):
+    """A filter for each track, made when it is first asked for; a long video has thousands of tracks, few at once."""
+
+    def __init__(self, make: Callable[[], Filter]):
+        self._make = make
+        self._filters: dict[int, Filter] = {}  # by track, those that were asked for last at the end
+
+    def __len__(self) -> int:
+        return len(self._filters)
+
+    def __getitem__(self, track: int) -> Filter:
+        self._filters[track] = self._filters.pop(track) if track in self._filters else self._make()
+        if len(self._filters) > MOST_TRACKS:
+            del self._filters[next(iter(self._filters))]
+        return self._filters[track]
+
+
 class SquareSmoother:
     """Smooths the squares of all tracks."""
 
     def __init__(self, place: OneEuro = SQUARE, size: OneEuro = SIZE):
-        self._filters = defaultdict(lambda: PlaceFilter(place, size))
+        self._filters = TrackFilters(lambda: PlaceFilter(place, size))
 
     def __call__(
         self, track: int, center: tuple[float, float], scale: float, seconds: float
@@ -71,9 +89,9 @@ class BodySmoother:
     def __init__(
         self, place: OneEuro = PLACE, size: OneEuro = SIZE, shape: OneEuro = SHAPE, pose: OneEuro = POSE
     ):
-        self._places = defaultdict(lambda: PlaceFilter(place, size))
-        self._shapes = defaultdict(lambda: VectorFilter(shape))
-        self._poses = defaultdict(lambda: RotationFilter(pose))
+        self._places = TrackFilters(lambda: PlaceFilter(place, size))
+        self._shapes = TrackFilters(lambda: VectorFilter(shape))
+        self._poses = TrackFilters(lambda: RotationFilter(pose))
 
     def __call__(self, params: SMPLParams, people: Sequence[Placed]) -> SMPLParams:
         """The bodies of a batch, whose rows belong to `people`; those of one track in the order of time.

@@ -95,11 +95,11 @@ class ExportMotion:
             return self.arrays["vertices"]
         tensors, parents = body_tensors(self.body), tuple(int(parent) for parent in self.body.parents)
         rotmat, betas = (torch.from_numpy(np.float32(self.arrays[name])) for name in ("rotmat", "betas"))
-        chunks = [
-            skin(tensors, parents, *chunk)[0].transpose(1, 2).numpy()
-            for chunk in zip(rotmat.split(CHUNK), betas.split(CHUNK), strict=True)
-        ]
-        return np.concatenate(chunks)
+        vertices = np.empty((len(self), len(self.body.v_template), 3), np.float32)
+        for start in range(0, len(self), CHUNK):
+            rows = slice(start, start + CHUNK)
+            vertices[rows] = skin(tensors, parents, rotmat[rows], betas[rows])[0].transpose(1, 2).numpy()
+        return vertices
 
     def betas(self) -> Float[np.ndarray, "10"]:
         """The one shape of formats that have no more: the mean over the frames."""

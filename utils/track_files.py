@@ -1,7 +1,7 @@
 """What the demo writes about a person of a video: one npz a track (schema "danet-track-1"), and its exports.
 
-The parameters of all frames are kept until the end, about two kilobytes for each person and frame; vertices are not:
-they follow from rotmat and betas.
+The parameters of all frames wait in a file until the end, about two kilobytes for each person and frame; vertices do
+not: they follow from rotmat and betas.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from utils.export import AXES
 from utils.export_files import check_formats, endings, write_track_exports
 from utils.export_motion import ExportMotion
 from utils.renderer import MeshRenderer
+from utils.row_spool import RowSpool
 from utils.safe_io import files_together, save_npz_atomic
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 
@@ -56,7 +57,7 @@ class TrackFiles:
         check_formats(formats, video=True)
         self.out_dir, self.stem, self.assets, self.formats = out_dir, stem, assets, formats
         self.renderer = renderer
-        self._rows: dict[int, list[dict[str, np.ndarray]]] = {}
+        self._rows = RowSpool(out_dir, optional={"keypoints": (17, 3)})
 
     @property
     def video_path(self) -> Path:
@@ -81,19 +82,16 @@ class TrackFiles:
         keypoints [17,3], if detected.
         """
         row = {name: np.asarray(predicted[name], np.float32) for name in PREDICTED}
-        row |= {name: np.asarray(value) for name, value in place.items()}
-        self._rows.setdefault(track, []).append(row)
+        self._rows.add(track, {**row, **place})
 
     @property
     def tracks(self) -> dict[int, int]:
         """Number of frames of each track so far."""
-        return {track: len(rows) for track, rows in sorted(self._rows.items())}
+        return self._rows.counts
 
     def arrays(self, track: int) -> dict[str, Float[np.ndarray, "T *N"]]:
         """All frames of a track; keypoints only if every frame has them."""
-        rows = self._rows[track]
-        names = [name for name in rows[0] if all(name in row for row in rows)]
-        return {name: np.stack([row[name] for row in rows]) for name in names}
+        return self._rows.arrays(track)
 
     def write(self, facts: Mapping[str, Any], remove_older: bool) -> dict[int, str]:
         """Write all tracks that can be written; for each other one, a sentence that says why it cannot.
