@@ -33,7 +33,7 @@ from models.danet import PRESETS
 from models.predictor import Predictor
 from models.pretrained import network_of, warn_of_another_body, weights_file
 from utils.assets import BODY_CHOICES, BodyAssets, resolve_body
-from utils.body import OPEN_DIR
+from utils.body import OPEN_DIR, SMPL_ID
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import PANEL_SUFFIX
@@ -48,6 +48,7 @@ from utils.runtime import Processes, choose_device, joined_processes, refuse, se
 from utils.safe_io import writable_folder
 from utils.stopping import StopSignals
 from utils.track_files import TrackFiles
+from utils.unused import Unused
 
 log = logging.getLogger("demo")
 
@@ -147,12 +148,14 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     )
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
     facts = {**subject.facts, **shown_settings(config, processes), **people.facts, **odd_focal_length}
-    record = RunRecord(outcomes, seconds, facts)
+    left_out = processes.gather(people.left_out)
+    unused = people.unused.with_others([*left_out, idle_settings(config, subject.assets)])
+    record = RunRecord(outcomes, seconds, facts, unused)
     if processes.is_first:
         save_record(record, Path(config.out_dir), subject.assets.body.faces if config.html else None)
         log.info(
-            "People written to %s: %d, in %.1f s. Files or people skipped: %d.",
-            config.out_dir, record.num_written, record.seconds["whole run"], len(record.skipped),
+            "People written to %s: %d, in %.1f s. Files or people skipped: %d. %s",
+            config.out_dir, record.num_written, record.seconds["whole run"], len(record.skipped), unused.line(),
         )  # fmt: skip
         if not record.num_written:
             log.error("Nothing of '%s' was done; the reasons stand above.", config.img_dir)
@@ -194,14 +197,16 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     outcomes = [Outcome(frames.name, files.track_stem(track)) for track in summary.tracks]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
     facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
-    record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts)
+    unused = summary.unused.with_others([idle_settings(config, subject.assets)])
+    record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts, unused)
     save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)
     people = len(summary.tracks)
     log.info(
-        "Frames: %d (%.1f a second). People written to %s: %d.", summary.frames, summary.fps, out_dir, people
-    )
+        "Frames: %d (%.1f a second). People written to %s: %d. Shortcomings: %d. %s",
+        summary.frames, summary.fps, out_dir, people, len(record.skipped), unused.line(),
+    )  # fmt: skip
     return record.exit_code
 
 
@@ -256,6 +261,21 @@ def person_files(config: DemoConfig, assets: BodyAssets) -> PersonFiles:
     out_dir = writable_folder(config.out_dir)
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
     return PersonFiles(out_dir, assets, config.export, mesh_renderer_class(config.renderer), extra)
+
+
+def idle_settings(config: DemoConfig, assets: BodyAssets) -> Unused:
+    """Settings that were given and change nothing in this run."""
+    unused, no_effect = Unused(), "settings without effect"
+    is_video = config.video is not None
+    if is_video and config.img_dir != DemoConfig.img_dir:
+        unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is looked at instead")
+    if config.use_opendr and is_video:
+        unused.add(no_effect, example="use_opendr: it adds to the panels of pictures")
+    elif config.use_opendr and opendr_or_none(assets.body.faces) is None:
+        unused.add(no_effect, example="use_opendr: opendr does not work here")
+    if config.data_dir != DemoConfig.data_dir and assets.body.model_id != SMPL_ID:
+        unused.add(no_effect, example=f"data_dir {config.data_dir}: its body is not used, but the open one")
+    return unused
 
 
 def where_people_are(config: DemoConfig) -> People:

@@ -17,6 +17,7 @@ from datasets.label_values import counted, field, optional, truth, whole
 from datasets.label_values import number as number_of
 from datasets.pictures import picture_size
 from utils.safe_io import load_json
+from utils.unused import Unused
 
 MIN_SCORE = 0.5  # detections below are passed over
 MIN_SIDE = 4.0  # px, of a box and of what of it lies in the picture
@@ -39,6 +40,7 @@ class Boxes:
         left_out: Iterable[tuple[str | int, str]] = (),
     ):
         """left_out: file name or image id of entries that are not used, and why."""
+        self.file: Path | None = None
         self._left_out = [(Path(key).name if isinstance(key, str) else key, why) for key, why in left_out]
         self._by_name: dict[str, list[Box]] = {}
         given: dict[str, str] = {}
@@ -49,6 +51,18 @@ class Boxes:
             given[name] = key
             self._by_name[name] = boxes
         self._by_id = by_id or {}
+
+    @property
+    def unused(self) -> Unused:
+        """The entries that are not used."""
+        unused = Unused()
+        for key, reason in self._left_out:
+            unused.add(f"boxes {reason}", example=key if isinstance(key, str) else f"image id {key}")
+        return unused
+
+    def reads(self, path: Path) -> bool:
+        """Whether the boxes come from this file."""
+        return self.file is not None and path.resolve() == self.file.resolve()
 
     def of(self, path: Path) -> list[Box]:
         """Boxes of a picture; empty when the file names none."""
@@ -108,18 +122,24 @@ def load_boxes(path: str | Path) -> Boxes:
     except ValueError as error:
         raise ValueError(f"The boxes file '{path}' is of no use: {error}") from error
     try:
-        if isinstance(content, list):
-            found, left_out = _by_image(content, frozenset({PERSON}))
-            return Boxes((), found, left_out)
-        if "annotations" in content:
-            return _coco(content, path)
-        return Boxes((name, [_box(box, name) for box in boxes]) for name, boxes in content.items())
+        boxes = _read_boxes(content, path)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(
             f"The boxes file '{path}' is neither {{file: [[x, y, width, height], ...]}} nor COCO annotations "
             f"nor a list of COCO detections ({told})."
         ) from error
+    boxes.file = path
+    return boxes
+
+
+def _read_boxes(content: Any, path: Path) -> Boxes:
+    if isinstance(content, list):
+        found, left_out = _by_image(content, frozenset({PERSON}))
+        return Boxes((), found, left_out)
+    if "annotations" in content:
+        return _coco(content, path)
+    return Boxes((name, [_box(box, name) for box in boxes]) for name, boxes in content.items())
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

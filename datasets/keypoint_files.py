@@ -16,6 +16,7 @@ import numpy as np
 from datasets.detector import Detection
 from datasets.preprocess.openpose import read_people
 from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, OPENPOSE25_NAMES
+from utils.unused import Unused
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,8 +36,13 @@ class KeypointFiles:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self.unused = Unused()  # of the files that were read so far
         if not self.folder.is_dir():
             raise ValueError(f"There is no folder '{folder}' of OpenPose results (<picture's stem>{SUFFIX}).")
+
+    def reads(self, path: Path) -> bool:
+        """Whether this is one of the files."""
+        return path.name.endswith(SUFFIX) and path.parent.resolve() == self.folder.resolve()
 
     def names(self, path: Path) -> bool:
         """Whether the picture has a file."""
@@ -54,6 +60,9 @@ class KeypointFiles:
             raise ValueError(f"{file} cannot be read ({error.strerror or error}).") from error
         found = [detection for detection in map(to_detection, people) if detection is not None]
         unsure = len(people) - len(found)
+        self.unused.add(
+            f"people with less than {MIN_POINTS} keypoints above {MIN_CONFIDENCE:g}", unsure, file.name
+        )
         told = f"{unsure} of its people with less than {MIN_POINTS} points of a confidence above {MIN_CONFIDENCE:g}"
         if not found:
             raise ValueError(f"{file} holds nobody that could be cut out" + (f" ({told})" if unsure else ""))
@@ -65,10 +74,6 @@ class KeypointFiles:
         """Names of files that belong to none of these pictures."""
         used = {self._file(path).name for path in paths}
         return sorted(f.name for f in self.folder.glob(f"*{SUFFIX}") if f.name not in used)
-
-    def left_out(self) -> str:
-        """Nothing is known before the files are read."""
-        return ""
 
     def why_nobody(self, paths: list[Path]) -> str:
         """Why no picture has a file."""

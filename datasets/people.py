@@ -20,9 +20,10 @@ import numpy as np
 from datasets.boxes import Boxes, check_box
 from datasets.detector import Box, Detection, Detector, MoveNet, WholePicture
 from datasets.keypoint_files import KeypointFiles
-from datasets.pictures import list_pictures, read_picture
+from datasets.pictures import list_pictures, passed_over, read_picture
 from datasets.torchvision_detector import load_torchvision
 from datasets.transforms import box_to_center_scale, crop_picture
+from utils.unused import Unused
 
 log = logging.getLogger(__name__)
 
@@ -83,22 +84,35 @@ class People:
     ):
         self.paths = list_pictures(source)
         self.given = given
-        self.facts: dict[str, str] = {}  # for the record: what is odd or not used
+        self.facts: dict[str, str] = {}  # for the record: what is odd
+        self.unused = Unused()  # of the folder and of what is given, before a picture is read
+        self.left_out = Unused()  # of the pictures that were read so far
+        for path, reason in passed_over(source):
+            if given is None or not given.reads(path):
+                self.unused.add(reason, example=path.name)
         if given is not None:
-            missing = given.without_picture(self.paths)
-            if not any(given.names(path) for path in self.paths):
-                why = given.why_nobody(self.paths)
-                raise ValueError(f"The {given.what} has nobody of a picture of '{source}': {why}.")
-            found = {"suspicions": " ".join(given.suspicions(self.paths)), "boxes not used": given.left_out()}
-            self.facts = {name: told for name, told in found.items() if told}
-            for name, told in self.facts.items():
-                log.warning("The %s, %s: %s", given.what, name, told)
-            _warn_of(missing, given.what, source)
-            if passed_over := sum(not given.names(path) for path in self.paths):
-                log.info("Pictures that the %s does not name, passed over: %d", given.what, passed_over)
+            self._match(given, source)
         self._choose = _detector_choice(detector, detector_weights) if given is None else None
         self.stems = _unique_stems(self.paths)
         self._taken = frozenset(stem.lower() for stem in self.stems.values())
+
+    def _match(self, given: Boxes | KeypointFiles, source: str | Path) -> None:
+        """Say what is odd and count what has no counterpart. Raises ValueError when nothing has one."""
+        missing = given.without_picture(self.paths)
+        if not any(given.names(path) for path in self.paths):
+            why = given.why_nobody(self.paths)
+            raise ValueError(f"The {given.what} has nobody of a picture of '{source}': {why}.")
+        if suspicions := " ".join(given.suspicions(self.paths)):
+            self.facts["suspicions"] = suspicions
+            log.warning("The %s, suspicions: %s", given.what, suspicions)
+        _warn_of(missing, given.what, source)
+        if isinstance(given, KeypointFiles):
+            self.left_out = given.unused
+        else:
+            self.unused = self.unused.with_others([given.unused])
+        self.unused.add_names(f"names in the {given.what} without a picture", missing)
+        of_nobody = [path.name for path in self.paths if not given.names(path)]
+        self.unused.add_names(f"pictures of which the {given.what} has nobody", of_nobody)
 
     def __len__(self) -> int:
         """Number of pictures."""

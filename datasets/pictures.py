@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,35 @@ def list_pictures(source: str | Path) -> list[Path]:
             return [source]
         if not source.is_dir():
             raise ValueError(f"There is no picture or folder '{source}'.")
-        found = [p for p in source.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
-        found = [p for p in found if (p.is_file() and not is_result(p)) or _is_broken_link(p)]
+        found = [path for path in source.iterdir() if why_no_picture(path) is None]
     except OSError as error:
         raise ValueError(f"The picture or folder '{source}' cannot be read: {error.strerror}.") from error
     if not found:
         raise ValueError(f"The folder '{source}' holds no picture ({', '.join(EXTENSIONS)}).")
     return sorted(found, key=_natural)
+
+
+def why_no_picture(path: Path) -> str | None:
+    """What a folder's entry is that is not listed as a picture, in the plural; None for one that is."""
+    if path.name.startswith("."):
+        return "hidden files"
+    if path.is_dir():
+        return "sub-folders, whose pictures are not looked at"
+    if path.suffix.lower() not in EXTENSIONS:
+        return f"files that are no pictures ({', '.join(EXTENSIONS)})"
+    if _is_broken_link(path):
+        return None  # reading it reports it
+    if not path.is_file():
+        return "entries that are no files"
+    return "earlier results of the demo" if is_result(path) else None
+
+
+def passed_over(source: str | Path) -> Iterator[tuple[Path, str]]:
+    """What of a folder is not listed as a picture, each with its reason."""
+    if Path(source).is_dir():
+        for path in sorted(Path(source).iterdir()):
+            if reason := why_no_picture(path):
+                yield path, reason
 
 
 def is_result(path: Path) -> bool:

@@ -20,7 +20,8 @@ from datasets.detector import MIN_SHARED, SURE, Detection, box_iou
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-MAX_LOST = 1.0  # s; a track that was not seen for longer has ended
+# A track that was not seen for longer has ended, but not before some frames passed: a slow camera gives few a second.
+MAX_LOST, MIN_MISSED = 1.0, 3  # s, frames
 NEW_SCORE = 0.35  # a detection below continues tracks but starts none
 MAX_COST = 1.0  # a dearer detection is not the track's
 SIZE_WEIGHT, COLOR_WEIGHT = 0.5, 0.5
@@ -39,6 +40,11 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._count = 0
 
+    @property
+    def going_on(self) -> set[int]:
+        """Numbers of the tracks that have not ended."""
+        return {track.number for track in self._tracks}
+
     def update(
         self, people: Sequence[Detection], seconds: float, picture: UInt8[np.ndarray, "H W 3"] | None = None
     ) -> list[int | None]:
@@ -46,7 +52,9 @@ class Tracker:
 
         picture: the frame; without it colours do not count. Raises ValueError when time does not go on.
         """
-        self._tracks = [track for track in self._tracks if seconds - track.seen <= MAX_LOST]
+        self._tracks = [
+            track for track in self._tracks if seconds - track.seen <= MAX_LOST or track.missed < MIN_MISSED
+        ]
         for track in self._tracks:
             track.predict(seconds)
         colors = [None if picture is None else torso_colors(picture, person) for person in people]
@@ -86,6 +94,7 @@ class _Track:
     def __init__(self, number: int, person: Detection, seconds: float, colors: np.ndarray | None):
         self.number = number
         self.seen = self._now = seconds
+        self.missed = 0  # frames since then
         self._size = body_size(person)
         self._state = np.array([middle(person), (0.0, 0.0)])  # place and velocity, pixels
         self._spread = np.diag([PLACE_ERROR**2, START_SPEED**2])  # of both axes, in body sizes
@@ -102,6 +111,7 @@ class _Track:
         self._state = move @ self._state
         self._spread = move @ self._spread @ move.T + noise
         self._now = seconds
+        self.missed += 1
 
     def cost(self, person: Detection, colors: np.ndarray | None) -> float:
         """How little a detection looks like this person now."""
@@ -130,7 +140,7 @@ class _Track:
         self._keypoints, self._keypoints_at = person.keypoints, middle(person)
         if colors is not None:
             self._colors = colors if self._colors is None else 0.9 * self._colors + 0.1 * colors
-        self.seen = self._now
+        self.seen, self.missed = self._now, 0
 
 
 def middle(person: Detection) -> Float[np.ndarray, "2"]:

@@ -67,7 +67,8 @@ class VideoFrames:
         self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS), self.name)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = None if self.is_camera or not 0 < count < 1e9 else int(count)
-        self.broken: str | None = None  # known once the iteration has ended
+        self.broken: str | None = None  # known once the iteration has ended, as is `missing`
+        self.missing = 0  # frames that the file announces and that could not be read
 
     def __iter__(self) -> Iterator[Frame]:
         number, seconds, start, picture = 0, 0.0, time.perf_counter(), self._first
@@ -99,6 +100,7 @@ class VideoFrames:
     def _why_ended(self, frames: int) -> str | None:
         if self.is_camera:
             return f"it stopped after {frames} frames; it may have been unplugged"
+        self.missing = max(0, (self.count or 0) - frames)
         if self.count is None or self.count - frames <= max(1, ESTIMATE_ERROR * self.count):
             return None
         return f"it breaks off: it announces {self.count} frames, {frames} could be read and are used"

@@ -1,7 +1,7 @@
 """The people of a video, frame by frame: found, numbered by track, cut out.
 
-A track counts once its person was seen in a few frames, and that should be known when the first of them is drawn:
-frames wait here until some more were looked at.
+A track counts once its person was seen in a few frames (all, in a video that has no more), and that should be known
+when the first of them is drawn: frames wait here until some more were looked at.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.detector import Detection
-from datasets.tracking import Tracker
+from datasets.tracking import NEW_SCORE, Tracker
 from datasets.transforms import box_to_center_scale, crop_picture
 from datasets.video import Frame
 from datasets.video_smoothing import SquareSmoother
+from utils.unused import Unused
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -49,35 +50,70 @@ class TrackedFrame:
 
 
 class VideoPeople:
-    """Iterates over frames with their people. smooth: the squares that are cut out follow the boxes smoothly."""
+    """Iterates over frames with their people. smooth: the squares that are cut out follow the boxes smoothly.
+
+    unused: who was detected and is not among them, by reason; whole once the iteration has ended.
+    """
 
     def __init__(self, frames: Iterator[Frame], find: Find, smooth: bool):
         self._frames, self._find = frames, find
         self._smoother = SquareSmoother() if smooth else None
         self._tracker = Tracker()
-        self._seen: Counter[int] = Counter()  # by the tracker's number
+        self._read = 0  # frames
+        self._seen: Counter[int] = Counter()  # of each track that goes on, by the tracker's number
         self._numbers: dict[int, int] = {}  # the tracker's to those of tracks that count
+        self._count = 0  # of tracks that count
+        self.empty_frames = 0  # in which nobody was detected
+        self.unused = Unused()
 
     def __iter__(self) -> Iterator[TrackedFrame]:
         waiting: deque[tuple[Frame, list[tuple[int, Detection]]]] = deque()
         for frame in self._frames:
-            found = self._find(frame.pixels)
-            numbers = self._tracker.update(found, frame.seconds, frame.pixels)
-            known = [(n, person) for n, person in zip(numbers, found, strict=True) if n is not None]
-            self._seen.update(n for n, _ in known)
-            waiting.append((frame, known))
+            self._read += 1
+            waiting.append((frame, self._detect(frame)))
             if len(waiting) > LOOK_AHEAD:
                 yield self._cut(*waiting.popleft())
+                self._forget(self._tracker.going_on | {n for _, known in waiting for n, _ in known})
         for frame, known in waiting:
             yield self._cut(frame, known)
+        self._forget(set())
+
+    @property
+    def min_seen(self) -> int:
+        """Frames in which somebody must be seen to count."""
+        return min(MIN_SEEN, self._read)
+
+    def _detect(self, frame: Frame) -> list[tuple[int, Detection]]:
+        """Who is in the frame, with the tracker's numbers."""
+        found = self._find(frame.pixels)
+        self.empty_frames += not found
+        numbers = self._tracker.update(found, frame.seconds, frame.pixels)
+        known = [(n, person) for n, person in zip(numbers, found, strict=True) if n is not None]
+        self._seen.update(n for n, _ in known)
+        unsure = f"detections with a score below {NEW_SCORE:g} that continue no track"
+        self.unused.add(unsure, len(found) - len(known))
+        return known
 
     def _cut(self, frame: Frame, known: list[tuple[int, Detection]]) -> TrackedFrame:
-        real = [(n, person) for n, person in known if self._seen[n] >= MIN_SEEN or person.is_whole]
+        real = [(n, person) for n, person in known if self._seen[n] >= self.min_seen or person.is_whole]
         people = [self._person(frame, n, person) for n, person in sorted(real, key=lambda pair: pair[0])]
-        return TrackedFrame(frame, tuple(person for person in people if person is not None))
+        there = tuple(person for person in people if person is not None)
+        self.unused.add("detections whose square slipped out of the frame", len(real) - len(there))
+        early = sum(1 for n, _ in known if n not in self._numbers)
+        self.unused.add("detections of people who were not seen again soon enough to be sure of", early)
+        return TrackedFrame(frame, there)
+
+    def _forget(self, still: set[int]) -> None:
+        """Close the books on tracks that have ended."""
+        for n in self._seen.keys() - still:
+            del self._seen[n]
+            if self._numbers.pop(n, None) is None:
+                self.unused.add(f"people who were seen in fewer than {self.min_seen} frames")
 
     def _person(self, frame: Frame, number: int, found: Detection) -> TrackedPerson | None:
-        track = self._numbers.setdefault(number, len(self._numbers))
+        if number not in self._numbers:
+            self._numbers[number], self._count = self._count, self._count + 1
+        track = self._numbers[number]
         center, scale = box_to_center_scale(found.box, found.margin)
         if self._smoother is not None:
             center, scale = self._smoother(track, center, scale, frame.seconds)

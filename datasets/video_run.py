@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from datasets.transforms import network_input
 from datasets.video import Frame, VideoFrames
-from datasets.video_people import MIN_SEEN, TrackedFrame, TrackedPerson, VideoPeople
+from datasets.video_people import TrackedFrame, TrackedPerson, VideoPeople
 from datasets.video_smoothing import BodySmoother
 from utils.export import is_finite
 from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
@@ -29,6 +29,7 @@ from utils.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefet
 from utils.stopping import StopSignals
 from utils.structures import SMPLParams
 from utils.track_files import TrackFiles
+from utils.unused import Unused
 from utils.video_file import VideoFile
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class VideoSummary:
     bad_predictions: int  # people of single frames who are left out, because their numbers are not finite
     unwritten_video: str  # why there is no video of the run, in a sentence; empty: there is
     unwritten: dict[int, str]  # why there are no files of a track, in a sentence
+    empty_frames: int  # in which nobody was detected
+    min_seen: int  # frames in which somebody must be seen to count
+    unused: Unused  # of what was in the video
 
     @property
     def fps(self) -> float:
@@ -77,9 +81,18 @@ class VideoSummary:
         found += self.unwritten.values()
         if not (self.tracks or self.unwritten or self.bad_predictions):
             found.append(
-                f"nobody was found in {MIN_SEEN} frames; --detector none takes each as one person's crop"
+                f"nobody was found: {self._nobody()}; --detector none takes each frame as one person's crop"
             )
         return found
+
+    def _nobody(self) -> str:
+        of = "1 frame" if self.frames == 1 else f"{self.frames} frames"
+        if self.empty_frames == self.frames:
+            return f"nobody was detected in any of {of}"
+        return (
+            f"somebody was detected in {self.frames - self.empty_frames} of {of}, but nobody surely enough in "
+            f"{self.min_seen} of them"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,8 +118,9 @@ class VideoRun:
         """
         started = time.perf_counter()
         video = VideoFile(self.files.video_path, self.frames.size, self.frames.fps)
+        people = VideoPeople(self._read(stop), self._find, self.smooth)
         try:
-            bad = self._work_off(video, stop)
+            bad = self._work_off(people, video)
         except BaseException:
             unwritten_video, unwritten = self._save(video)
             for reason in filter(None, (unwritten_video, *unwritten.values())):
@@ -122,11 +136,13 @@ class VideoRun:
             bad_predictions=bad,
             unwritten_video=unwritten_video,
             unwritten=unwritten,
+            empty_frames=people.empty_frames,
+            min_seen=people.min_seen,
+            unused=self._unused(people),
         )
 
-    def _work_off(self, video: VideoFile, stop: StopSignals) -> int:
+    def _work_off(self, people: VideoPeople, video: VideoFile) -> int:
         """Take all frames through the network into the video; how many predictions were left out."""
-        people = VideoPeople(self._read(stop), self._find, self.smooth)
         with (
             TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
             closing(prefetch(people, READ_AHEAD)) as frames,
@@ -147,6 +163,12 @@ class VideoRun:
         except OSError as error:
             unwritten_video = str(error)
         return unwritten_video, self.files.write(self._facts(), remove_older=video.frames > 0)
+
+    def _unused(self, people: VideoPeople) -> Unused:
+        unused = Unused()
+        unused.add("frames in which nobody was detected", people.empty_frames)
+        unused.add("frames that the file announces and that could not be read", self.frames.missing)
+        return unused.with_others([people.unused])
 
     def _read(self, stop: StopSignals) -> Iterator[Frame]:
         frames = iter(self.frames)

@@ -130,7 +130,8 @@ def test_any_single_category_is_the_person_s_and_what_is_not_used_is_in_the_reco
     content["categories"] = [{"id": 3, "name": "player"}]
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     people = People(tmp_path, load_boxes(tmp_path / "boxes.json"))
-    assert len(list(people)) == 1 and people.facts == {"boxes not used": "1 with a score below 0.5"}
+    assert len(list(people)) == 1 and not people.facts
+    assert people.unused.as_json()["boxes with a score below 0.5"]["count"] == 1
 
 
 def test_boxes_that_are_corners_are_refused_and_a_single_one_is_suspected(tmp_path):

@@ -68,6 +68,11 @@ class ExportMotion:
         return len(self.frame_ids)
 
     @property
+    def is_still(self) -> bool:
+        """Whether this is the person of a picture, not a track of one frame."""
+        return len(self) == 1 and "iuv" in self.arrays
+
+    @property
     def frame_ids(self) -> np.ndarray:
         return np.asarray(self.arrays["frame_ids"])
 

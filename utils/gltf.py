@@ -131,8 +131,11 @@ def animations(
     quaternions: Float[np.ndarray, "T 24 4"],
     places: Float[np.ndarray, "T 3"],
 ) -> dict[str, Any]:
-    """The document's `animations`: all joints turn, the root moves; seconds from the first frame. None for a still."""
-    if len(motion) == 1:
+    """The document's `animations`: all joints turn, the root moves; seconds from the first frame. None for a still.
+
+    A track of a single frame has one of one key.
+    """
+    if motion.is_still:
         return {}
     seconds = motion.seconds - motion.seconds[0]
     times = buffer.add(seconds.astype(np.float32)[:, None], "SCALAR", FLOAT, bounds=True)

@@ -31,7 +31,7 @@ class RowSpool:
         self._places: dict[int, array[int]] = {}  # numbers of each series' rows
         self._lacking: set[tuple[int, str]] = set()  # series and name of what one of its rows has not
         self._file: IO[bytes] | None = None
-        self._stored, self._block, self._limit = 0, bytearray(), BLOCK  # bytes in the file; and those after them
+        self._stored, self._block, self._limit = 0, bytearray(), BLOCK  # bytes in the file, those after them
 
     @property
     def counts(self) -> dict[int, int]:
@@ -66,7 +66,7 @@ class RowSpool:
 
     def _store(self) -> None:
         with contextlib.suppress(OSError):
-            self._file = self._file or TemporaryFile(dir=self._folder, buffering=0)
+            self._file = self._file or TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115  (lives as long)
             self._file.seek(self._stored)
             if self._file.write(self._block) == len(self._block):
                 self._stored += len(self._block)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.command_line import ALL_GOOD, NOTHING_DONE, SOME_SKIPPED
 from utils.runtime import Processes
 from utils.safe_io import load_json, save_json_atomic
+from utils.unused import Unused
 
 SCHEMA, FILE_NAME = "danet-run-1", "run.json"
 
@@ -31,6 +32,7 @@ class RunRecord:
     outcomes: tuple[Outcome, ...]
     seconds: Mapping[str, float]  # by stage, of the first process; stages overlap, so they need not add up
     facts: Mapping[str, str]  # weights, body, settings
+    unused: Unused = field(default_factory=Unused)  # of what the run was given
 
     @property
     def people(self) -> list[str]:
@@ -69,6 +71,7 @@ class RunRecord:
             "seconds": seconds,
             "people": people,
             "skipped": skipped,
+            "unused": self.unused.as_json(),
         }
         save_json_atomic(out_dir / FILE_NAME, content)
 
