@@ -33,7 +33,7 @@ from models.danet import PRESETS
 from models.predictor import Predictor
 from models.pretrained import network_of, warn_of_another_body, weights_file
 from utils.assets import BODY_CHOICES, BodyAssets, resolve_body
-from utils.body import OPEN_DIR, SMPL_ID
+from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import PANEL_SUFFIX
@@ -42,7 +42,7 @@ from utils.geometry import check_focal_length
 from utils.people_report import write_people_report
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds
-from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none
+from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
 from utils.run_record import Outcome, RunRecord, joined_outcomes, with_earlier
 from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
 from utils.safe_io import writable_folder
@@ -149,7 +149,7 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
     facts = {**subject.facts, **shown_settings(config, processes), **people.facts, **odd_focal_length}
     left_out = processes.gather(people.left_out)
-    unused = people.unused.with_others([*left_out, idle_settings(config, subject.assets)])
+    unused = people.unused.with_others([*left_out, idle_settings(config)])
     record = RunRecord(outcomes, seconds, facts, unused)
     if processes.is_first:
         save_record(record, Path(config.out_dir), subject.assets.body.faces if config.html else None)
@@ -197,7 +197,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     outcomes = [Outcome(frames.name, files.track_stem(track)) for track in summary.tracks]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
     facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
-    unused = summary.unused.with_others([idle_settings(config, subject.assets)])
+    unused = summary.unused.with_others([idle_settings(config)])
     record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts, unused)
     save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
@@ -263,7 +263,7 @@ def person_files(config: DemoConfig, assets: BodyAssets) -> PersonFiles:
     return PersonFiles(out_dir, assets, config.export, mesh_renderer_class(config.renderer), extra)
 
 
-def idle_settings(config: DemoConfig, assets: BodyAssets) -> Unused:
+def idle_settings(config: DemoConfig) -> Unused:
     """Settings that were given and change nothing in this run."""
     unused, no_effect = Unused(), "settings without effect"
     is_video = config.video is not None
@@ -271,10 +271,8 @@ def idle_settings(config: DemoConfig, assets: BodyAssets) -> Unused:
         unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is looked at instead")
     if config.use_opendr and is_video:
         unused.add(no_effect, example="use_opendr: it adds to the panels of pictures")
-    elif config.use_opendr and opendr_or_none(assets.body.faces) is None:
+    elif config.use_opendr and renderer_problem("opendr"):
         unused.add(no_effect, example="use_opendr: opendr does not work here")
-    if config.data_dir != DemoConfig.data_dir and assets.body.model_id != SMPL_ID:
-        unused.add(no_effect, example=f"data_dir {config.data_dir}: its body is not used, but the open one")
     return unused
 
 
