@@ -19,8 +19,8 @@ from datasets.picture_run import BATCHES_AT_ONCE, WRITE_BEHIND, WRITERS, Picture
 from datasets.video import Frame
 from datasets.video_run import READ_AHEAD, VideoRun
 from datasets.video_smoothing import MOST_TRACKS, TrackFilters
-from utils.pipeline import Seconds
 from utils.person_files import PersonFiles
+from utils.pipeline import Seconds
 from utils.row_spool import RowSpool
 from utils.stopping import StopSignals
 from utils.structures import SMPLParams
@@ -116,7 +116,7 @@ def test_people_of_crops_and_of_full_pictures_are_let_go(tmp_path):
 class Frames:
     """A video of grey frames."""
 
-    size, fps, is_camera, broken, name = (32, 48), 30.0, False, None, "grey.mp4"
+    size, fps, is_camera, broken, missing, name = (32, 48), 30.0, False, None, 0, "grey.mp4"
 
     def __init__(self, count: int):
         self.count = count
