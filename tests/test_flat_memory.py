@@ -147,7 +147,7 @@ def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypat
     )  # fmt: skip
     summary = run.run(StopSignals())
     assert summary.tracks[0] == 600 and len(summary.tracks) > 20
-    assert bodies.most < BATCH + 2 * (2 * READ_AHEAD + BATCH) and bodies.growth(since=400) < 1
+    assert bodies.most < BATCH + 2 * (2 * READ_AHEAD + BATCH) and bodies.growth(since=400) < 5  # rows are 13
     with np.load(tmp_path / "grey_track0.npz") as data:
         assert data["frame_ids"].tolist() == list(range(600)) and data["keypoints"].shape == (600, 17, 3)
 
