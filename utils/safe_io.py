@@ -35,7 +35,7 @@ def writable_folder(path: str | os.PathLike) -> Path:
             pass
     except OSError as error:
         raise ValueError(
-            f"The folder '{folder}' cannot be written to ({error.strerror}); give another one."
+            f"The folder '{folder}' cannot be written to ({error.strerror}); give another one, in the demo by --out_dir."
         ) from error
     return folder
 
