@@ -68,8 +68,8 @@ class DemoConfig:
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     detector: str = option(
         "auto",
-        "who finds the people: movenet, torchvision, or none (a picture is one person's crop); auto: none for square "
-        "pictures, movenet for others",
+        "who finds the people: movenet, torchvision, or none (a picture is one person's crop); auto: movenet, but "
+        "square pictures that are one person's crop are taken whole",
         choices=DETECTORS,
     )
     detector_weights: str | None = option(None, "weights file of --detector torchvision")
@@ -157,6 +157,8 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
             "People written to %s: %d, in %.1f s. Files or people skipped: %d. %s",
             config.out_dir, record.num_written, record.seconds["whole run"], len(record.skipped), unused.line(),
         )  # fmt: skip
+        for remark in record.remarks:
+            log.warning("%s", remark)
         if not record.num_written:
             log.error("Nothing of '%s' was done; the reasons stand above.", config.img_dir)
     processes.wait_for_all()  # torchrun ends all when one has ended with another code than 0
@@ -170,7 +172,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     frames = VideoFrames(config.video)
     odd_focal_length = suspicions_of_camera(config, [frames.size])
     out_dir = writable_folder(config.out_dir)
-    name = "movenet" if config.detector == "auto" else config.detector
+    name = "movenet" if config.detector == "auto" else config.detector  # frames are not made for the network
     detector = build_detector(name, config.detector_weights)
     subject = load_subject(config, processes)
     files = TrackFiles(
@@ -194,7 +196,10 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     with logging_redirect_tqdm():
         summary = run.run(stop)
     seconds = {**run.seconds.by_stage, "whole run": summary.seconds}
-    outcomes = [Outcome(frames.name, files.track_stem(track)) for track in summary.tracks]
+    outcomes = [
+        Outcome(frames.name, files.track_stem(track), confidence=summary.confidence[track])
+        for track in summary.tracks
+    ]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
     facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
     unused = summary.unused.with_others([idle_settings(config)])
@@ -202,6 +207,8 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)
+    for remark in record.remarks:
+        log.warning("%s", remark)
     people = len(summary.tracks)
     log.info(
         "Frames: %d (%.1f a second). People written to %s: %d. Shortcomings: %d. %s",
@@ -252,7 +259,8 @@ def load_subject(config: DemoConfig, processes: Processes) -> Subject:
     log.info(assets.log_line(str(weights)))
     warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
     smpl = SMPL(assets.body, assets.extra, assets.surface)
-    predictor = Predictor(model, smpl, choose_device(config.device, processes.local_rank))
+    device = choose_device(config.device, processes.local_rank)
+    predictor = Predictor(model, smpl, assets.atlas, device)
     return Subject(predictor, assets, {"body_model": assets.body.model_id, "weights": weights.weights_id})
 
 

@@ -8,6 +8,7 @@ non-maximum suppression.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,11 @@ TILE_OVERLAP = 0.25  # of a tile's side
 EDGE = 0.02  # of a tile's side: a box this near to a cut is taken for half a person
 NUM_KEYPOINTS = 17
 SURE, MIN_SHARED, MAX_DISTANCE = 0.3, 3, 0.1  # when keypoints of two detections are those of one person
+# A square picture is one person's crop already when its largest person takes up this much of its side, near its middle.
+SQUARE = 0.02  # of the longer side: how far the sides of a square may differ
+CROP_SIDE = 256  # px; up to here a square picture may well be a crop that is made for the network
+FILLS, FILLS_LARGE = 0.5, 0.7  # of the picture's side, up to CROP_SIDE and beyond
+OFF_MIDDLE = 0.25  # of the picture's side
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,10 @@ class Detection:
     """A person in a picture; all numbers in pixels of the picture."""
 
     box: Box  # x, y, width, height
-    score: float = 1.0  # 0..1
+    score: float = math.nan  # 0..1 of a detector; NaN where nobody gave one
     keypoints: Float[np.ndarray, "17 3"] | None = None  # COCO's order: x, y, confidence
     is_whole: bool = False  # the picture is this person's crop already
+    bystanders: int = 0  # others who were seen in a picture that is taken whole, and are left out
 
     @property
     def margin(self) -> float:
@@ -65,8 +72,29 @@ class WholePicture:
     """No detector: the picture is the crop of one person, padded to a square."""
 
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        height, width = picture.shape[:2]
-        return [Detection((0.0, 0.0, float(width), float(height)), is_whole=True)]
+        return [Detection(_frame(picture), is_whole=True)]
+
+
+class CropOrPeople:
+    """Takes a square picture that is one person's crop already whole, and finds people in any other.
+
+    Up to CROP_SIDE pixels it is such a crop when `finder` sees nobody (in a close portrait, say), or somebody who fills
+    it beside others of less than half the size, as bystanders of a crop are; beyond, when it sees one person only, who
+    fills it.
+    """
+
+    def __init__(self, finder: Detector):
+        self.finder = finder
+
+    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        found = self.finder.detect(picture)
+        frame = _frame(picture)
+        if not is_one_crop(frame[2:], [person.box for person in found]):
+            return found
+        if not found:
+            return [Detection(frame, is_whole=True)]
+        main = max(found, key=lambda person: _area(person.box))
+        return [replace(main, box=frame, is_whole=True, bystanders=len(found) - 1)]
 
 
 class MoveNet:
@@ -120,6 +148,21 @@ def load_session(path: Path = MODEL_FILE) -> Any:
         raise ValueError(f"{error}, or give --boxes, --keypoints or --detector none.") from error
     except ValueError as error:
         raise ValueError(f"The detector '{path}' cannot be loaded, it may be damaged: {error}") from error
+
+
+def is_one_crop(size: tuple[float, float], boxes: Sequence[Box]) -> bool:
+    """Whether a picture (width, height) with people in these boxes is one person's crop, see `CropOrPeople`."""
+    side = max(size)
+    if side - min(size) > SQUARE * side:
+        return False
+    is_small = side <= CROP_SIDE
+    if not boxes:
+        return is_small
+    main, *others = sorted(boxes, key=_area, reverse=True)
+    middle = [main[axis] + main[2 + axis] / 2 for axis in range(2)]
+    is_central = all(abs(middle[axis] - size[axis] / 2) <= OFF_MIDDLE * side for axis in range(2))
+    is_alone = all(is_small and _area(box) < _area(main) / 2 for box in others)
+    return is_central and is_alone and max(main[2:]) >= (FILLS if is_small else FILLS_LARGE) * side
 
 
 # ------------------------------------------------------------------------------------- before and after the network
@@ -211,6 +254,14 @@ def box_iou(one: Box, two: Box) -> float:
     height = min(one[1] + one[3], two[1] + two[3]) - max(one[1], two[1])
     shared = max(width, 0.0) * max(height, 0.0)
     return shared / max(one[2] * one[3] + two[2] * two[3] - shared, 1e-12)
+
+
+def _frame(picture: UInt8[np.ndarray, "H W 3"]) -> Box:
+    return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+
+
+def _area(box: Box) -> float:
+    return box[2] * box[3]
 
 
 def _move(person: Detection, x: int, y: int) -> Detection:

@@ -8,17 +8,16 @@ Boxes are (x, y, width, height) in pixels of the picture as it is displayed, tha
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from datasets.boxes import Boxes, check_box
-from datasets.detector import Box, Detection, Detector, MoveNet, WholePicture
+from datasets.detector import Box, CropOrPeople, Detection, Detector, MoveNet, WholePicture
 from datasets.keypoint_files import KeypointFiles
 from datasets.pictures import list_pictures, passed_over, read_picture
 from datasets.torchvision_detector import load_torchvision
@@ -52,9 +51,10 @@ class PersonCrop:
     center: tuple[float, float]  # of the crop's square, picture pixels
     scale: float  # side of the square / 200 px
     image_size: tuple[int, int]  # width, height of the picture
-    score: float  # of the detector; 1 for given boxes and whole pictures
+    score: float  # of the detector; NaN where none was asked, or saw nobody
     keypoints: np.ndarray | None  # [17, 3] x, y in the picture, confidence; COCO's order
     full_picture: FullPicture | None  # None where the picture is one person's crop
+    bystanders: int = 0  # others who were seen in that crop, and are left out
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class People:
 
     given: where the people are (a boxes file, a folder of keypoints); pictures that it does not name are passed over,
     and names without a picture are in a warning. Without it `detector` looks: "none" takes every picture as one
-    person's crop, padded to a square, "movenet" and "torchvision" find people, and "auto" is "none" for square pictures
-    and "movenet" for others; any other `Detector` works too. detector_weights: a file for "torchvision".
+    person's crop, padded to a square, "movenet" and "torchvision" find people, and "auto" is "movenet", but takes a
+    square picture that is one person's crop whole; any other `Detector` works too. detector_weights: a file for
+    "torchvision".
     Raises ValueError when there is nothing to read or the detector cannot be loaded.
     """
 
@@ -92,7 +93,10 @@ class People:
                 self.unused.add(reason, example=path.name)
         if given is not None:
             self._match(given, source)
-        self._choose = _detector_choice(detector, detector_weights) if given is None else None
+        self._detector = None
+        if given is None:  # one that cannot be loaded is said before the first picture
+            named = isinstance(detector, str)
+            self._detector = build_detector(detector, detector_weights) if named else detector
         self.stems = _unique_stems(self.paths)
         self._taken = frozenset(stem.lower() for stem in self.stems.values())
 
@@ -141,7 +145,7 @@ class People:
     def _find(self, path: Path, picture: np.ndarray) -> list[Detection]:
         if self.given is not None:
             return self.given.detections(path)
-        return self._choose(picture).detect(picture)
+        return self._detector.detect(picture)
 
     def _nobody(self) -> str:
         if self.given is not None:
@@ -163,12 +167,12 @@ class People:
             stem += "_"  # another picture has that name
         return PersonCrop(
             stem, person, full.path, crop, found.box, center, scale, (width, height), found.score, found.keypoints,
-            None if found.is_whole else full,
+            None if found.is_whole else full, found.bystanders,
         )  # fmt: skip
 
 
 def build_detector(name: str, weights: str | Path | None = None) -> Detector:
-    """The detector of that name, any of DETECTORS but "auto"; weights: a file for "torchvision".
+    """The detector of that name, one of DETECTORS; weights: a file for "torchvision".
 
     Raises ValueError when there is no such detector or it cannot be loaded.
     """
@@ -178,19 +182,11 @@ def build_detector(name: str, weights: str | Path | None = None) -> Detector:
         return WholePicture()
     if name == "movenet":
         return MoveNet()
+    if name == "auto":
+        return CropOrPeople(MoveNet())
     if name == "torchvision":
         return load_torchvision(weights)
     raise ValueError(f"Unknown detector '{name}'; choose one of {', '.join(DETECTORS)}.")
-
-
-def _detector_choice(detector: str | Detector, weights: str | None) -> Callable[[np.ndarray], Detector]:
-    """From a picture to the detector that looks at it; "auto" loads MoveNet when the first picture needs it."""
-    if detector != "auto" or weights is not None:
-        # one that cannot be loaded is better said before the first picture
-        only = build_detector(detector, weights) if isinstance(detector, str) else detector
-        return lambda picture: only
-    whole, movenet = WholePicture(), functools.cache(MoveNet)
-    return lambda picture: whole if picture.shape[0] == picture.shape[1] else movenet()
 
 
 def _warn_of(keys: list[str], what: str, source: str | Path) -> None:

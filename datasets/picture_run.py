@@ -21,7 +21,8 @@ from tqdm import tqdm
 from datasets.people import BadPicture, FullPicture, People, PersonCrop
 from datasets.pictures import EXTENSIONS, PictureError, is_result, read_picture
 from datasets.transforms import network_input
-from utils.export import PEOPLE_SUFFIX, is_finite
+from utils.confidence import why_no_body, with_keypoints
+from utils.export import PEOPLE_SUFFIX
 from utils.full_picture import FullCamera, full_camera
 from utils.person_files import PersonFiles
 from utils.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
@@ -117,13 +118,16 @@ class PictureRun:
         """Each person with the arrays that the network gives."""
         with self.seconds.of(NETWORK):
             images = network_input([person.crop for person in batch], self.normalise)
-            return list(zip(batch, self.predict(images), strict=True))
+            predicted = list(zip(batch, self.predict(images), strict=True))
+        for person, arrays in predicted:
+            trust = with_keypoints(arrays, person.keypoints, person.center, person.scale)
+            arrays["confidence"] = np.float32(trust)
+        return predicted
 
     def write_person(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> Outcome:
         """Write a person's files."""
-        if not is_finite(arrays):
-            reason = f"the prediction of '{person.stem}' is not finite; the weights may be damaged"
-            return Outcome(person.path.name, reason=reason)
+        if why_not := why_no_body(arrays):
+            return Outcome(person.path.name, reason=f"the prediction of '{person.stem}' {why_not}")
         with self.seconds.of(WRITING):
             try:
                 facts = {**facts_of(person, camera), **self.facts}
@@ -132,7 +136,8 @@ class PictureRun:
                 return Outcome(
                     person.path.name, reason=self._not_written(f"the results '{person.stem}'", error)
                 )
-        return Outcome(person.path.name, person.stem)
+        trust = float(arrays["confidence"])
+        return Outcome(person.path.name, person.stem, confidence=trust, bystanders=person.bystanders)
 
     def write_people(
         self, full: FullPicture, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]

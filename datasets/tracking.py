@@ -66,7 +66,7 @@ class Tracker:
             track.update(people[i], colors[i] if alone[i] else None)
             numbers[i] = track.number
         for i, person in enumerate(people):
-            if numbers[i] is None and person.score >= NEW_SCORE:
+            if numbers[i] is None and not person.score < NEW_SCORE:  # whom no detector scored counts
                 self._tracks.append(_Track(self._count, person, seconds, colors[i]))
                 numbers[i] = self._count
                 self._count += 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from datasets.transforms import network_input
 from datasets.video import Frame, VideoFrames
 from datasets.video_people import TrackedFrame, TrackedPerson, VideoPeople
 from datasets.video_smoothing import BodySmoother
-from utils.export import is_finite
+from utils.confidence import why_no_body, with_keypoints
 from utils.full_picture import FullCamera, draw_people, full_camera, person_colors
 from utils.geometry import assumed_focal_length
 from utils.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
@@ -52,10 +52,11 @@ class VideoSummary:
 
     frames: int  # worked off
     tracks: dict[int, int]  # number of frames of each person who was written
+    confidence: Mapping[int, float]  # mean over the frames of each track
     seconds: float
     broken: str | None  # why the source ended early
     stopped: str  # name of the signal that ended the run early; empty for a camera's, which has no other end
-    bad_predictions: int  # people of single frames who are left out, because their numbers are not finite
+    left_out: Mapping[str, int]  # what was wrong with predictions -> how many people of single frames it cost
     unwritten_video: str  # why there is no video of the run, in a sentence; empty: there is
     unwritten: dict[int, str]  # why there are no files of a track, in a sentence
     empty_frames: int  # in which nobody was detected
@@ -72,14 +73,13 @@ class VideoSummary:
         found = [] if self.broken is None else [self.broken]
         if self.stopped:
             found.append(f"the run was stopped ({self.stopped}) after {self.frames} frames")
-        if self.bad_predictions:
-            found.append(
-                f"{self.bad_predictions} predictions are not finite and left out; the weights may be damaged"
-            )
+        found += [
+            f"{count} predictions are left out, each of which {why}" for why, count in self.left_out.items()
+        ]
         if self.unwritten_video:
             found.append(self.unwritten_video)
         found += self.unwritten.values()
-        if not (self.tracks or self.unwritten or self.bad_predictions):
+        if not (self.tracks or self.unwritten or self.left_out):
             found.append(
                 f"nobody was found: {self._nobody()}; --detector none takes each frame as one person's crop"
             )
@@ -120,7 +120,7 @@ class VideoRun:
         video = VideoFile(self.files.video_path, self.frames.size, self.frames.fps)
         people = VideoPeople(self._read(stop), self._find, self.smooth)
         try:
-            bad = self._work_off(people, video)
+            gathered = self._work_off(people, video)
         except BaseException:
             unwritten_video, unwritten = self._save(video)
             for reason in filter(None, (unwritten_video, *unwritten.values())):
@@ -130,10 +130,11 @@ class VideoRun:
         return VideoSummary(
             frames=video.frames,
             tracks={track: count for track, count in self.files.tracks.items() if track not in unwritten},
+            confidence={track: float(np.mean(values)) for track, values in gathered.confidence.items()},
             seconds=time.perf_counter() - started,
             broken=self.frames.broken,
             stopped="" if self.frames.is_camera else stop.asked,
-            bad_predictions=bad,
+            left_out=gathered.left_out,
             unwritten_video=unwritten_video,
             unwritten=unwritten,
             empty_frames=people.empty_frames,
@@ -141,8 +142,8 @@ class VideoRun:
             unused=self._unused(people),
         )
 
-    def _work_off(self, people: VideoPeople, video: VideoFile) -> int:
-        """Take all frames through the network into the video; how many predictions were left out."""
+    def _work_off(self, people: VideoPeople, video: VideoFile) -> _Gathering:
+        """Take all frames through the network into the video; what was gathered of them."""
         with (
             TaskQueue(threads=1, depth=WRITE_BEHIND) as writing,
             closing(prefetch(people, READ_AHEAD)) as frames,
@@ -153,7 +154,7 @@ class VideoRun:
                 _raise_errors(writing.results())
             gathering.finish()
             _raise_errors(writing.finish())
-        return gathering.bad
+        return gathering
 
     def _save(self, video: VideoFile) -> tuple[str, dict[int, str]]:
         """Finish the video and write the tracks; why the one and some of the others cannot be, as in the summary."""
@@ -225,7 +226,8 @@ class _Gathering:
         self._smoother = BodySmoother() if run.smooth else None
         self._frames: deque[_Waiting] = deque()
         self._batch: list[tuple[_Waiting, TrackedPerson]] = []
-        self.bad = 0
+        self.left_out: Counter[str] = Counter()  # as in the summary
+        self.confidence: defaultdict[int, list[float]] = defaultdict(list)  # of each track, frame by frame
 
     def add(self, tracked: TrackedFrame) -> None:
         waiting = _Waiting(tracked.frame, len(tracked.people))
@@ -255,20 +257,23 @@ class _Gathering:
             predicted = self._run.predict(images, adjust)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1
-            if is_finite(arrays):
-                self._keep(waiting, person, arrays)
+            if why_not := why_no_body(arrays):
+                self.left_out[why_not] += 1
             else:
-                self.bad += 1
+                self._keep(waiting, person, arrays)
 
     def _keep(self, waiting: _Waiting, person: TrackedPerson, arrays: dict[str, np.ndarray]) -> None:
         run, cam = self._run, torch.from_numpy(arrays["cam"])
         camera = full_camera(cam, person.center, person.scale, run.frames.size, run.focal_length)
         waiting.people.append((person.track, arrays["vertices"], camera))
+        trust = with_keypoints(arrays, person.found.keypoints, person.center, person.scale)
+        self.confidence[person.track].append(trust)
         place = {
             "frame_ids": waiting.frame.number,
             "seconds": person.seconds,
             "box": person.found.box,
             "score": person.found.score,
+            "confidence": np.float32(trust),
             "center": person.center,
             "scale": person.scale,
             "cam_t_full": camera.cam_t,

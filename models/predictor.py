@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from models.smpl import SMPL
+from utils.confidence import bounded_betas, center_errors, own_confidence
 from utils.export import people_arrays
-from utils.structures import SMPLParams
+from utils.renderer import IUV_Renderer
+from utils.structures import Atlas, DaNetOutput, SMPLOutput, SMPLParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,18 +28,22 @@ PEOPLE_A_THREAD = 2
 
 
 class Predictor:
-    """A network in its inference form and the body that it poses, on one device; any threads may share it."""
+    """A network in its inference form and the body that it poses, on one device; any threads may share it.
 
-    def __init__(self, network: nn.Module, smpl: SMPL, device: torch.device):
+    atlas: of that body.
+    """
+
+    def __init__(self, network: nn.Module, smpl: SMPL, atlas: Atlas, device: torch.device):
         self.network = network.to(device).prepare_for_inference()
         self.smpl = smpl.to(device)
         self.device = device
+        self._renderer = IUV_Renderer(atlas=atlas)
 
     @torch.inference_mode()
     def predict(
         self, images: Float[Tensor, "B 3 224 224"], adjust: Adjust | None = None
     ) -> list[dict[str, np.ndarray]]:
-        """The arrays of `utils.export.people_arrays` for each crop.
+        """The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence` in them.
 
         adjust: changes camera, shape and pose of some rows of the batch before bodies are made from them, as smoothing
         over time does; the rows come in their order.
@@ -47,8 +53,26 @@ class Predictor:
         for start in range(0, len(images), chunk):
             rows = slice(start, min(start + chunk, len(images)))
             output = self.network(images[rows].to(self.device))
+            betas, params = output.smpl.params.betas, bounded(output.smpl.params)
             if adjust is not None:
-                output = replace(output, smpl=replace(output.smpl, params=adjust(output.smpl.params, rows)))
-            body = self.smpl(output.smpl.params.rotmat, output.smpl.params.betas)
-            people += people_arrays(output, body)
+                params = adjust(params, rows)
+            output = replace(output, smpl=replace(output.smpl, params=params))
+            body = self.smpl(params.rotmat, params.betas)
+            arrays = people_arrays(output, body)
+            trust = self._confidence(output, body, betas, np.stack([person["iuv"] for person in arrays]))
+            people += [person | {"confidence": each} for person, each in zip(arrays, trust, strict=True)]
         return people
+
+    def _confidence(
+        self, output: DaNetOutput, body: SMPLOutput, betas: Float[Tensor, "B 10"], seen: np.ndarray
+    ) -> Float[np.ndarray, "B"]:
+        cam = output.smpl.params.cam
+        rendered = self._renderer.verts2uvimg(body.vertices, cam)
+        has_parts = output.iuv.part_iuv is not None
+        errors = center_errors(output.iuv.crops.centers, body.smpl_joints, cam) if has_parts else None
+        return own_confidence(seen, rendered, errors, betas)
+
+
+def bounded(params: SMPLParams) -> SMPLParams:
+    """The same camera and pose, and the shape within what people have (`utils.confidence.MAX_BETA`)."""
+    return replace(params, betas=bounded_betas(params.betas))

@@ -13,6 +13,7 @@ import torch
 
 from models.danet import PRESETS, DaNetConfig, build_danet, network_of_weights, preset
 from models.hmr import build_hmr
+from models.predictor import bounded
 from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_danet, strip_prefixes
 from utils.safe_read import safetensors_shapes
@@ -93,11 +94,12 @@ def load_regressor(
         model = build_danet(network, data_dir)
         weights = load_danet(model, weights_file(checkpoint))
         fast = model.to(device).prepare_for_inference()
-        return PretrainedRegressor(lambda image: fast(image).smpl.params, weights, name)
+        return PretrainedRegressor(lambda image: bounded(fast(image).smpl.params), weights, name)
     if name != "hmr":
         raise ValueError(f"There is no regressor '{name}'; choose one of {', '.join(REGRESSORS)}.")
     if checkpoint is None:
         raise ValueError("No weights of the HMR baseline ship with the project; give --checkpoint FILE.")
     baseline = build_hmr(data_dir)
     weights = load_danet(baseline, checkpoint)
-    return PretrainedRegressor(baseline.to(device).eval().requires_grad_(False), weights, name)
+    fixed = baseline.to(device).eval().requires_grad_(False)
+    return PretrainedRegressor(lambda image: bounded(fixed(image)), weights, name)

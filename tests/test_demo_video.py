@@ -39,12 +39,13 @@ def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_pat
         "clip_people.mp4", "clip_track0.npz", "clip_track0.glb", "clip_track0.amass.npz", "run.json",
     }  # fmt: skip
     record = json.loads((out / "run.json").read_text())
-    assert (
-        record["people"] == [{"stem": "clip_track0", "picture": "clip.mp4", "is_earlier": False}]
-        and record["skipped"] == []
-    )
+    (person,) = record["people"]
+    assert (person["stem"], person["picture"], person["is_earlier"]) == ("clip_track0", "clip.mp4", False)
+    assert record["skipped"] == []
     with np.load(out / "clip_track0.npz") as data:
         assert data["rotmat"].shape == (6, 24, 3, 3) and data["smoothed"] and data["fps"] == 10
+        assert person["confidence"] == pytest.approx(data["confidence"].mean(), abs=1e-3)
+        assert data["confidence"].shape == (6,) and np.isnan(data["score"]).all()
         assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
     assert "Frames: 6" in capsys.readouterr().err
 

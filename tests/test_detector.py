@@ -224,20 +224,65 @@ def save(path, picture):
     return path
 
 
-def test_auto_takes_square_pictures_whole_and_looks_for_people_in_others(tmp_path, monkeypatch):
+def test_auto_takes_one_persons_crop_whole_and_looks_for_people_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.people.MoveNet", lambda: MoveNet(MarkFinder()))
-    (
-        save(tmp_path / "a.png", marked(200, 200, 60, 60, 80)),
-        save(tmp_path / "b.png", marked(200, 300, 60, 60, 80)),
-    )
-    whole, cut = People(tmp_path, detector="auto")
-    assert whole.full_picture is None and whole.scale == 1.0 and whole.keypoints is None
+    save(tmp_path / "a.png", marked(200, 200, 40, 40, 120))
+    save(tmp_path / "b.png", marked(200, 300, 60, 60, 80))
+    save(tmp_path / "c.png", marked(400, 400, 60, 60, 80))
+    save(tmp_path / "d.png", marked(400, 400, 0, 0, 0))
+    whole, cut, small, nobody = People(tmp_path, detector="auto")
+    assert whole.full_picture is None and whole.scale == 1.0 and whole.box == (0, 0, 200, 200)
+    assert whole.score == pytest.approx(0.9) and whole.keypoints.shape == (17, 3)
     assert cut.full_picture.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
     assert cut.scale == pytest.approx(1.2 * 80 / 200, abs=0.02) and cut.score == pytest.approx(0.9)
-    assert [p.full_picture is None for p in People(tmp_path, detector="none")] == [True, True]
-    assert [p.full_picture is None for p in People(tmp_path, detector="movenet")] == [False, False]
+    assert small.full_picture is not None and "nobody was found" in nobody.reason
+    assert [p.full_picture is None for p in People(tmp_path, detector="none")] == [True] * 4
+    assert all(np.isnan(person.score) for person in People(tmp_path, detector="none"))
+    assert [p.full_picture is None for p in list(People(tmp_path, detector="movenet"))[:3]] == [False] * 3
     with pytest.raises(ValueError, match="choose one of auto, none, movenet"):
         People(tmp_path, detector="other")
+
+
+MAIN, HALF, FAR = (50, 20, 120, 180), (0, 20, 60, 170), (20, 90, 60, 80)
+GROWN = tuple(5 * value for value in MAIN)
+
+
+@pytest.mark.parametrize(
+    ("size", "boxes", "expected"),
+    [
+        ((224, 224), [], True),  # a close portrait, perhaps
+        ((224, 220), [FAR, MAIN], True),  # somebody who fills it, before a bystander
+        ((224, 224), [MAIN, HALF], True),  # who is cut by the crop
+        ((224, 224), [MAIN, (100, 20, 120, 180)], False),  # two of one size
+        ((224, 224), [FAR], False),  # too small to be what was cropped for
+        ((224, 224), [(0, 0, 60, 120)], False),  # in a corner
+        ((224, 200), [MAIN], False),  # not square
+        ((224, 200), [], False),
+        ((1120, 1120), [GROWN], True),
+        ((1120, 1120), [GROWN, FAR], False),  # all in it are to be found
+        ((1120, 1120), [(300, 300, 400, 700)], False),  # a photograph of somebody
+        ((300, 300), [], False),
+    ],
+)
+def test_which_pictures_are_one_persons_crop(size, boxes, expected):
+    assert detector.is_one_crop(size, boxes) is expected
+
+
+def test_bystanders_of_a_crop_are_counted():
+    class Finder:
+        def detect(self, picture):
+            return [Detection(FAR, 0.9), Detection(MAIN, 0.4)]
+
+    (found,) = detector.CropOrPeople(Finder()).detect(np.zeros((224, 224, 3), np.uint8))
+    assert (found.box, found.score, found.is_whole, found.bystanders) == ((0, 0, 224, 224), 0.4, True, 1)
+
+
+def test_a_missing_detector_is_said_once_and_at_the_start(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", marked(200, 200, 40, 40, 120))
+    load = detector.load_session
+    monkeypatch.setattr(detector, "load_session", lambda: load(tmp_path / "gone.onnx"))
+    with pytest.raises(ValueError, match="gone.onnx' is missing"):
+        People(tmp_path, detector="auto")
 
 
 def test_any_detector_will_do_and_finding_nobody_is_reported(tmp_path):

@@ -53,7 +53,7 @@ class Bodies:
         return {
             "cam": params.cam.numpy(), "betas": params.betas.numpy(), "rotmat": params.rotmat.numpy(),
             "vertices": vertices, "joints": np.zeros((49, 3)), "smpl_joints": np.zeros((24, 3)),
-            "iuv": np.zeros((3, 56, 56), np.uint8),
+            "iuv": np.ones((3, 56, 56), np.uint8), "confidence": np.float32(0.8),
         }  # fmt: skip
 
     def _die(self) -> None:

@@ -51,10 +51,11 @@ def solid():
 VERTICES, FACES = solid()
 
 
-def write_person(folder, stem, picture, person=0, score=0.5, **others):
+def write_person(folder, stem, picture, person=0, confidence=0.5, **others):
     arrays = {
         "vertices": VERTICES, "cam": np.float32([1, 0.1, -0.05]), "cam_t": np.float32(CAM_T),
-        "betas": np.linspace(-2, 4, 10).astype(np.float32), "box": [10.0, 20.0, 30.0, 45.0], "score": score,
+        "betas": np.linspace(-2, 4, 10).astype(np.float32), "box": [10.0, 20.0, 30.0, 45.0], "score": np.nan,
+        "confidence": confidence,
         "image_size": [640, 480], "picture": picture, "person": person, **others,
     }  # fmt: skip
     save_npz_atomic(folder / f"{stem}.npz", **{k: v for k, v in arrays.items() if v is not None})
@@ -131,7 +132,7 @@ def test_people_stand_in_order_with_links_to_files_that_are_there(page, folder):
     assert [(a["data-stem"], a["data-picture"]) for a in people][1:] == [
         ("beach_1", "beach.jpg"), ("street", "street.jpg"), (NASTY, NASTY_PICTURE),
     ]  # fmt: skip
-    assert [float(a["data-score"]) for a in people] == [0.9, 0.3, 0.6, 0.7]
+    assert [float(a["data-confidence"]) for a in people] == [0.9, 0.3, 0.6, 0.7]
     hrefs = [a["href"] for a, _ in page.all("a")]
     assert [unquote(h[1:]) for h in hrefs if h.startswith("#") and not h.startswith("#all-")] == [
         *GOOD, "beach_0",
@@ -250,7 +251,7 @@ def test_filters_and_policy_hold_in_a_browser(text, tmp_path):
     path.write_text(
         text.replace("</body>", "<script>document.title = 'foreign'</script></body>"), encoding="utf-8"
     )
-    address = f"{path.as_uri()}?find=BEACH&score=0.5&several=1&show=iuv#beach_1"
+    address = f"{path.as_uri()}?find=BEACH&confidence=0.5&several=1&show=iuv#beach_1"
     shown = Page(browse(tmp_path, address, "--dump-dom"))
     assert shown.all("title")[0][1] == "4 people in 3 pictures"  # the policy forbids the foreign script
     people = {a["data-stem"]: "hidden" not in a for a, _ in shown.all("li")}

@@ -96,8 +96,9 @@ def test_detectors_are_built_by_name(monkeypatch):
     assert isinstance(build_detector("none"), WholePicture)
     assert isinstance(build_detector("movenet"), MoveNet)
     assert build_detector("torchvision", "f") == "f" and build_detector("torchvision") is None
-    with pytest.raises(ValueError, match="Unknown detector 'auto'"):
-        build_detector("auto")
+    assert isinstance(build_detector("auto").finder, MoveNet)
+    with pytest.raises(ValueError, match="Unknown detector 'other'"):
+        build_detector("other")
 
 
 @pytest.mark.parametrize("name", ["auto", "none", "movenet"])

@@ -59,7 +59,7 @@ def test_a_body_that_is_not_finite_passes_and_leaves_no_trace(clip):
 
 def test_two_people_who_cross_are_two_tracks_and_a_video(clip, tmp_path, monkeypatch):
     summary, batches = run_video(clip, tmp_path, monkeypatch, formats=("bvh",))
-    assert (summary.frames, summary.broken, summary.stopped, summary.bad_predictions) == (FRAMES, None, "", 0)
+    assert (summary.frames, summary.broken, summary.stopped, summary.left_out) == (FRAMES, None, "", {})
     assert summary.fps > 0 and set(summary.tracks) == {0, 1}
     assert set(batches[:-1]) == {8}, "people of several frames fill a batch"
     names = [f"two people_track{i}{ending}" for i in (0, 1) for ending in (".bvh", ".npz")]
@@ -81,7 +81,7 @@ def check_schema(data: dict[str, np.ndarray], frames: int) -> None:
     shapes = {
         "rotmat": (24, 3, 3), "betas": (10,), "cam": (3,), "cam_t_full": (3,), "joints": (49, 3),
         "smpl_joints": (24, 3), "keypoints": (17, 3), "box": (4,), "center": (2,), "scale": (), "score": (),
-        "frame_ids": (), "seconds": (),
+        "frame_ids": (), "seconds": (), "confidence": (),
     }  # fmt: skip
     assert {name: data[name].shape for name in shapes} == {n: (frames, *s) for n, s in shapes.items()}
     facts = (
@@ -173,9 +173,19 @@ def test_a_prediction_that_is_not_finite_is_left_out_and_counted(clip, tmp_path,
 
     monkeypatch.setattr(KnownBodies, "row", row_or_nan)
     summary, _ = run_video(clip, tmp_path, monkeypatch, smooth=smooth)
-    assert (summary.frames, summary.bad_predictions) == (FRAMES, 2)
+    assert summary.frames == FRAMES and list(summary.left_out.values()) == [2]
+    assert any("2 predictions are left out, each of which is not finite" in s for s in summary.shortcomings())
     data = load_npz(tmp_path / "two people_track0.npz")
     assert 10 not in data["frame_ids"] and np.isfinite(data["joints"]).all()
+
+
+def test_frames_in_which_the_network_sees_nobody_are_left_out_and_counted(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(KnownBodies, "seen", lambda self, person: round(person.seconds * FPS) != 10)
+    summary, _ = run_video(clip, tmp_path, monkeypatch)
+    assert list(summary.left_out.values()) == [2] and "map is empty" in summary.shortcomings()[0]
+    data = load_npz(tmp_path / "two people_track0.npz")
+    assert 10 not in data["frame_ids"] and 11 in data["frame_ids"]
+    assert summary.confidence[0] == pytest.approx(data["confidence"].mean(), abs=1e-5)
 
 
 def test_export_formats_of_stills_are_refused_at_once(tmp_path):

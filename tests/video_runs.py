@@ -60,11 +60,16 @@ class KnownBodies:
                     "cam": params.cam[i].numpy(), "betas": params.betas[i].numpy(),
                     "rotmat": params.rotmat[i].numpy(), "vertices": body.vertices[i].numpy(),
                     "joints": body.joints[i].numpy(), "smpl_joints": body.smpl_joints[i].numpy(),
+                    "iuv": np.full((3, 56, 56), self.seen(batch[i]), np.uint8), "confidence": np.float32(0.8),
                 }
                 for i in range(len(batch))
             ]  # fmt: skip
 
         return predict
+
+    def seen(self, person) -> int:
+        """The part that the whole map of a person shows; 0: the map is empty."""
+        return 1
 
     def params(self, batch) -> SMPLParams:
         rows = [self.row(person) for person in batch]

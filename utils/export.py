@@ -67,11 +67,6 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
     ]
 
 
-def is_finite(arrays: dict[str, np.ndarray]) -> bool:
-    """Whether a person's body and camera are numbers; those of damaged weights may not be."""
-    return bool(np.isfinite(arrays["vertices"]).all() and np.isfinite(arrays["cam"]).all())
-
-
 def save_person(path: str | os.PathLike, arrays: dict[str, np.ndarray], **facts: Any) -> None:
     """Write a person's arrays and the facts about where they come from (numbers and text), all or nothing."""
     save_npz_atomic(path, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)

@@ -5,7 +5,7 @@ const everyone = [...list.children].map((item) => ({
   item,
   link: item.querySelector("a"),
   picture: item.dataset.picture,
-  score: Number(item.dataset.score),
+  confidence: Number(item.dataset.confidence),
   text: `${item.dataset.stem} ${item.dataset.picture}`.normalize("NFC").toLowerCase(),
 }));
 const figures = [...document.querySelectorAll("#pictures figure")];
@@ -14,13 +14,13 @@ let ordered = everyone, orderedBy = "file", shown = everyone;
 // ------------------------------------------------------------------------------------------------ filters
 
 function applyFilters() {
-  const find = form.find.value.normalize("NFC").trim().toLowerCase(), lowest = Number(form.score.value);
-  const fits = (person) => person.text.includes(find) && person.score >= lowest &&
+  const find = form.find.value.normalize("NFC").trim().toLowerCase(), lowest = Number(form.confidence.value);
+  const fits = (person) => person.text.includes(find) && person.confidence >= lowest &&
     !(form.several.checked && peopleIn.get(person.picture) < 2);
   if (form.sort.value !== orderedBy) {
     orderedBy = form.sort.value;
     const sign = { file: 0, best: -1, worst: 1 }[orderedBy];
-    ordered = [...everyone].sort((a, b) => sign * (a.score - b.score)); // the files' order among equals
+    ordered = [...everyone].sort((a, b) => sign * (a.confidence - b.confidence)); // the files' order among equals
     for (const person of ordered) list.append(person.item);
   }
   shown = ordered.filter(fits);
@@ -42,11 +42,11 @@ for (const { picture } of everyone) peopleIn.set(picture, (peopleIn.get(picture)
 
 if (form) {
   const useful = {
-    scores: everyone.some((person) => person.score !== everyone[0].score),
+    confidences: everyone.some((person) => person.confidence !== everyone[0].confidence),
     several: peopleIn.size > 1 && [...peopleIn.values()].some((count) => count > 1),
   };
   for (const label of form.querySelectorAll("[data-needs]")) label.hidden = !useful[label.dataset.needs];
-  // index.html?find=name&score=0.5&sort=best&show=iuv&several=1 opens the page filtered.
+  // index.html?find=name&confidence=0.5&sort=best&show=iuv&several=1 opens the page filtered.
   for (const [name, value] of new URLSearchParams(location.search)) {
     const field = form.elements.namedItem(name);
     if (field?.type === "checkbox") field.checked = value === "1";

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
 
 ENDINGS = (".npz", PANEL_SUFFIX, *endings())
-SHAPES = {"cam": (3,), "cam_t": (3,), "betas": (10,), "box": (4,), "image_size": (2,), "score": ()}
+SHAPES = {
+    "cam": (3,), "cam_t": (3,), "betas": (10,), "box": (4,), "image_size": (2,), "score": (), "confidence": (),
+}  # fmt: skip
+MAY_BE_UNKNOWN = ("score",)  # NaN where no detector gave one
 TEXTS = ("picture", "person")
 PANEL_HEIGHT = 224
 BACKGROUND = (47, 52, 61)  # RGB under what is transparent; the body is light, on light and dark pages
@@ -75,7 +78,7 @@ def read_person(out_dir: Path, stem: str, num_vertices: int) -> ShownPerson:
         found = arrays[name].shape if name in arrays else "nothing"
         if found != shape:
             raise ValueError(f"{path} should hold '{name}' {list(shape)}; found {found}. Make it again.")
-        if name not in TEXTS and not np.isfinite(arrays[name]).all():
+        if name not in (*TEXTS, *MAY_BE_UNKNOWN) and not np.isfinite(arrays[name]).all():
             raise ValueError(f"'{name}' of {path} is not finite; the weights may be damaged.")
     texts = {name: str(arrays.pop(name, "")) for name in (*TEXTS, "people_picture")}
     files = tuple(stem + ending for ending in ENDINGS if (out_dir / (stem + ending)).is_file())

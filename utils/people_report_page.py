@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from utils.confidence import LOW_CONFIDENCE
 from utils.report import Table, facts_card, page_head, picture_uri, table_card
 from utils.report_charts import escape, number
 from utils.run_record import RunRecord
@@ -36,7 +37,7 @@ LOOKS = {
     "body": "body", "input": "picture", "iuv": "IUV seen", "rendered": "IUV of the body", "side": "from the side",
     "panel": "all in a row",
 }  # fmt: skip
-ORDERS = {"file": "file name", "best": "best score", "worst": "worst score"}
+ORDERS = {"file": "file name", "best": "highest confidence", "worst": "lowest confidence"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class ShownPerson:
     people_picture: str  # file name of the full picture with everybody in it; empty: there is none
     files: tuple[str, ...]  # names beside the page
     panel: UInt8[np.ndarray, "224 W 3"]
-    score: Float[np.ndarray, ""]
+    confidence: Float[np.ndarray, ""]  # in the prediction
+    score: Float[np.ndarray, ""]  # of the detector, NaN where none gave one
     box: Float[np.ndarray, "4"]  # x, y, width, height, pixels
     image_size: Int[np.ndarray, "2"]  # width, height
     cam: Float[np.ndarray, "3"]
@@ -122,15 +124,16 @@ def _count(value: int, one: str, many: str) -> str:
 def person_card(person: ShownPerson) -> str:
     """A person in the gallery, with the details and the body that the larger view shows."""
     size = f"{person.box[2]:.0f} × {person.box[3]:.0f} px".replace(" ", "\u00a0")
+    doubt = " (low)" if person.confidence < LOW_CONFIDENCE else ""
     height, width = person.panel.shape[:2]
     low, step, vertices = pack_vertices(person.vertices)
     body = {"low": low, "step": step, "cam_t": person.cam_t.tolist(), "vertices": vertices}
     return (
         f'<li data-stem="{escape(person.stem)}" data-picture="{escape(person.picture)}" '
-        f'data-score="{person.score:.4f}"><a class="card" href="{address(person.stem)}"><span class="window">'
+        f'data-confidence="{person.confidence:.4f}"><a class="card" href="{address(person.stem)}"><span class="window">'
         f'<img src="{picture_uri(person.panel, JPEG_QUALITY)}" width="{width}" height="{height}" alt="" '
         f'decoding="sync"></span><span class="name">{escape(person.stem)}</span>'
-        f'<span class="soft">score {person.score:.2f} · {size}</span></a>'
+        f'<span class="soft">confidence {person.confidence:.2f}{doubt} · {size}</span></a>'
         f'<script type="application/json">{json.dumps(body)}</script><template>{_details(person)}</template></li>\n'
     )
 
@@ -163,10 +166,12 @@ def address(stem: str) -> str:
 
 def _details(person: ShownPerson) -> str:
     x, y, width, height = person.box
+    score = f"{person.score:.3f}" if np.isfinite(person.score) else "unknown"
     numbers = facts_card(
         {
             "picture": f"{person.picture}, {person.image_size[0]} × {person.image_size[1]} px",
-            "person": f"number {person.person}, score {person.score:.3f}",
+            "person": f"number {person.person}",
+            "confidence": f"{person.confidence:.3f}, detector's score {score}",
             "box": f"{width:.0f} × {height:.0f} px at ({x:.0f}, {y:.0f})",
             "crop camera": "s {:.3f}, tx {:.3f}, ty {:.3f}".format(*person.cam),
             "cam_t": "({:.3f}, {:.3f}, {:.2f}) m".format(*person.cam_t),
@@ -193,9 +198,9 @@ def _options(options: Mapping[str, str]) -> str:
 
 _FILTERS = f"""<form id="filters" role="search" aria-label="Filters">
 <label>Name <input type="search" name="find" placeholder="part of a file name" autocomplete="off"></label>
-<label data-needs="scores"><span>Score from <output>0.00</output></span>
-<input type="range" name="score" min="0" max="1" step="0.05" value="0"></label>
-<label data-needs="scores">Order <select name="sort">{_options(ORDERS)}</select></label>
+<label data-needs="confidences"><span>Confidence from <output>0.00</output></span>
+<input type="range" name="confidence" min="0" max="1" step="0.05" value="0"></label>
+<label data-needs="confidences">Order <select name="sort">{_options(ORDERS)}</select></label>
 <label>Show <select name="show">{_options(LOOKS)}</select></label>
 <label class="tick" data-needs="several"><input type="checkbox" name="several">
 only pictures with several people</label>

@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from utils.command_line import ALL_GOOD, NOTHING_DONE, SOME_SKIPPED
+from utils.confidence import LOW_CONFIDENCE
 from utils.runtime import Processes
 from utils.safe_io import load_json, save_json_atomic
 from utils.unused import Unused
 
 SCHEMA, FILE_NAME = "danet-run-1", "run.json"
+NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Outcome:
     stem: str = ""  # of the person's files; empty when there are none
     reason: str = ""  # why not
     is_earlier: bool = False  # written by an earlier run
+    confidence: float | None = None  # of the person, 0..1; None: an earlier run did not say
+    bystanders: int = 0  # others who were seen in a picture that was taken whole, and are left out
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,27 @@ class RunRecord:
         return [(outcome.picture, outcome.reason) for outcome in self.outcomes if not outcome.stem]
 
     @property
+    def low_confidence(self) -> list[str]:
+        """Stems of people below LOW_CONFIDENCE."""
+        return [o.stem for o in self.outcomes if o.confidence is not None and o.confidence < LOW_CONFIDENCE]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be known about the people whom this run wrote, each in a sentence."""
+        written = [outcome for outcome in self.outcomes if outcome.stem and not outcome.is_earlier]
+        said, doubtful = [], set(self.low_confidence)
+        if low := [outcome.stem for outcome in written if outcome.stem in doubtful]:
+            count = "1 person has" if len(low) == 1 else f"{len(low)} people have"
+            said.append(f"{count} a low confidence (below {LOW_CONFIDENCE:g}): {_named(low)}.")
+        if crops := [outcome.picture for outcome in written if outcome.bystanders]:
+            left_out = sum(outcome.bystanders for outcome in written)
+            said.append(
+                f"Pictures taken whole, as one person's crop, with others in them who are left out ({left_out}): "
+                f"{_named(crops)}. --detector movenet finds everybody."
+            )
+        return said
+
+    @property
     def exit_code(self) -> int:
         """0 all good, 2 something was skipped, 1 nothing was done."""
         if not self.num_written:
@@ -58,11 +84,7 @@ class RunRecord:
 
     def save(self, out_dir: Path) -> None:
         """Write `run.json`. Raises OSError."""
-        people = [
-            {"stem": o.stem, "picture": o.picture, "is_earlier": o.is_earlier}
-            for o in self.outcomes
-            if o.stem
-        ]
+        people = [_listed(outcome) for outcome in self.outcomes if outcome.stem]
         skipped = [{"picture": picture, "reason": reason} for picture, reason in self.skipped]
         seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}
         content = {
@@ -70,10 +92,37 @@ class RunRecord:
             "facts": self.facts,
             "seconds": seconds,
             "people": people,
+            "low_confidence": {"below": LOW_CONFIDENCE, "people": self.low_confidence},
             "skipped": skipped,
             "unused": self.unused.as_json(),
         }
         save_json_atomic(out_dir / FILE_NAME, content)
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+
+
+def _listed(person: Outcome) -> dict[str, Any]:
+    trust = None if person.confidence is None else round(person.confidence, 3)
+    entry = {
+        "stem": person.stem,
+        "picture": person.picture,
+        "is_earlier": person.is_earlier,
+        "confidence": trust,
+    }
+    return entry | ({"bystanders_left_out": person.bystanders} if person.bystanders else {})
+
+
+def _earlier(entry: Mapping[str, Any]) -> Outcome:
+    trust = entry.get("confidence")
+    return Outcome(
+        str(entry["picture"]),
+        str(entry["stem"]),
+        is_earlier=True,
+        confidence=None if trust is None else float(trust),
+        bystanders=int(entry.get("bystanders_left_out", 0)),
+    )
 
 
 def joined_outcomes(
@@ -95,8 +144,8 @@ def with_earlier(
     """
     try:
         listed = load_json(out_dir / FILE_NAME)["people"]
-        earlier = [Outcome(str(p["picture"]), str(p["stem"]), is_earlier=True) for p in listed]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        earlier = [_earlier(person) for person in listed]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return tuple(outcomes)
     written, there = {outcome.stem for outcome in outcomes}, set(os.listdir(out_dir))
     kept = [e for e in earlier if e.stem not in written and there.issuperset(e.stem + end for end in endings)]

@@ -78,8 +78,8 @@ class TrackFiles:
     def add(self, track: int, predicted: Mapping[str, np.ndarray], place: Mapping[str, Any]) -> None:
         """A person in one more frame.
 
-        predicted: has the arrays of PREDICTED. place: frame_ids, seconds, box, center, scale, score, cam_t_full, and
-        keypoints [17,3], if detected.
+        predicted: has the arrays of PREDICTED. place: frame_ids, seconds, box, center, scale, score, confidence,
+        cam_t_full, and keypoints [17,3], if detected.
         """
         row = {name: np.asarray(predicted[name], np.float32) for name in PREDICTED}
         self._rows.add(track, {**row, **place})

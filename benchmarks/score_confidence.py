@@ -1,0 +1,130 @@
+"""Whether `confidence` tells good predictions from bad ones, on labelled photographs.
+
+    python benchmarks/score_confidence.py --ann_file FILE --img_root DIR   # OKS of COCO-style annotations
+    python benchmarks/score_confidence.py --masks DIR   # <name>.jpg, <name>.png: IoU of body and person mask
+
+Keypoints of the detector are used where it finds the annotated person. Printed are the mean of the score below and
+above the threshold, and Spearman's rank correlation of confidence and score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from datasets.detector import Detection, MoveNet, box_iou
+from datasets.pictures import read_picture
+from datasets.preprocess.common import read_json
+from datasets.transforms import box_to_center_scale, crop_picture, network_input
+from models import SMPL, build_danet
+from models.danet import preset
+from models.predictor import Predictor
+from models.pretrained import weights_file
+from utils.assets import resolve_body
+from utils.checkpoint import load_danet
+from utils.confidence import COCO17_FROM_49, LOW_CONFIDENCE, why_no_body, with_keypoints
+from utils.geometry import CROP_SIZE, UNIT, project_to_crop
+from utils.renderer import IUV_Renderer
+
+SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # of COCO
+SAME_PERSON = 0.4  # IoU
+
+
+class Setup:
+    """The shipped network on the open body, and the detector."""
+
+    def __init__(self):
+        assets = resolve_body("open")
+        network = build_danet(preset("danet_s"))
+        load_danet(network, weights_file(None))
+        smpl = SMPL(assets.body, assets.extra, assets.surface)
+        self.predictor = Predictor(network, smpl, assets.atlas, torch.device("cpu"))
+        self.finder = MoveNet()
+        self.renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
+
+    def predict(self, picture: np.ndarray, found: Detection) -> tuple[dict, float, tuple, float]:
+        """Arrays, confidence, centre and scale of a person of a picture; the confidence is 0 where there is no body."""
+        center, scale = box_to_center_scale(found.box, found.margin)
+        (arrays,) = self.predictor.predict(network_input([crop_picture(picture, center, scale)]))
+        trust = 0.0 if why_no_body(arrays) else with_keypoints(arrays, found.keypoints, center, scale)
+        return arrays, trust, center, scale
+
+
+def annotated_people(
+    setup: Setup, ann_file: Path, img_root: Path, detect: bool
+) -> Iterator[tuple[float, float]]:
+    """Confidence and OKS of each person with keypoints."""
+    content = read_json(ann_file)
+    people: dict[int, list[dict]] = {}
+    for entry in content["annotations"]:
+        if entry.get("num_keypoints", 0) and not entry.get("iscrowd", 0):
+            people.setdefault(entry["image_id"], []).append(entry)
+    for image in content["images"]:
+        picture = read_picture(img_root / image["file_name"]) if image["id"] in people else None
+        found = setup.finder.detect(picture) if detect and picture is not None else []
+        for entry in people.get(image["id"], []):
+            box = tuple(entry["bbox"])
+            same = max(found, key=lambda person: box_iou(person.box, box), default=None)
+            seen = same is not None and box_iou(same.box, box) > SAME_PERSON
+            person = Detection(box, keypoints=same.keypoints if seen else None)
+            arrays, trust, center, scale = setup.predict(picture, person)
+            joints = torch.from_numpy(arrays["joints"][COCO17_FROM_49])[None]
+            points = project_to_crop(joints, torch.from_numpy(arrays["cam"])[None])[0].numpy()
+            true = np.reshape(entry["keypoints"], (17, 3))
+            away = np.linalg.norm(np.array(center) + points * UNIT * scale / 2 - true[:, :2], axis=1)
+            near = np.exp(-(away**2) / (2 * (2 * SIGMAS) ** 2 * entry["area"]))
+            yield trust, float(near[true[:, 2] > 0].mean())
+
+
+def masked_people(setup: Setup, folder: Path) -> Iterator[tuple[float, float]]:
+    """Confidence and IoU of body and mask of the largest person found in each picture."""
+    for path in sorted(folder.glob("*.jpg")):
+        picture, mask = read_picture(path), read_picture(path.with_suffix(".png"))
+        found = setup.finder.detect(picture)
+        if not found:
+            print(f"nobody is found in {path.name}")
+            continue
+        main = max(found, key=lambda person: person.box[2] * person.box[3])
+        arrays, trust, center, scale = setup.predict(picture, main)
+        vertices, cam = (torch.from_numpy(arrays[name])[None] for name in ("vertices", "cam"))
+        body = setup.renderer.verts2uvimg(vertices, cam)[0, 0].numpy() > 0
+        true = crop_picture(mask, center, scale)[..., 0] > 127
+        yield trust, float((body & true).sum() / (body | true).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ann_file", type=Path, help="COCO keypoint annotations")
+    parser.add_argument("--img_root", type=Path, default=Path("."), help="folder of their pictures")
+    parser.add_argument(
+        "--no_keypoints", action="store_true", help="confidence without the detector's keypoints"
+    )
+    parser.add_argument("--masks", type=Path, help="folder of pictures and masks")
+    args = parser.parse_args()
+    if (args.ann_file is None) == (args.masks is None):
+        parser.error("give one of --ann_file and --masks")
+    if args.masks is not None:
+        name, people = "IoU", masked_people(Setup(), args.masks)
+    else:
+        name, people = "OKS", annotated_people(Setup(), args.ann_file, args.img_root, not args.no_keypoints)
+    trust, score = np.array(list(people)).T
+    for words, chosen in (("below", trust < LOW_CONFIDENCE), ("from", trust >= LOW_CONFIDENCE)):
+        mean = f"{score[chosen].mean():.3f}" if chosen.any() else "-"
+        print(f"confidence {words} {LOW_CONFIDENCE:g}: {chosen.sum()} people, mean {name} {mean}")
+    lowest = trust <= np.quantile(trust, 0.25)
+    print(
+        f"least confident quarter: mean {name} {score[lowest].mean():.3f}; others {score[~lowest].mean():.3f}"
+    )
+    print(f"rank correlation of confidence and {name}: {spearmanr(trust, score)[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

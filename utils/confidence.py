@@ -1,0 +1,106 @@
+"""How far a predicted person can be trusted, in 0..1, from what is at hand: maps, body, shape, detected keypoints.
+
+Three things agree where a prediction is good, and fall apart where a person lies, is cut or is none: the parts that
+the network sees and those of the body that it makes of them; the joint centres of its part crops and the body's joints;
+keypoints of a detector and the body's joints. A shape at the bound of what is believed says that the network met what
+it does not know. Scales were set on labelled photographs; `benchmarks/score_confidence.py` says what they are worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.geometry import UNIT, project_to_crop
+from utils.iuvmap import NUM_PARTS
+from utils.skeleton import GT24_TO_COCO17, OPENPOSE25_NAMES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+LOW_CONFIDENCE = 0.5  # people below are named
+MAX_BETA = 3.0  # standard deviations; no person of a thousand has a shape beyond, nor has one that networks learn from
+SURE_BETA = 2.0  # from here to MAX_BETA, confidence falls to the half
+MIN_SEEN = 0.01  # of the map's pixels; where the network sees less of a body, there is none
+FULL_AGREEMENT = 0.65  # of the pixels of seen and predicted body; contours of 56 px maps never agree wholly
+CENTER_ERROR, KEYPOINT_ERROR = 0.12, 0.25  # in halves of the crop's side, where confidence falls to 1/e
+SURE = 0.2  # keypoints with less confidence say nothing
+COCO17_FROM_49 = [len(OPENPOSE25_NAMES) + joint for joint in GT24_TO_COCO17]
+
+
+def own_confidence(
+    seen: UInt8[np.ndarray, "B 3 H W"],
+    rendered: Float[Tensor, "B 3 H W"],
+    center_error: Float[Tensor, "B"] | None,
+    betas: Float[Tensor, "B 10"],
+) -> Float[np.ndarray, "B"]:
+    """Confidence in bodies from the network's own maps, 0 where those are empty.
+
+    The mean of the agreement of parts and of the nearness of centres, less for shapes beyond SURE_BETA.
+    seen: the network's maps as `export.pack_iuv` gives them; rendered: IUV pictures of the bodies; center_error: as
+    `center_errors` gives it, None for a network without parts; betas: as regressed, before any bound.
+    """
+    parts = (rendered[:, 0] * NUM_PARTS).round().to(torch.uint8).cpu().numpy()
+    either = ((seen[:, 0] > 0) | (parts > 0)).sum(axis=(1, 2))
+    same = ((seen[:, 0] == parts) & (parts > 0)).sum(axis=(1, 2))
+    trust = np.minimum(same / np.maximum(either, 1) / FULL_AGREEMENT, 1)
+    if center_error is not None:
+        trust = (trust + np.exp(-((center_error.double().cpu().numpy() / CENTER_ERROR) ** 2))) / 2
+    largest = betas.abs().amax(dim=1).double().cpu().numpy()
+    shape = 1 - np.clip((largest - SURE_BETA) / (MAX_BETA - SURE_BETA), 0, 1) / 2
+    return np.where(is_empty(seen), 0, trust * shape).astype(np.float32)
+
+
+def center_errors(
+    centers: Float[Tensor, "B 24 2"], joints: Float[Tensor, "B 24 3"], cam: Float[Tensor, "B 3"]
+) -> Float[Tensor, "B"]:
+    """Median distance of part crops' centres from the body's joints (metres), in halves of the crop's side."""
+    return (project_to_crop(joints, cam) - centers).norm(dim=-1).median(dim=1).values
+
+
+def with_keypoints(
+    arrays: Mapping[str, np.ndarray],
+    keypoints: Float[np.ndarray, "17 3"] | None,
+    center: tuple[float, float],
+    scale: float,
+) -> float:
+    """A person's confidence: the mean of the network's own and of the nearness of detected keypoints to the body.
+
+    arrays: as a predictor gives them; keypoints: x, y in the picture and confidence, None where none were detected;
+    center, scale: the crop's square in that picture. Keypoints count by their confidence; without a sure one, the
+    network's own stands.
+    """
+    own = float(arrays["confidence"])
+    sure = np.zeros(0, bool) if keypoints is None else keypoints[:, 2] >= SURE
+    if own == 0 or not sure.any():
+        return own
+    joints = torch.from_numpy(arrays["joints"][COCO17_FROM_49])
+    body = project_to_crop(joints[None], torch.from_numpy(arrays["cam"])[None])[0].numpy()
+    seen = (keypoints[:, :2] - np.asarray(center)) / (UNIT * scale / 2)
+    near = np.exp(-((np.linalg.norm(seen - body, axis=1) / KEYPOINT_ERROR) ** 2))
+    return (own + float(np.average(near[sure], weights=keypoints[sure, 2]))) / 2
+
+
+def bounded_betas(betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 10"]:
+    """Shapes within MAX_BETA; numbers that are not finite stay, so that they are noticed."""
+    return torch.where(betas.isfinite(), betas.clamp(-MAX_BETA, MAX_BETA), betas)
+
+
+def why_no_body(arrays: Mapping[str, np.ndarray]) -> str:
+    """Why a person's arrays are no body that could be written, in words; empty when they are one."""
+    if not (np.isfinite(arrays["vertices"]).all() and np.isfinite(arrays["cam"]).all()):
+        return "is not finite; the weights may be damaged"
+    if arrays["cam"][0] <= 0:
+        return "has a camera whose scale is not positive: its body would stand behind the camera"
+    if is_empty(arrays["iuv"]):
+        return "shows nobody: the network's own map is empty"
+    return ""
+
+
+def is_empty(seen: UInt8[np.ndarray, "*B 3 H W"]) -> np.ndarray:
+    """Whether less of a body than MIN_SEEN stands in a map."""
+    return (seen[..., 0, :, :] > 0).mean(axis=(-2, -1)) < MIN_SEEN
