@@ -18,11 +18,11 @@ demo: $(RUN)
 eval: $(RUN)
 	$(BIN)/python -m datasets.synthetic --write $(SETS) --count $(COUNT) --overwrite
 	@for set in h36m-p1 h36m-p2 3dpw mpi-inf-3dhp lsp; do echo "== $$set"; \
-	  $(BIN)/python eval.py --data_dir $(SETS) --dataset $$set --check $(ARGS) || exit 1; done
+	  $(BIN)/python eval.py --data_dir $(SETS) --dataset $$set --check --overwrite $(ARGS) || exit 1; done
 	@echo "== synthetic"
-	$(BIN)/python eval.py --dataset synthetic --synthetic_size $(COUNT) --check $(ARGS)
+	$(BIN)/python eval.py --dataset synthetic --synthetic_size $(COUNT) --check --overwrite $(ARGS)
 	@echo "== COCO"
-	$(BIN)/python eval_coco.py --data_dir $(SETS) $(ARGS)
+	$(BIN)/python eval_coco.py --data_dir $(SETS) --overwrite $(ARGS)
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(ARGS)

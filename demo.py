@@ -15,7 +15,7 @@ if __name__ == "__main__":
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from datasets.boxes import load_boxes
 from datasets.keypoint_files import KeypointFiles
 from datasets.label_check import sizes_of_some
 from datasets.people import DETECTORS, People, build_detector
-from datasets.picture_run import NOT_LOOKED_AT, REPLACES, PictureRun
+from datasets.picture_run import NOT_LOOKED_AT, PictureRun
 from datasets.video import VideoFrames
 from datasets.video_run import VideoRun
 from models import SMPL, DaNetConfig, build_danet
@@ -38,14 +38,15 @@ from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import PANEL_SUFFIX
 from utils.export_files import EXPORTS, check_formats
+from utils.file_marks import PAGE
 from utils.geometry import check_focal_length
-from utils.people_report import write_people_report
+from utils.people_report import PAGE_NAME, write_people_report
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds
 from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
-from utils.run_record import Outcome, RunRecord, joined_outcomes, with_earlier
+from utils.run_record import FILE_NAME, SCHEMA, Outcome, RunRecord, joined_outcomes, with_earlier
 from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
-from utils.safe_io import writable_folder
+from utils.safe_write import require_free, why_unwritable, writable_folder
 from utils.stopping import StopSignals
 from utils.track_files import TrackFiles
 from utils.unused import Unused
@@ -152,7 +153,8 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     unused = people.unused.with_others([*left_out, idle_settings(config)])
     record = RunRecord(outcomes, seconds, facts, unused)
     if processes.is_first:
-        save_record(record, Path(config.out_dir), subject.assets.body.faces if config.html else None)
+        faces = subject.assets.body.faces if config.html else None
+        record = save_record(record, Path(config.out_dir), faces)
         log.info(
             "People written to %s: %d, in %.1f s. Files or people skipped: %d. %s",
             config.out_dir, record.num_written, record.seconds["whole run"], len(record.skipped), unused.line(),
@@ -171,15 +173,13 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
         raise ValueError("A video is the work of one process: start demo.py without torchrun.")
     frames = VideoFrames(config.video)
     odd_focal_length = suspicions_of_camera(config, [frames.size])
-    out_dir = writable_folder(config.out_dir)
+    out_dir = results_folder(config)
     name = "movenet" if config.detector == "auto" else config.detector  # frames are not made for the network
     detector = build_detector(name, config.detector_weights)
     subject = load_subject(config, processes)
-    files = TrackFiles(
-        out_dir, frames.stem, subject.assets, config.export, mesh_renderer_class(config.renderer)
-    )
-    if (there := files.existing()) and not config.overwrite:
-        raise ValueError(f"The result '{there[0]}' is there; {REPLACES}.")
+    renderer = mesh_renderer_class(config.renderer)
+    files = TrackFiles(out_dir, frames.stem, subject.assets, config.export, renderer, config.overwrite)
+    files.require_free()
     run = VideoRun(
         frames=frames,
         find=detector.detect,
@@ -204,7 +204,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
     unused = summary.unused.with_others([idle_settings(config)])
     record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts, unused)
-    save_record(record, out_dir, faces=None)
+    record = save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)
     for remark in record.remarks:
@@ -226,20 +226,22 @@ def picture_run(config: DemoConfig, people: People, subject: Subject, seconds: S
         facts=subject.facts,
         seconds=seconds,
         batch_size=config.batch_size,
-        overwrite=config.overwrite,
         normalise=not config.reference_input,
         focal_length=config.focal_length,
     )
 
 
-def save_record(record: RunRecord, out_dir: Path, faces: np.ndarray | None) -> None:
-    """Write what the run did, and the page about it where the body's `faces` are given."""
+def save_record(record: RunRecord, out_dir: Path, faces: np.ndarray | None) -> RunRecord:
+    """Write what the run did, and the page about it where the body's `faces` are given; the record of all that."""
     try:
         record.save(out_dir)
         if faces is not None:
-            write_people_report(out_dir / "index.html", out_dir, record, faces)
+            write_people_report(out_dir / PAGE_NAME, out_dir, record, faces)
     except OSError as error:  # the results are there all the same
-        log.error("The record of the run cannot be written to '%s': %s.", out_dir, error.strerror or error)
+        reason = f"the record of the run cannot be written to '{out_dir}': {why_unwritable(error)}"
+        log.error("%s", reason)
+        return replace(record, outcomes=(*record.outcomes, Outcome(FILE_NAME, reason=reason)))
+    return record
 
 
 @dataclass(frozen=True)
@@ -264,11 +266,21 @@ def load_subject(config: DemoConfig, processes: Processes) -> Subject:
     return Subject(predictor, assets, {"body_model": assets.body.model_id, "weights": weights.weights_id})
 
 
+def results_folder(config: DemoConfig) -> Path:
+    """The folder of results. Raises FileExistsError where a record or page would replace what is not the demo's."""
+    folder = writable_folder(config.out_dir)
+    require_free(folder / FILE_NAME, True, SCHEMA)
+    if config.html:
+        require_free(folder / PAGE_NAME, True, PAGE)
+    return folder
+
+
 def person_files(config: DemoConfig, assets: BodyAssets) -> PersonFiles:
     """The folder of results and who draws in it."""
-    out_dir = writable_folder(config.out_dir)
+    out_dir = results_folder(config)
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
-    return PersonFiles(out_dir, assets, config.export, mesh_renderer_class(config.renderer), extra)
+    renderer = mesh_renderer_class(config.renderer)
+    return PersonFiles(out_dir, assets, config.export, renderer, extra, config.overwrite)
 
 
 def idle_settings(config: DemoConfig) -> Unused:

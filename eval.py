@@ -67,6 +67,7 @@ from utils.eval_report import (
     part_scores,
     print_summary,
     protocol_tree,
+    require_free_results,
     save_results,
     summarise_joints,
     summarise_parts,
@@ -258,6 +259,8 @@ def strip_of(setup: Setup, results: Results, index: int) -> np.ndarray:
 
 def evaluate(cfg: EvalConfig, processes: Processes) -> int:
     """Score the set; the first process writes the results. Returns the exit code."""
+    folder = Path(cfg.output_dir) / f"{cfg.dataset}_{cfg.regressor}"
+    require_free_results(folder, cfg.result_file, cfg.overwrite)
     setup = prepare(cfg)
     names = [setup.dataset.name_of(i) for i in range(len(setup.dataset))]
     log.info("%s: %d samples; %s", cfg.dataset, len(names), setup.subject.describe())
@@ -269,7 +272,6 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
         if not certificate.passed:
             raise ValueError("The ground truth did not pass --check, so nothing was scored against it.")
 
-    folder = Path(cfg.output_dir) / f"{cfg.dataset}_{cfg.regressor}"
     fingerprint = fingerprint_of(setup.subject, settings_of(cfg), *input_files(setup.dataset))
     store = RowStore(folder / "unfinished", fingerprint, processes.rank)
     results = score_all(setup, cfg, store, processes)
@@ -286,9 +288,9 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
         "versions": versions(),
     }
     tree = protocol_tree(cfg.dataset, results, summary, facts, fingerprint)
-    write_evaluation(folder, f"{cfg.dataset}: {cfg.regressor}", tree, results, summary, names)
+    write_evaluation(folder, f"{cfg.dataset}: {cfg.regressor}", tree, results, summary, names, cfg.overwrite)
     if cfg.result_file:
-        save_results(cfg.result_file, results)
+        save_results(cfg.result_file, results, cfg.overwrite)
     store.clear()
     print_summary(summary, results, folder)
     tell_left_out(log, setup.dataset.left_out)

@@ -48,6 +48,7 @@ from utils.eval_report import (
     Summary,
     print_summary,
     protocol_tree,
+    require_free_results,
     save_results,
     with_extremes,
     write_evaluation,
@@ -57,7 +58,8 @@ from utils.metrics import pck
 from utils.renderer import MeshRenderer
 from utils.report import Histogram
 from utils.runtime import Processes
-from utils.safe_io import DataFileError, save_json_atomic
+from utils.safe_io import DataFileError
+from utils.safe_write import require_free, save_json_atomic
 from utils.skeleton import GT24_TO_COCO17
 
 log = logging.getLogger("eval_coco")
@@ -65,6 +67,7 @@ log = logging.getLogger("eval_coco")
 NEED = ("body", "regressor_extra")
 NUM_OPENPOSE = 25
 LEGEND = "crop, predicted body, keypoints (predicted blue, true orange)"
+ROWS = '[\n {\n  "image_id": '  # how the list of keypoints begins
 PCK_SHARE = 0.1  # of the box's longer side
 
 
@@ -181,11 +184,14 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         suspicions=dict.fromkeys([*dataset.suspicions, *truth.suspicions]),
         left_out=dataset.left_out,
     )
+    title = truth.head.path.stem.removeprefix("person_keypoints_")  # val2014
+    folder = Path(cfg.output_dir) / f"coco_{title}_{cfg.regressor}"
+    rows_file = Path(cfg.output_dir) / "results" / f"keypoints_{title}_results_{cfg.regressor}.json"
+    require_free_results(folder, cfg.result_file, cfg.overwrite)
+    require_free(rows_file, cfg.overwrite, ROWS)
     subject = load_subject(cfg, NEED)
     names = [dataset.name_of(i) for i in range(len(dataset))]
-    title = truth.head.path.stem.removeprefix("person_keypoints_")  # val2014
     log.info("%s: %d people in %d images; %s", title, len(names), len(dataset.image_ids), subject.describe())
-    folder = Path(cfg.output_dir) / f"coco_{title}_{cfg.regressor}"
     settings = {
         name: str(getattr(cfg, name)) for name in ("batch_size", "shuffle", "seed", "crop_mode", "min_score")
     }
@@ -202,10 +208,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         np.asarray(labels.image_id)[scored], results.of_scored("keypoints"), labels.score[scored],
         labels.center[scored], labels.scale[scored],
     )  # fmt: skip
-    save_json_atomic(
-        Path(cfg.output_dir) / "results" / f"keypoints_{title}_results_{cfg.regressor}.json",
-        in_file_order(rows, truth.head),
-    )
+    save_json_atomic(rows_file, in_file_order(rows, truth.head), cfg.overwrite)
     scores = keypoint_ap(truth_for_pycocotools(truth), rows, dataset.image_ids)
     summary = summarise(dataset, subject, results, scores)
     facts = {
@@ -218,9 +221,9 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         "versions": versions(),
     }
     tree = protocol_tree(f"coco {title}", results, summary, facts, fingerprint)
-    write_evaluation(folder, f"COCO {title}: {cfg.regressor}", tree, results, summary, names)
+    write_evaluation(folder, f"COCO {title}: {cfg.regressor}", tree, results, summary, names, cfg.overwrite)
     if cfg.result_file:
-        save_results(cfg.result_file, results)
+        save_results(cfg.result_file, results, cfg.overwrite)
     store.clear()
     print_summary(summary, results, folder)
     tell_left_out(log, dataset.left_out)

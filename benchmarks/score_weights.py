@@ -9,7 +9,6 @@ regressor must beat to have understood anything.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.geometry import batch_rodrigues
 from utils.renderer import IUV_Renderer
+from utils.safe_write import require_free, save_json_atomic
 from utils.structures import Batch
 
 TRAINING_POSES = 2000
@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the scores here too")
     args = parser.parse_args()
+    if args.json:
+        require_free(args.json, overwrite=False)
 
     assets = resolve_body("open")
     build_targets = TargetBuilder(SMPL(assets.body, assets.extra), IUV_Renderer(atlas=assets.atlas))
@@ -72,7 +74,7 @@ def main() -> None:
         note = f"   mean pose {beside * scale:.1f}{unit}" if beside is not None else ""
         print(f"{name:16} {value * scale:8.3f}{unit}{note}")
     if args.json:
-        args.json.write_text(json.dumps(scores, indent=1))
+        save_json_atomic(args.json, scores, replace=False)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ write those whom the network has seen. People of several pictures fill one batch
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -19,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.people import BadPicture, FullPicture, People, PersonCrop
-from datasets.pictures import EXTENSIONS, PictureError, is_result, read_picture
+from datasets.pictures import PictureError, read_picture
 from datasets.transforms import network_input
 from utils.confidence import why_no_body, with_keypoints
 from utils.export import PEOPLE_SUFFIX
@@ -28,6 +27,7 @@ from utils.person_files import PersonFiles
 from utils.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from utils.run_record import Outcome
 from utils.runtime import shared_threads
+from utils.safe_write import why_unwritable
 from utils.stopping import StopSignals
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 4  # pictures
 WRITERS, WRITE_BEHIND = 2, 16  # threads, people
-REPLACES = "--overwrite replaces results"
 NOT_LOOKED_AT = "not looked at: the run was stopped"
 # On few cores, two batches on half of the threads each leave fewer of them waiting than one batch on all.
 BATCHES_AT_ONCE = 2
@@ -54,7 +53,6 @@ class PictureRun:
     facts: dict[str, Any]  # that every result file holds: body, weights
     seconds: Seconds  # filled by stage
     batch_size: int
-    overwrite: bool  # replace results that are there; otherwise their pictures are skipped
     normalise: bool  # what the network is fed with; without it, pixels in 0..1
     focal_length: float | None  # of the full pictures, pixels; None: their diagonal
 
@@ -87,32 +85,12 @@ class PictureRun:
                 continue
             with self.seconds.of(READING):
                 stem = self.people.stems[path]
-                kept = None if self.overwrite else self._why_kept(self._likely_results(stem))
+                kept = self.files.why_kept_unread(stem)
                 found = [] if kept else list(self.people.people_of(path))
                 people = [person for person in found if isinstance(person, PersonCrop)]
                 is_full = any(person.full_picture is not None for person in people)
-                names = self.files.names(stem, [person.stem for person in people], is_full)
-                kept = kept or self._why_kept(names)
+                kept = kept or self.files.why_kept(stem, [person.stem for person in people], is_full)
             yield [BadPicture(path, kept)] if kept else found
-
-    def _likely_results(self, stem: str) -> list[str]:
-        """Files that show, before the picture is read, that an earlier run has written its people."""
-        several = os.path.lexists(self.files.out_dir / f"{stem}_0.npz")
-        return self.files.names(stem, [stem], full_picture=several)
-
-    def _why_kept(self, names: Sequence[str]) -> str | None:
-        """Why files of these names must not be written; None when they may."""
-        for path in (self.files.out_dir / name for name in names):
-            if not os.path.lexists(path):
-                continue
-            if not self.overwrite:
-                return f"its result '{path.name}' is there; {REPLACES}"
-            if path.is_file() and path.suffix in EXTENSIONS and not is_result(path):
-                return (
-                    f"its result would replace the picture '{path.name}', which is none of the demo's; give another "
-                    "--out_dir"
-                )
-        return None
 
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the arrays that the network gives."""
@@ -131,20 +109,26 @@ class PictureRun:
         with self.seconds.of(WRITING):
             try:
                 facts = {**facts_of(person, camera), **self.facts}
-                self.files.write_person(person.stem, person.crop, arrays, facts)
+                is_new = self.files.write_person(person.stem, person.crop, arrays, facts)
             except OSError as error:
                 return Outcome(
                     person.path.name, reason=self._not_written(f"the results '{person.stem}'", error)
                 )
         trust = float(arrays["confidence"])
-        return Outcome(person.path.name, person.stem, confidence=trust, bystanders=person.bystanders)
+        return Outcome(
+            person.path.name, person.stem, is_earlier=not is_new, confidence=trust, bystanders=person.bystanders
+        )
 
     def write_people(
         self, full: FullPicture, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]
     ) -> Outcome | None:
-        """Write the picture with everybody in it whose own files were written; None when all is well."""
-        drawn = [(vertices, camera) for vertices, camera, writing in people if writing.result().stem]
-        if not drawn:
+        """Write the picture with everybody in it whose own files were written; None when all is well.
+
+        It says that theirs are there, so there is none after a file that could not be written.
+        """
+        bodies = [(vertices, camera, bool(writing.result().stem)) for vertices, camera, writing in people]
+        drawn = [(vertices, camera) for vertices, camera, is_written in bodies if is_written]
+        if not drawn or any(np.isfinite(vertices).all() and not is_written for vertices, _, is_written in bodies):
             return None
         with self.seconds.of(WRITING):
             try:
@@ -159,7 +143,7 @@ class PictureRun:
         return None
 
     def _not_written(self, what: str, error: OSError) -> str:
-        return f"{what} cannot be written to '{self.files.out_dir}': {error.strerror or error}"
+        return f"{what} cannot be written to '{self.files.out_dir}': {why_unwritable(error)}"
 
 
 class _Gathering:

@@ -11,13 +11,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.export import DENSEPOSE_SUFFIX, PANEL_SUFFIX, PEOPLE_SUFFIX
+from utils.file_marks import DEMO, is_marked
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: sides change places
 MIN_SIDE = 8  # px; nothing can be seen in less
-# Endings of the files of several people of a picture; the first ones may have failed.
-FIRST_PEOPLE = [f"_{person}" for person in range(6)]
 
 
 class PictureError(ValueError):
@@ -28,8 +27,8 @@ def list_pictures(source: str | Path) -> list[Path]:
     """Pictures of a folder (not of its sub-folders) in natural order, a2 before a10; or the file itself.
 
     A single file may have any extension. Hidden files are passed over, and so are earlier results of the demo:
-    `x_result.png` and `x.densepose.png` beside an `x.npz`, `x_people.jpg` beside an `x.npz` or an `x_0.npz`. A link to
-    nowhere is listed, so that reading it reports it.
+    `x_result.png`, `x.densepose.png` and `x_people.jpg` that bear its mark. A link to nowhere is listed, so that
+    reading reports it.
     Raises ValueError when there is no such place, it may not be read, or no picture is in it.
     """
     source = Path(source)
@@ -70,16 +69,8 @@ def passed_over(source: str | Path) -> Iterator[tuple[Path, str]]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a picture is one that the demo has written: the npz of a person stands beside it."""
-    for suffix, people in (
-        (PANEL_SUFFIX, [""]),
-        (DENSEPOSE_SUFFIX, [""]),
-        (PEOPLE_SUFFIX, ["", *FIRST_PEOPLE]),
-    ):
-        if path.name.endswith(suffix):
-            stem = path.name.removesuffix(suffix)
-            return any(path.with_name(f"{stem}{person}.npz").is_file() for person in people)
-    return False
+    """Whether a picture is one that the demo has written, as its name and its mark say."""
+    return path.name.endswith((PANEL_SUFFIX, DENSEPOSE_SUFFIX, PEOPLE_SUFFIX)) and is_marked(path, DEMO)
 
 
 def _is_broken_link(path: Path) -> bool:

@@ -55,7 +55,9 @@ from datasets.synthetic_shading import paint_fragments
 from datasets.synthetic_split import SPLITS, Split
 from datasets.transforms import normalize_bytes
 from utils.command_line import SentenceParser
+from utils.file_marks import SHEET
 from utils.rasterizer import rasterize_numpy
+from utils.safe_write import require_free, writable_folder
 from utils.structures import DensePosePoints, Sample
 
 MIN_SCALE, MAX_SCALE = 0.5, 2.6
@@ -283,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--write", type=Path, metavar="DIR", help="folder for the sets, a --data_dir of its own"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the synthetic sets in DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier sheet or synthetic sets")
     parser.add_argument("--split", choices=SPLITS, help="default: train for --preview, eval for --write")
     parser.add_argument("--count", type=int, help="people: default 40 on a sheet, 64 in the sets")
     parser.add_argument("--seed", type=int, default=0)
@@ -296,6 +298,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"Cannot write a picture to '{args.preview}'; its name must end in .jpg or .png.")
     split, count = ("train", 40) if args.preview else ("eval", 64)
     try:
+        if args.preview:
+            require_free(args.preview, args.overwrite, SHEET)
+            writable_folder(args.preview.parent)
         people = SyntheticPeople(
             count if args.count is None else args.count,
             split=args.split or split,
@@ -316,7 +321,7 @@ def _write(people: SyntheticPeople, args: argparse.Namespace) -> list[str]:
         from datasets.synthetic_sets import write_sets
 
         return write_sets(people, args.write, args.overwrite)
-    write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview)
+    write_sheet([people.render(i) for i in range(len(people))], people.assets, args.preview, args.overwrite)
     return [f"{len(people)} people of the {people.split.name} split: {args.preview}"]
 
 

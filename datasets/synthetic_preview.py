@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from datasets.synthetic_body import SIZE, PeopleAssets, SyntheticRender, project, to_ndc
+from utils.file_marks import SHEET, marked_picture
 from utils.rasterizer import rasterize_numpy
-from utils.safe_io import atomic_write
+from utils.safe_write import atomic_write
 from utils.visualize import colorize_parts
 
 COLUMNS = 8
@@ -35,8 +36,10 @@ def draw_labels(render: SyntheticRender, assets: PeopleAssets) -> np.ndarray:
     return out
 
 
-def write_sheet(renders: Sequence[SyntheticRender], assets: PeopleAssets, path: Path) -> None:
-    """Write pictures and labels of people to one JPEG or PNG."""
+def write_sheet(
+    renders: Sequence[SyntheticRender], assets: PeopleAssets, path: Path, replace: bool = True
+) -> None:
+    """Write pictures and labels of people to one JPEG or PNG. replace: a file that is there."""
     rows = []
     for start in range(0, len(renders), COLUMNS):
         row = renders[start : start + COLUMNS]
@@ -47,5 +50,5 @@ def write_sheet(renders: Sequence[SyntheticRender], assets: PeopleAssets, path: 
     done, data = cv2.imencode(Path(path).suffix or ".jpg", sheet)
     if not done:
         raise ValueError(f"Cannot write a picture to '{path}'; name a .jpg or .png file.")
-    with atomic_write(path) as stream:
-        stream.write(data.tobytes())
+    with atomic_write(path, replace=replace) as stream:
+        stream.write(marked_picture(data.tobytes(), SHEET))

@@ -117,7 +117,7 @@ class VideoRun:
         stay until there are frames of this one. Raises OSError when no video can be begun.
         """
         started = time.perf_counter()
-        video = VideoFile(self.files.video_path, self.frames.size, self.frames.fps)
+        video = VideoFile(self.files.video_path, self.frames.size, self.frames.fps, self.files.overwrite)
         people = VideoPeople(self._read(stop), self._find, self.smooth)
         try:
             gathered = self._work_off(people, video)

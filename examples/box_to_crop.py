@@ -17,7 +17,6 @@ from utils.script import run_script, start_script
 if __name__ == "__main__":
     start_script()
 
-import argparse
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,8 @@ from PIL import Image, ImageDraw, ImageFont
 from datasets.synthetic import SyntheticPeople
 from datasets.synthetic_wide import render_wide
 from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture
-from utils.safe_io import atomic_path
+from utils.command_line import SentenceParser
+from utils.safe_write import atomic_path, require_free, writable_folder
 
 OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
 PERSON = 24  # of the held-out rendered people: near the picture's left edge
@@ -145,11 +145,18 @@ def _dashed(pen: ImageDraw.ImageDraw, box: tuple[float, ...], color: tuple[int, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Draw how a person's box becomes the network's crop.")
+    parser = SentenceParser(description="Draw how a person's box becomes the network's crop.")
     parser.add_argument("--out", type=Path, default=OUT, help="PNG file (default: the README's)")
-    out = parser.parse_args(argv).out
+    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+    args = parser.parse_args(argv)
+    out = args.out
+    try:
+        require_free(out, args.overwrite)
+        writable_folder(out.parent)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     small = draw(example()).quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    with atomic_path(out) as temporary:
+    with atomic_path(out, args.overwrite) as temporary:
         small.save(temporary, optimize=True)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
     return 0

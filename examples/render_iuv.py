@@ -31,14 +31,17 @@ from torch import Tensor
 from models.smpl import SMPL
 from utils.assets import resolve_body
 from utils.command_line import SentenceParser
+from utils.file_marks import SHEET, marked_picture
 from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.runtime import refuse
-from utils.safe_io import atomic_path, load_npz
+from utils.safe_io import load_npz
+from utils.safe_write import atomic_write, require_free, writable_folder
 from utils.visualize import colorize_parts, image_grid, to_uint8
 
 ROOT = Path(__file__).resolve().parents[1]
 CROP = 224
+KINDS = ("iuv", "parts", "front", "side")
 # From y up (motion clips) to the camera's y down: half a turn about x.
 WORLD_TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
@@ -80,6 +83,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--body", choices=("auto", "smpl", "open"), default="auto", help="which body to render"
     )
     parser.add_argument("--out_dir", type=Path, default=ROOT / "output" / "render_iuv")
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures of an earlier run")
     return parser.parse_args(argv)
 
 
@@ -146,6 +150,10 @@ def main(argv: list[str] | None = None) -> int:
 def render(args: argparse.Namespace) -> int:
     """Write the pictures that were asked for; the exit code."""
     frames, rotmat, betas, cam = read_poses(args)
+    names = [f"{frame:05d}_{kind}.png" for frame in frames for kind in KINDS] + ["sheet.png"]
+    folder = writable_folder(args.out_dir)
+    for name in names:
+        require_free(folder / name, args.overwrite, SHEET)
     assets = resolve_body(args.body, need=("body", "atlas"))
     print(assets.source)
     with torch.no_grad():
@@ -156,16 +164,17 @@ def render(args: argparse.Namespace) -> int:
     cells = []
     for frame, body, camera in zip(frames, vertices, cam, strict=True):
         for kind, picture in render_pose(body, camera, iuv_renderer, mesh_renderer).items():
-            write_png(args.out_dir / f"{frame:05d}_{kind}.png", picture)
+            write_png(args.out_dir / f"{frame:05d}_{kind}.png", picture, args.overwrite)
             cells.append(cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_NEAREST))
-    write_png(args.out_dir / "sheet.png", image_grid(cells, columns=4))
+    write_png(args.out_dir / "sheet.png", image_grid(cells, columns=4), args.overwrite)
     print(f"{len(frames)} poses: {args.out_dir}/sheet.png and single pictures beside it")
     return 0
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+def write_png(path: Path, picture: np.ndarray, replace: bool) -> None:
+    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    with atomic_write(path, replace=replace) as file:
+        file.write(marked_picture(data, SHEET))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class EvaluationConfig:
     shuffle: bool = option(False, "score the samples in a random order")
     result_file: str | None = option(None, "also write joints, poses, shapes and cameras to this .npz")
     output_dir: str = option("./output", "where results are written")
+    overwrite: bool = option(False, "replace the results of an earlier evaluation; without it they are kept")
     body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
     data_dir: str = option(str(OPEN_DIR.parent), "folder of the data sets and licensed files")
     crop_mode: str = option("warp", "exact crops without aliasing, or those of 2020", choices=CROP_MODES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from utils.checkpoint import StateMismatchError, fitting_weights
 from utils.run_checkpoints import STEP_FILE, Accept, find_latest
 from utils.run_log import read_starts, understood
 from utils.safe_io import DataFileError
+from utils.safe_write import remove_leftovers
 from utils.wording import shorten, shown
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 MEANING = ("model", "batch_size", "train_data", "synthetic_size", "shuffle_train", "seed")
 # Fields of `DaNetConfig` that may change: they alter training, not the weights' shapes.
 NOT_SIZES = {"vis_threshold", "center_jitter", "scale_jitter", "partdrop_rate", "detach_maps"}
-LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.tmp\.\w+")  # of a process that was killed while it wrote
 
 
 # ---------------------------------------------------------------------------------------------- the newest run
@@ -106,9 +105,8 @@ def require_free(log_dir: str | Path, name: str, timestamp: str) -> None:
 
 def tidy_checkpoints(newest: Path) -> None:
     """After a crash: drop what was half written, and set the damaged checkpoints after `newest` aside (*.damaged)."""
-    for path in [*newest.parent.iterdir(), *newest.parent.parent.iterdir()]:
-        if LEFTOVER.fullmatch(path.name) and path.is_file():
-            path.unlink()
+    for folder in (newest.parent, newest.parent.parent):
+        remove_leftovers(folder)
     for path in newest.parent.iterdir():
         if STEP_FILE.fullmatch(path.name) and int(path.stem) > int(newest.stem):
             set_aside(path)

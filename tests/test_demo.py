@@ -20,7 +20,7 @@ import demo
 from datasets import people
 from models import DaNetConfig, build_danet, pretrained
 from models.danet import preset
-from utils import person_files, safe_io
+from utils import person_files, safe_write
 from utils.checkpoint import export_safetensors
 from utils.renderer import MeshRenderer
 from utils.skeleton import JOINT_NAMES
@@ -113,7 +113,7 @@ def test_a_person_whose_files_cannot_be_written_is_named_and_the_rest_goes_on(
 ):
     (tmp_path / "out/a.npz").mkdir(parents=True)
     assert run(weights, pictures, tmp_path / "out", "--overwrite") == 2
-    assert "a.webp: the results 'a' cannot be written" in capsys.readouterr().err
+    assert "a.webp: its result 'a.npz' is a folder; move it away" in capsys.readouterr().err
     assert (tmp_path / "out/b.npz").is_file() and not (tmp_path / "out/a_result.png").exists()
 
 
@@ -213,21 +213,41 @@ def test_keypoints_give_people_too(weights, pictures, tmp_path):
 def test_a_people_picture_that_cannot_be_written_is_named(weights, pictures, tmp_path, capsys):
     (tmp_path / "out/a_people.jpg").mkdir(parents=True)
     given = ("--detector", "movenet", "--overwrite")
-    assert run(weights, pictures / "a.webp", tmp_path / "out", *given) == 2
-    assert "the picture of all people cannot be written" in capsys.readouterr().err
+    assert run(weights, pictures / "a.webp", tmp_path / "out", *given) == 1
+    assert "its result 'a_people.jpg' is a folder; move it away" in capsys.readouterr().err
 
 
 def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.npz").write_bytes(b"mine")
-    assert run(weights, pictures, out) == 2
-    assert "a.webp: its result 'a.npz' is there; --overwrite replaces results" in capsys.readouterr().err
+    assert run(weights, pictures, out, "--overwrite") == 2
+    assert "a.webp: its result 'a.npz' is none of our results, so it is kept" in capsys.readouterr().err
     assert (out / "a.npz").read_bytes() == b"mine" and not (out / "a_result.png").exists()
-    assert (out / "b.npz").is_file()
-    assert run(weights, pictures, out) == 1  # nothing is left to do
+    first = (out / "b.npz").stat()
+    (out / "a.npz").unlink()
+    assert run(weights, pictures, out) == 2
+    assert "b.jpg: its result 'b.npz' is there; --overwrite replaces results" in capsys.readouterr().err
+    assert run(weights, pictures, out, "--export", "obj") == 1  # nothing is left to do
+    assert "b.jpg: its result 'b.npz', without 'b.obj' is there" in capsys.readouterr().err
+    assert os.path.samestat(first, (out / "b.npz").stat())
+    (out / "b_result.png").unlink()  # as a run that was killed may leave it
+    (out / "a.npz").unlink()
+    assert run(weights, pictures, out) == 0
+    assert (out / "b_result.png").is_file() and (out / "a.npz").is_file()
     assert run(weights, pictures, out, "--overwrite") == 0
-    assert (out / "a.npz").read_bytes() != b"mine"
+    assert not os.path.samestat(first, (out / "b.npz").stat())
+
+
+def test_a_foreign_record_or_page_ends_the_run_before_the_network(weights, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("run.json", "index.html"):
+        (out / name).write_text('{"mine": true}')
+        assert run(weights, pictures, out, "--html", "--overwrite") == 1
+        assert f"{name}' is none of our results" in capsys.readouterr().err
+        assert [path.read_text() for path in out.iterdir()] == ['{"mine": true}']
+        (out / name).unlink()
 
 
 def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, pictures, tmp_path):
@@ -241,7 +261,7 @@ def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, pictur
     assert [entry["picture"] for entry in record["skipped"]] == ["a.webp", "b.jpg"]
     page = (out / "index.html").read_text()
     assert all(f'data-stem="{stem}"' in page for stem in ("a", "aa", "b"))
-    (out / "run.json").write_text("[no record")
+    (out / "run.json").write_text('{"schema": "danet-run-1", no record')
     assert run(weights, pictures, out) == 1
     assert json.loads((out / "run.json").read_text())["people"] == []
 
@@ -250,10 +270,7 @@ def test_a_picture_of_the_run_is_never_replaced(weights, pictures, tmp_path, cap
     Image.open(pictures / "b.jpg").save(pictures / "a_people.jpg")  # the user's own
     mine = (pictures / "a_people.jpg").read_bytes()
     assert run(weights, pictures, pictures, "--detector", "movenet", "--overwrite") == 2
-    assert (
-        "a.webp: its result would replace the picture 'a_people.jpg', which is none"
-        in capsys.readouterr().err
-    )
+    assert "a.webp: its result 'a_people.jpg' is none of our results" in capsys.readouterr().err
     assert (pictures / "a_people.jpg").read_bytes() == mine and not (pictures / "a.npz").exists()
     assert (pictures / "b.npz").is_file()
     assert run(weights, pictures / "a.webp", pictures, "--detector", "movenet", "--overwrite") == 1
@@ -275,8 +292,8 @@ def test_what_is_no_longer_written_stays_in_the_record(weights, pictures, tmp_pa
     assert run(weights, pictures / "a.webp", out) == 0  # a part of the pictures
     assert people() == [("a", False), ("b_0", True), ("b_1", True)]
     (out / "b_1.glb").mkdir()
-    assert run(weights, pictures, out, *boxes, "--export", "glb", "--overwrite") == 2
-    assert people() == [("a", True), ("b_0", False), ("b_1", True)]
+    assert run(weights, pictures, out, *boxes, "--export", "glb", "--overwrite") == 1
+    assert people() == [("a", True), ("b_0", True), ("b_1", True)]
     Image.open(pictures / "b.jpg").save(pictures / "b_0.png")
     (pictures / "b.jpg").write_bytes(b"")
     assert run(weights, pictures, out, "--overwrite") == 2
@@ -297,7 +314,7 @@ def test_names_that_are_too_long_or_no_text_cost_their_own_picture_only(weights,
     for path in (long, bytes_name):
         path.write_bytes((pictures / "b.jpg").read_bytes())
     assert run(weights, pictures, tmp_path / "out", "--export", "obj", "densepose", "--html") == 2
-    assert "File name too long" in capsys.readouterr().err
+    assert "the name is too long; give shorter ones" in capsys.readouterr().err
     written = {os.fsencode(p.name) for p in (tmp_path / "out").iterdir()}
     assert {b"a.obj", b"b.obj", b"c\xff.obj", b"c\xff.npz", b"index.html"} <= written
     assert "c\ufffd.jpg" in (tmp_path / "out" / os.fsdecode(b"c\xff.obj")).read_text()
@@ -348,18 +365,18 @@ def test_the_record_lists_people_and_what_was_skipped_in_the_order_of_the_pictur
 def test_a_full_disk_costs_the_files_that_do_not_fit_and_leaves_no_half_ones(
     weights, pictures, tmp_path, capsys, monkeypatch
 ):
-    replace = os.replace
+    move = safe_write.move
 
-    def fill_up(temporary, path):
-        if path.name.startswith("a"):  # fits
-            return replace(temporary, path)
+    def fill_up(temporary, path, replace):
+        if path.name.startswith(("a", ".")) or path.parent.name.startswith("."):  # fits
+            return move(temporary, path, replace)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(safe_io.os, "replace", fill_up)
+    monkeypatch.setattr(safe_write, "move", fill_up)
     assert run(weights, pictures, tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "b.jpg: the results 'b' cannot be written" in said and "No space left on device" in said
-    assert "The record of the run cannot be written" in said
+    assert "b.jpg: the results 'b' cannot be written" in said and "the disk is full; make room" in said
+    assert "the record of the run cannot be written" in said
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.npz", "a_result.png"}
 
 

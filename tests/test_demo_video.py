@@ -60,10 +60,11 @@ def test_a_single_frame_is_a_person_where_no_detector_looks(weights, tmp_path):
 
 def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/clip_people.mp4").write_bytes(b"mine")
-    assert run_video(weights, clip, tmp_path / "out") == 1
-    assert "--overwrite replaces results" in capsys.readouterr().err
-    assert (tmp_path / "out/clip_people.mp4").read_bytes() == b"mine"
+    for content, said in ((b"mine", "none of our results"), (b"danet-demo-1", "--overwrite replaces results")):
+        (tmp_path / "out/clip_people.mp4").write_bytes(content)
+        assert run_video(weights, clip, tmp_path / "out") == 1
+        assert said in capsys.readouterr().err
+        assert (tmp_path / "out/clip_people.mp4").read_bytes() == content
     assert run_video(weights, clip, tmp_path / "out", "--overwrite") == 0
     assert (tmp_path / "out/clip_people.mp4").stat().st_size > 1000
 

@@ -167,6 +167,31 @@ def test_an_interrupted_run_continues_with_the_same_numbers(sets, weights, tmp_p
         np.testing.assert_array_equal(whole[1][name], out[1][name])
 
 
+def test_nothing_of_anybody_else_is_replaced_and_results_only_when_told(
+    sets, weights, tmp_path, capsys, monkeypatch
+):
+    out, labels = tmp_path / "3dpw_danet", sets / "dataset_extras" / "3dpw_test.npz"
+    given, before = ("--dataset", "3dpw", "--result_file"), labels.read_bytes()
+    (out / "unfinished").mkdir(parents=True)
+    (out / "unfinished" / "mine.txt").write_text("mine")
+    assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz") == 1
+    assert "was not made by an evaluation" in capsys.readouterr().err
+    (out / "unfinished" / "mine.txt").rename(tmp_path / "mine.txt")
+    assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz") == 0
+    first = (tmp_path / "r.npz").stat(), (out / "report.html").stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "prepare", None)  # all this is said before
+        assert run(sets, weights, tmp_path, *given, tmp_path / "r2.npz") == 1
+        assert "protocol.json' is there; --overwrite replaces" in capsys.readouterr().err
+        for target in (labels, weights, tmp_path / "mine.txt", "/dev/null", tmp_path):
+            assert run(sets, weights, tmp_path, *given, target, "--overwrite") == 1
+            assert str(target) in capsys.readouterr().err
+    assert labels.read_bytes() == before and (tmp_path / "mine.txt").read_text() == "mine"
+    assert os.path.samestat(first[1], (out / "report.html").stat())
+    assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz", "--overwrite") == 0
+    assert not os.path.samestat(first[0], (tmp_path / "r.npz").stat())
+
+
 def test_another_setting_is_not_continued(sets, weights, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluation.JointScorer, "__call__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -215,7 +215,7 @@ def test_a_run_without_people_has_a_page_too(tmp_path):
 
 def test_page_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch):
     path = tmp_path / "index.html"
-    path.write_text("before")
+    path.write_text("before danet-page-1")
 
     def fail(self, *args):
         raise OSError("disk full")
@@ -223,7 +223,7 @@ def test_page_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("utils.safe_io.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_people_report(path, folder, record(), FACES)
-    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "before danet-page-1" and list(tmp_path.iterdir()) == [path]
 
 
 # ---------------------------------------------------------------------------------------------------- in a browser

@@ -10,12 +10,13 @@ from export_people import ASSETS, make_motion
 
 from utils.export_files import write_track_exports
 from utils.safe_io import load_npz
+from utils.safe_write import REASONS
 from utils.track_files import TrackFiles
 
 
 def filled_files(out_dir, formats=(), tracks=(0,)) -> tuple[TrackFiles, dict]:
     """Tracks as of a camera that gives 12 frames a second instead of 25; and the facts to write them with."""
-    motion, files = make_motion(), TrackFiles(out_dir, "camera0", ASSETS, formats)
+    motion, files = make_motion(), TrackFiles(out_dir, "camera0", ASSETS, formats, overwrite=True)
     for track in tracks:
         for i, frame in enumerate(motion.frame_ids):
             row = {name: array[i] for name, array in motion.arrays.items()}
@@ -45,7 +46,7 @@ def test_a_track_that_cannot_be_written_is_named_and_keeps_no_other_from_it(tmp_
 
     monkeypatch.setattr("utils.track_files.write_track_exports", write_or_fail)
     files, facts = filled_files(tmp_path, ["amass"], tracks=(0, 1))
-    reason = f"the files of track 0 cannot be written to '{tmp_path}': {os.strerror(errno.ENOSPC)}"
+    reason = f"the files of track 0 cannot be written to '{tmp_path}': {REASONS[errno.ENOSPC]}"
     assert files.write(facts, remove_older=True) == {0: reason}
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {name: left.pop(name) for name in older if "track0" in name} == {

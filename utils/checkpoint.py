@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from utils.plain_state import content_sum, require_plain
-from utils.safe_io import DataFileError, atomic_path, load_torch
+from utils.safe_io import DataFileError, load_torch
 from utils.safe_read import load_safetensors
+from utils.safe_write import atomic_path, atomic_write, raise_if_full
 from utils.wording import shorten, shown
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,11 @@ def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """
     require_plain(state, "state")
     with atomic_path(path) as temporary:
-        torch.save({**state, CHECKSUM: content_sum(state)}, temporary)
+        try:
+            torch.save({**state, CHECKSUM: content_sum(state)}, temporary)
+        except RuntimeError as error:  # of torch's own writer, which does not say why
+            raise_if_full(temporary.parent, error)
+            raise
 
 
 def export_safetensors(
@@ -258,6 +263,6 @@ def export_safetensors(
         small = value.half() if half and value.is_floating_point() and value.ndim >= 2 else value
         return (small if torch.isfinite(small).all() else value).clone().contiguous()
 
-    with atomic_path(path) as temporary:
-        save_file({key: packed(value) for key, value in state.items()}, temporary, metadata=dict(meta))
-        temporary.chmod(0o644)  # the library makes files that only their owner can read
+    content = save({key: packed(value) for key, value in state.items()}, metadata=dict(meta))
+    with atomic_write(path) as file:  # the library's own writer names neither file nor cure
+        file.write(content)

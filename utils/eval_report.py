@@ -12,16 +12,18 @@ import numpy as np
 
 from utils.eval_pictures import extremes
 from utils.evaluation import Results
+from utils.file_marks import EVAL, PAGE
 from utils.metrics import accuracy, by_action, mean_f1
 from utils.report import Bars, Gallery, Histogram, Report, Table, write_report
-from utils.safe_io import save_json_atomic, save_npz_atomic
+from utils.safe_write import require_free, save_json_atomic, save_npz_atomic, writable_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped, UInt8
 
 log = logging.getLogger(__name__)
 
-SCHEMA = "danet-eval-1"
+SCHEMA = EVAL
+FILES = {"protocol.json": EVAL, "errors.npz": EVAL, "report.html": PAGE}
 MILLIMETRES = 1000.0
 SHOWN_SAMPLES, SHOWN_UNREADABLE = 6, 20
 # What a 2020 result file holds.
@@ -143,13 +145,30 @@ def protocol_tree(
     }
 
 
+def require_free_results(folder: Path, result_file: str | None, overwrite: bool) -> None:
+    """Raise FileExistsError, with a sentence, where a file must not be written; ValueError for a folder."""
+    for name, mark in FILES.items():
+        require_free(folder / name, overwrite, mark)
+    writable_folder(folder)
+    if result_file:
+        require_free(result_file, overwrite, EVAL)
+        writable_folder(Path(result_file).parent)
+
+
 def write_evaluation(
-    folder: Path, title: str, tree: dict[str, Any], results: Results, summary: Summary, names: Sequence[str]
+    folder: Path,
+    title: str,
+    tree: dict[str, Any],
+    results: Results,
+    summary: Summary,
+    names: Sequence[str],
+    overwrite: bool = False,
 ) -> None:
     """Write protocol.json, errors.npz and report.html of an evaluation into `folder`."""
-    save_json_atomic(folder / "protocol.json", tree)
+    save_json_atomic(folder / "protocol.json", tree, overwrite)
     kept = {name: values for name, values in results.rows.items() if name not in RESULT_KEYS}
-    save_npz_atomic(folder / "errors.npz", imgname=np.array(names), scored=results.scored, **kept)
+    rows = {"imgname": np.array(names), "scored": results.scored, **kept}
+    save_npz_atomic(folder / "errors.npz", EVAL, overwrite, **rows)
     scores = Table("Scores", ("score", "value"), tuple((s.name, str(s)) for s in summary.scores))
     unreadable = [(item.name, item.reason) for item in results.unreadable[:SHOWN_UNREADABLE]]
     missing = Table(f"Unreadable samples ({len(results.unreadable)})", ("name", "reason"), tuple(unreadable))
@@ -164,7 +183,7 @@ def write_evaluation(
         bars=summary.bars,
         galleries=summary.galleries,
     )
-    write_report(folder / "report.html", report)
+    write_report(folder / "report.html", report, overwrite)
 
 
 def flat_facts(tree: dict[str, Any]) -> dict[str, str]:
@@ -180,9 +199,10 @@ def flat_facts(tree: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
-def save_results(path: str | Path, results: Results) -> None:
+def save_results(path: str | Path, results: Results, overwrite: bool = False) -> None:
     """The result file of 2020: joints, poses, shapes and cameras in the order of the set; NaN where unreadable."""
-    save_npz_atomic(path, **{name: results.rows[name] for name in RESULT_KEYS if name in results.rows})
+    kept = {name: results.rows[name] for name in RESULT_KEYS if name in results.rows}
+    save_npz_atomic(path, EVAL, overwrite, **kept)
 
 
 def with_extremes(

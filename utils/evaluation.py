@@ -6,10 +6,10 @@ processes or on where an earlier run stopped. So one process, several, and a con
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from utils.file_marks import is_marked
 from utils.runtime import Processes
-from utils.safe_io import DataFileError, load_json, load_npz, save_json_atomic, save_npz_atomic
+from utils.safe_io import DataFileError, load_json, load_npz
+from utils.safe_write import save_json_atomic, save_npz_atomic, writable_folder
 from utils.wording import shorten
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 20.0
+SCHEMA, NOTE = "danet-unfinished-1", "fingerprint.json"
 INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON = "_index", "_batch", "_bad_index", "_bad_name", "_bad_reason"
 SUM = "_sum"  # checksum of a file's other arrays and the run's fingerprint
 
@@ -81,17 +84,25 @@ class RowStore:
     def start(self, resume: bool) -> None:
         """Take up what an interrupted run of the same fingerprint left, or begin anew. One process calls this.
 
-        Raises ValueError when the files belong to another run.
+        Raises ValueError when the files belong to another run, FileExistsError when they are no evaluation's.
         """
-        note = self.folder / "fingerprint.json"
+        note = self.folder / NOTE
+        writable_folder(self.folder)
+        is_ours = any(is_marked(path, SCHEMA) for path in (note, *self._files()))
+        if any(self.folder.iterdir()) and not is_ours:
+            raise FileExistsError(
+                f"The folder '{self.folder}' was not made by an evaluation and is kept; move it away or give another "
+                "--output_dir."
+            )
         if resume and (note.is_file() or self._files()):
             self._require_same(note)
             self._drop_damaged()
             return
         if resume:
             log.info("Nothing to continue in %s: starting from the beginning.", self.folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        save_json_atomic(note, dict(self.fingerprint))
+        for path in self._files():
+            path.unlink()
+        save_json_atomic(note, {"schema": SCHEMA, **self.fingerprint})
 
     def load_done(self) -> None:
         """Find the batches that are finished already. Every process calls this, before any adds rows."""
@@ -119,8 +130,9 @@ class RowStore:
             log.warning("%s is damaged; it is written again.", note)
             if note.exists() or note.is_symlink():
                 _set_aside(note)
-            save_json_atomic(note, dict(self.fingerprint))
+            save_json_atomic(note, {"schema": SCHEMA, **self.fingerprint})
             return
+        before.pop("schema", None)
         changed = sorted(
             key for key in {*before, *self.fingerprint} if before.get(key) != self.fingerprint.get(key)
         )
@@ -155,7 +167,7 @@ class RowStore:
             BAD_REASON: np.array([item.reason for item in self._bad], dtype=np.str_),
         }
         arrays[SUM] = np.array(_sum(arrays, self.fingerprint))
-        save_npz_atomic(self.folder / f"rows_{self._batches[0]:07d}_{self.rank}.npz", **arrays)
+        save_npz_atomic(self.folder / f"rows_{self._batches[0]:07d}_{self.rank}.npz", SCHEMA, **arrays)
         self._rows, self._bad, self._batches = [], [], []
 
     def merge(self, count: int) -> Results:
@@ -185,8 +197,11 @@ class RowStore:
         return Results(rows, scored, tuple(item for _, item in bad))
 
     def clear(self) -> None:
-        """Delete the files: the merged result has been written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the files, and the folder if nothing else is in it: the merged result has been written."""
+        for path in (*self._files(), self.folder / NOTE):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("rows_*.npz"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from utils.file_marks import DEMO
 from utils.geometry import cam_to_translation
 from utils.iuvmap import iuv_map2img, part_maps2img
 from utils.safe_io import save_npz_atomic
@@ -69,4 +70,4 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
 
 def save_person(path: str | os.PathLike, arrays: dict[str, np.ndarray], **facts: Any) -> None:
     """Write a person's arrays and the facts about where they come from (numbers and text), all or nothing."""
-    save_npz_atomic(path, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)
+    save_npz_atomic(path, DEMO, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)

@@ -14,6 +14,7 @@ from utils.export_motion import ExportMotion
 from utils.export_params import amass_arrays, humans4d_arrays, vibe_arrays
 from utils.export_person import ExportPerson
 from utils.export_picture import densepose_bytes
+from utils.file_marks import DEMO
 from utils.gltf import glb_bytes
 from utils.safe_io import atomic_write, save_npz_atomic
 
@@ -78,7 +79,7 @@ def _write(stem: str | os.PathLike, names: Sequence[str], motion: ExportMotion) 
         path = Path(f"{os.fspath(stem)}{ending}")
         made = make(motion)
         if isinstance(made, dict):
-            save_npz_atomic(path, **made)
+            save_npz_atomic(path, DEMO, **made)
         else:
             with atomic_write(path) as file:
                 file.write(made)

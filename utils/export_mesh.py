@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from utils.export_motion import Y_UP, Y_UP_TEXT, Z_UP, Z_UP_TEXT, ExportMotion
+from utils.file_marks import DEMO
 
 
 def obj_bytes(still: ExportMotion) -> bytes:
     """Vertices in metres, y up; faces counter-clockwise from outside."""
     vertices = still.vertices[0] @ Y_UP.T
     lines = [
-        f"# metres; {Y_UP_TEXT}",
+        f"# {DEMO}; metres; {Y_UP_TEXT}",
         f"# {still.place_note()}",
         f"# {still.source()}",
         "o person",
@@ -32,7 +33,7 @@ def ply_bytes(still: ExportMotion) -> bytes:
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        f"comment metres; {Z_UP_TEXT}",
+        f"comment {DEMO}; metres; {Z_UP_TEXT}",
         f"comment {still.place_note()}",
         f"comment {still.source()}",
         f"element vertex {len(vertices)}",

@@ -40,11 +40,12 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
+from utils.file_marks import ONNX
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuv_map2img
 from utils.onnx_runtime import onnx_session
 from utils.runtime import refuse, setup_logging
-from utils.safe_io import atomic_path
+from utils.safe_write import atomic_path, require_free, writable_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -75,6 +76,7 @@ class ExportOnnxConfig:
     """Settings of the export."""
 
     out: str = option("./danet.onnx", "the file to write")
+    overwrite: bool = option(False, "replace an exported file that is there")
     checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
     model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
     img_dir: str = option("./examples", "pictures to compare on, each the crop of one person")
@@ -107,8 +109,11 @@ def require_packages() -> None:
         raise ImportError(f"The ONNX export needs {', '.join(missing)}: pip install -r requirements-onnx.txt")
 
 
-def export_onnx(network: DaNet, path: Path, meta: dict[str, str]) -> None:
-    """Write a network in evaluation mode, batch norm folded, float32 weights inside, any number of people."""
+def export_onnx(network: DaNet, path: Path, meta: dict[str, str], replace: bool = True) -> None:
+    """Write a network in evaluation mode, batch norm folded, float32 weights inside, any number of people.
+
+    replace: a file that is there.
+    """
     folded = deepcopy(network).requires_grad_(False)
     fold_batch_norm(folded)
     example = torch.zeros(TRACED_BATCH, 3, CROP_SIZE, CROP_SIZE)
@@ -126,8 +131,8 @@ def export_onnx(network: DaNet, path: Path, meta: dict[str, str]) -> None:
         for value in node.outputs:
             if value.name in OUTPUTS and not any(value is output for output in graph.outputs):
                 value.name += "_inside"
-    program.model.metadata_props.update(meta)
-    with atomic_path(path) as temporary:
+    program.model.metadata_props.update({**meta, "made as": ONNX})
+    with atomic_path(path, replace) as temporary:
         program.save(str(temporary), external_data=False)
 
 
@@ -219,13 +224,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(ExportOnnxConfig, argv, __doc__)
     setup_logging()
     try:
+        path = Path(config.out)
+        require_free(path, config.overwrite, ONNX)
+        writable_folder(path.parent)
         require_packages()
         images = crops(config.img_dir)
         network = build_danet(config.network, config.data_dir)
         weights = load_danet(network, weights_file(config.checkpoint))
         network.eval().requires_grad_(False)
-        path = Path(config.out)
-        export_onnx(network, path, {**META, "weights": weights.weights_id})
+        export_onnx(network, path, {**META, "weights": weights.weights_id}, config.overwrite)
     except (ValueError, OSError, ImportError) as error:
         return refuse(log, error)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, weights {weights}")

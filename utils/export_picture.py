@@ -9,6 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from utils.export_motion import ExportMotion
+from utils.file_marks import DEMO
 from utils.geometry import CROP_SIZE
 
 
@@ -26,6 +27,7 @@ def densepose_bytes(still: ExportMotion) -> bytes:
         f"The {CROP_SIZE} px crop: the square of {200 * float(scale):.2f} px around "
         f"({center[0]:.2f}, {center[1]:.2f}) of the picture; {still.source()}",
     )
+    text.add_text("Software", DEMO)
     stream = io.BytesIO()
     picture = np.ascontiguousarray(enlarged[::-1].transpose(1, 2, 0))
     Image.fromarray(picture).save(stream, format="PNG", pnginfo=text)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from utils.export_motion import Y_UP, Y_UP_TEXT, ExportMotion, turned_root
+from utils.file_marks import DEMO
 from utils.renderer import LIGHT_BLUE, vertex_normals
 from utils.skeleton import SMPL_JOINT_NAMES
 
@@ -45,7 +46,7 @@ def glb_bytes(motion: ExportMotion) -> bytes:
     nodes = joint_nodes(motion.body.parents, joints, places[0], quaternions[0])
     mesh_node = {"name": "person", "mesh": 0, "skin": 0}
     document = {
-        "asset": {"version": "2.0", "generator": "danet", "extras": extras(motion)},
+        "asset": {"version": "2.0", "generator": DEMO, "extras": extras(motion)},
         "scene": 0,
         "scenes": [{"nodes": [0, len(nodes)]}],
         "nodes": [*nodes, mesh_node],

@@ -15,6 +15,7 @@ import numpy as np
 
 from utils.export import PANEL_SUFFIX
 from utils.export_files import endings
+from utils.file_marks import PAGE
 from utils.people_report_page import (
     ShownPerson,
     page_end,
@@ -24,7 +25,8 @@ from utils.people_report_page import (
     picture_figure,
 )
 from utils.run_record import RunRecord
-from utils.safe_io import atomic_write, load_npz
+from utils.safe_io import load_npz
+from utils.safe_write import atomic_write, require_free
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
@@ -36,6 +38,7 @@ SHAPES = {
 MAY_BE_UNKNOWN = ("score",)  # NaN where no detector gave one
 TEXTS = ("picture", "person")
 PANEL_HEIGHT = 224
+PAGE_NAME = "index.html"
 BACKGROUND = (47, 52, 61)  # RGB under what is transparent; the body is light, on light and dark pages
 LONGEST_SIDE = 1000  # of the full pictures, pixels
 
@@ -43,8 +46,9 @@ LONGEST_SIDE = 1000  # of the full pictures, pixels
 def write_people_report(path: Path, out_dir: Path, record: RunRecord, faces: Int[np.ndarray, "F 3"]) -> None:
     """Write the page of the people in `out_dir` whole or not at all; `path` is a file of that folder.
 
-    faces: of the body, the same for all people. Raises OSError where the page cannot be written.
+    faces: of the body, the same for all people. Raises OSError where the page cannot be written, or is not the demo's.
     """
+    require_free(path, True, PAGE)
     faces = np.asarray(faces)
     skipped, pictures, people = list(record.skipped), set(), 0
     # The page's head counts what was readable, so it is written after the people below it.

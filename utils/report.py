@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from utils.file_marks import PAGE
 from utils.report_charts import bars_chart, escape, histogram_chart
-from utils.safe_io import atomic_write
+from utils.safe_write import atomic_write
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -99,10 +100,10 @@ class Report:
     galleries: Sequence[Gallery] = ()
 
 
-def write_report(path: str | os.PathLike, report: Report) -> None:
-    """Write the page whole or not at all; missing folders are made."""
+def write_report(path: str | os.PathLike, report: Report, replace: bool = True) -> None:
+    """Write the page whole or not at all; missing folders are made. replace: a page that is there."""
     page = render_report(report)
-    with atomic_write(path, "w") as file:
+    with atomic_write(path, "w", replace) as file:
         file.write(page)
 
 
@@ -143,6 +144,7 @@ def page_head(title: str, style: str = "", script: str = "") -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="generator" content="{PAGE}">\n'
         # The page asks nothing of the network, and the browser holds it to that.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         f"style-src 'unsafe-inline'{allowed}\">\n"

@@ -11,7 +11,8 @@ from typing import Any
 from utils.command_line import ALL_GOOD, NOTHING_DONE, SOME_SKIPPED
 from utils.confidence import LOW_CONFIDENCE
 from utils.runtime import Processes
-from utils.safe_io import load_json, save_json_atomic
+from utils.safe_io import load_json
+from utils.safe_write import require_free, save_json_atomic
 from utils.unused import Unused
 
 SCHEMA, FILE_NAME = "danet-run-1", "run.json"
@@ -83,7 +84,8 @@ class RunRecord:
         return SOME_SKIPPED if self.skipped else ALL_GOOD
 
     def save(self, out_dir: Path) -> None:
-        """Write `run.json`. Raises OSError."""
+        """Write `run.json`. Raises OSError, also for one that is not the demo's."""
+        require_free(out_dir / FILE_NAME, True, SCHEMA)
         people = [_listed(outcome) for outcome in self.outcomes if outcome.stem]
         skipped = [{"picture": picture, "reason": reason} for picture, reason in self.skipped]
         seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}

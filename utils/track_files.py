@@ -18,9 +18,10 @@ from utils.assets import BodyAssets
 from utils.export import AXES
 from utils.export_files import check_formats, endings, write_track_exports
 from utils.export_motion import ExportMotion
+from utils.file_marks import DEMO, DEMO_MARKS, is_marked
 from utils.renderer import MeshRenderer
 from utils.row_spool import RowSpool
-from utils.safe_io import files_together, save_npz_atomic
+from utils.safe_write import files_together, require_free, save_npz_atomic, why_unwritable
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ UNITS = (
 class TrackFiles:
     """Collects the tracks of a video and writes their files into one folder, named after the video's stem.
 
-    Raises ValueError for export formats that have no motion.
+    overwrite: replace results of an earlier run, and nothing else. Raises ValueError for formats that have no motion.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class TrackFiles:
         assets: BodyAssets,
         formats: Sequence[str] = (),
         renderer: type[MeshRenderer] = MeshRenderer,
+        overwrite: bool = False,
     ):
         check_formats(formats, video=True)
         self.out_dir, self.stem, self.assets, self.formats = out_dir, stem, assets, formats
-        self.renderer = renderer
+        self.renderer, self.overwrite = renderer, overwrite
         self._rows = RowSpool(out_dir, optional={"keypoints": (17, 3)})
 
     @property
@@ -74,6 +76,11 @@ class TrackFiles:
         ours = re.compile(rf"{re.escape(self.stem)}_track\d+({written})")
         tracks = [path for path in self.out_dir.glob("*_track*") if ours.fullmatch(path.name)]
         return sorted([*tracks, *([self.video_path] if self.video_path.exists() else [])])
+
+    def require_free(self) -> None:
+        """Raise FileExistsError for what an earlier run left and this one must not replace."""
+        for path in self.existing():
+            require_free(path, self.overwrite, *DEMO_MARKS)
 
     def add(self, track: int, predicted: Mapping[str, np.ndarray], place: Mapping[str, Any]) -> None:
         """A person in one more frame.
@@ -107,23 +114,23 @@ class TrackFiles:
                 older -= self._write(track, facts)
             except OSError as error:
                 older = {path for path in older if not path.name.startswith(f"{self.track_stem(track)}.")}
-                reason = error.strerror or error
                 unwritten[track] = (
-                    f"the files of track {track} cannot be written to '{self.out_dir}': {reason}"
+                    f"the files of track {track} cannot be written to '{self.out_dir}': {why_unwritable(error)}"
                 )
         for path in sorted(older):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                log.warning("'%s' of an earlier run cannot be removed: %s", path, error.strerror or error)
+                log.warning("'%s' of an earlier run cannot be removed: %s", path, why_unwritable(error))
         return unwritten
 
     def _write(self, track: int, facts: Mapping[str, Any]) -> set[Path]:
         """The files of a track, moved into place together."""
-        with files_together(self.out_dir) as aside:
+        last, may_replace = f"{self.track_stem(track)}.npz", self._may_replace
+        with files_together(self.out_dir, last, may_replace) as aside:
             stem, arrays = aside / self.track_stem(track), self.arrays(track)
             save_npz_atomic(
-                f"{stem}.npz", schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
+                f"{stem}.npz", DEMO, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
                 joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
             )  # fmt: skip
             if self.formats:
@@ -135,3 +142,6 @@ class TrackFiles:
                 write_track_exports(stem, self.formats, motion)
             made = {self.out_dir / path.name for path in aside.iterdir()}
         return made
+
+    def _may_replace(self, path: Path) -> bool:
+        return self.overwrite and is_marked(path, *DEMO_MARKS)

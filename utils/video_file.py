@@ -6,8 +6,6 @@ Only a process that is killed leaves nothing but a hidden temporary file: an MP4
 from __future__ import annotations
 
 import contextlib
-import shutil
-import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,13 +13,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from utils.file_marks import DEMO, mark_video
+from utils.safe_write import move, naming, raise_if_full, remove_leftovers, temporary_name
+
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 CODEC = "mp4v"  # MPEG-4: every OpenCV writes it, every player plays it (browsers want H.264)
 SUFFIX = ".mp4"
 CURE = "pip install opencv-python-headless brings one"
-LEAST_SPACE = 2**16  # bytes
 # MPEG-4 counts time in at most 65535 parts of a second, so above 65 frames a second there is no third decimal place.
 FINE_FPS, FINE_DIGITS, DIGITS = 65.0, 3, 2
 
@@ -30,30 +30,29 @@ class VideoFile:
     """An MP4 file in the making, without sound; `path` appears with all frames written so far when it is closed.
 
     size: width and height of the frames; odd ones grow by a pixel (the last one twice), which the codec needs.
-    fps: frames a second; the file has the nearest rate that the codec can express.
+    fps: frames a second; the file has the nearest rate that the codec can express. replace: a file that is there.
     Raises OSError when the file cannot be made.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: float):
-        self.path, self.size, self.frames = path, size, 0
+    def __init__(self, path: Path, size: tuple[int, int], fps: float, replace: bool = True):
+        self.path, self.size, self.frames, self._replace = path, size, 0, replace
         self._border = (size[1] % 2, size[0] % 2)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{SUFFIX}")
-        self._temporary.touch()  # OpenCV would not say why it cannot
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+            self._temporary = path.with_name(temporary_name(SUFFIX))
+            self._temporary.touch()  # OpenCV would not say why it cannot
         even = (size[0] + self._border[1], size[1] + self._border[0])
         self._writer = cv2.VideoWriter(
             str(self._temporary), cv2.VideoWriter_fourcc(*CODEC), expressible_fps(fps), even
         )
         if not self._writer.isOpened():
             self._temporary.unlink(missing_ok=True)
-            is_full = shutil.disk_usage(path.parent).free < LEAST_SPACE
+            with naming(path):
+                raise_if_full(path.parent)
             raise OSError(
                 f"The video '{path}' of {even[0]} x {even[1]} px and {fps:g} frames a second cannot be written: "
-                + (
-                    "the disk is full."
-                    if is_full
-                    else f"this OpenCV has no encoder '{CODEC}' for it; {CURE}."
-                )
+                f"this OpenCV has no encoder '{CODEC}' for it; {CURE}."
             )
 
     def write(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -83,13 +82,11 @@ class VideoFile:
             if written != self.frames:
                 raise OSError(
                     f"The video '{self.path}' could not be written: it holds {written} of {self.frames} frames; "
-                    "the disk may be full."
+                    "the disk may be full; make room on it or give another folder."
                 )
-            self._temporary.replace(self.path)
-        except OSError as error:
-            if error.strerror is None:
-                raise
-            raise OSError(f"The video '{self.path}' cannot be written: {error.strerror}.") from error
+            with naming(self.path):
+                mark_video(self._temporary, DEMO)
+                move(self._temporary, self.path, self._replace)
         finally:
             with contextlib.suppress(OSError):
                 self._temporary.unlink(missing_ok=True)

@@ -74,10 +74,19 @@ def convert(annotations: Path, split: str, openpose_dir: Path | None = None) -> 
     return rows
 
 
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
+def annotation_files(args: argparse.Namespace) -> dict[str, Path]:
     folder = args.source / "annotations"
-    files = {split: folder / f"person_keypoints_{split}2014.json" for split in ("train", "val")}
-    for split, path in those_there(files, args.split).items():
+    return {split: folder / f"person_keypoints_{split}2014.json" for split in ("train", "val")}
+
+
+def files_of(args: argparse.Namespace) -> list[str]:
+    """Names of the files that this conversion writes."""
+    files = annotation_files(args)
+    return [f"coco_2014_{split}.npz" for split in args.split or files if files[split].is_file()]
+
+
+def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
+    for split, path in those_there(annotation_files(args), args.split).items():
         yield convert(path, split, args.openpose)
 
 
@@ -85,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser("coco", __doc__, "COCO's folder, with annotations/, train2014/ and val2014/")
     parser.add_argument("--split", nargs="+", choices=("train", "val"), help="only these")
     openpose.add_flag(parser)
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, files_of)
 
 
 if __name__ == "__main__":

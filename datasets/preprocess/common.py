@@ -16,7 +16,9 @@ import numpy as np
 from datasets.coco_file import CocoHead, coco_head, entries_of, keypoints_of
 from datasets.preprocess.label_files import Rows, save_labels
 from utils.command_line import ALL_GOOD, DOCTOR, NOTHING_DONE, SOME_SKIPPED, SentenceParser
+from utils.file_marks import LABELS
 from utils.safe_io import DataFileError, load_json, load_mat
+from utils.safe_write import require_free, writable_folder
 
 BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
 BOX_MARGIN = 1.2
@@ -134,6 +136,7 @@ def make_parser(module: str, doc: str | None, source: str) -> SentenceParser:
         metavar="DIR",
         help="where the .npz files go (default: data/dataset_extras)",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier conversion")
     return parser
 
 
@@ -141,8 +144,11 @@ def run(
     parser: SentenceParser,
     argv: list[str] | None,
     convert: Callable[[argparse.Namespace], Iterable[Rows]],
+    files_of: Callable[[argparse.Namespace], Iterable[str]],
 ) -> int:
     """Convert, write all files when all went well, print the counts. Returns 0, or 2 where damaged items were left out.
+
+    files_of: names of the files that may be written, none of which may be there without --overwrite.
 
     What is missing or damaged as a whole ends the program with one sentence and exit code 1; then no file was written.
     """
@@ -152,6 +158,9 @@ def run(
             raise FileNotFoundError(
                 f"There is no folder '{args.source}'; give the data set's own as --source."
             )
+        writable_folder(args.out)
+        for name in files_of(args):
+            require_free(args.out / name, args.overwrite, LABELS)
         files = list(convert(args))
         for rows in files:
             print(rows.summary())
@@ -159,12 +168,12 @@ def run(
         if empty:
             raise DataFileError(f"Nothing is left for {' and '.join(empty)}; no file was written.")
         for rows in files:
-            save_labels(args.out / rows.file, rows.arrays())
+            save_labels(args.out / rows.file, rows.arrays(), args.overwrite)
             print(f"wrote {args.out / rows.file}")
         unusable = sum(rows.unusable for rows in files)
         print(f"People kept: {sum(map(len, files)):,}. Left out because something is wrong with them: {unusable:,}.")
         return SOME_SKIPPED if unusable else ALL_GOOD
-    except (DataFileError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         parser.exit(NOTHING_DONE, f"{parser.prog}: {error}\n{DOCTOR}\n")
 
 

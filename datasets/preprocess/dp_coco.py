@@ -122,18 +122,28 @@ def convert(annotations: Path, split: str) -> Rows:
     return rows
 
 
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
+def annotation_files(args: argparse.Namespace) -> dict[str, Path]:
     names = {split: f"densepose_coco_2014_{split}.json" for split in SPLITS}
     beside = any((args.source / name).is_file() for name in names.values())
     folder = args.source if beside else args.source / "annotations"
-    for split, path in those_there({s: folder / n for s, n in names.items()}, args.split).items():
+    return {split: folder / name for split, name in names.items()}
+
+
+def files_of(args: argparse.Namespace) -> list[str]:
+    """Names of the files that this conversion writes."""
+    files = annotation_files(args)
+    return [f"dp_coco_2014_{split}.npz" for split in args.split or files if files[split].is_file()]
+
+
+def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
+    for split, path in those_there(annotation_files(args), args.split).items():
         yield convert(path, split)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("dp_coco", __doc__, "COCO's folder, with annotations/, train2014/ and val2014/")
     parser.add_argument("--split", nargs="+", choices=tuple(SPLITS), help="only these")
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, files_of)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from datasets.preprocess.hdf5 import MatFile, open_hdf5
 from datasets.preprocess.label_files import Rows
 from utils.safe_io import DataFileError
 
+FILES = ("h36m_valid_protocol1.npz", "h36m_valid_protocol2.npz")
+
 SUBJECTS = ("S9", "S11")
 FRONT_CAMERA = "60457274"  # of protocol 2
 FRAME_STEP = 5
@@ -144,7 +146,7 @@ def _add_frame(
 
 def convert(source: Path, take: bool = False) -> list[Rows]:
     """Rows of protocol 1 and, if its camera is there, of protocol 2; take: write the pictures, too."""
-    protocol1, protocol2 = (Rows(f"h36m_valid_protocol{number}.npz") for number in (1, 2))
+    protocol1, protocol2 = map(Rows, FILES)
     for recording in tqdm(recordings(source), desc="Human3.6M", unit="recording", disable=None):
         add_recording(recording, source, take, protocol1, protocol2)
     if not protocol2 and not protocol2.left_out:
@@ -160,7 +162,7 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("h36m", __doc__, "folder with S9/ and S11/")
     video_frames.add_flag(parser, "from S9/Videos/*.mp4 into images/, both below --source")
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, lambda args: FILES)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from datasets.labels import LIMITS
-from utils.safe_io import atomic_write, save_npz_atomic
+from utils.file_marks import LABELS
+from utils.safe_write import save_arrays, save_npz_atomic
 
 # Kind and shape of one item in every field; "U" is text, "O" plain Python values (numbers, text, lists, dicts).
 FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -130,20 +131,19 @@ def _item(name: str, value: Any) -> Any:
     return array
 
 
-def save_labels(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write label arrays whole or not at all.
+def save_labels(path: Path, arrays: Mapping[str, np.ndarray], replace: bool = True) -> None:
+    """Write label arrays whole or not at all. replace: a file that is there.
 
     `dp_annot` is the one field of Python objects: its items must be plain values, as JSON has them, so that
     `load_npz(path, objects=True)` reads them back. Raises TypeError for others.
     """
     if not any(array.dtype.hasobject for array in arrays.values()):
-        save_npz_atomic(path, **arrays)
+        save_npz_atomic(path, LABELS, replace, **arrays)
         return
     for name, array in arrays.items():
         if array.dtype.hasobject and not all(map(_is_plain, array)):
             raise TypeError(f"'{name}' holds more than numbers, text, lists and dicts.")
-    with atomic_write(path) as file:
-        np.savez_compressed(file, **arrays)
+    save_arrays(path, dict(arrays), LABELS, replace)
 
 
 def _is_plain(value: Any) -> bool:

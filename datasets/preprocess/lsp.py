@@ -24,6 +24,8 @@ from tqdm import tqdm
 from datasets.preprocess.common import box_of_points, make_parser, part_of_lsp, read_lsp_joints, run
 from datasets.preprocess.label_files import Rows
 
+FILE = "lsp_dataset_test.npz"
+
 NUM_PICTURES, NUM_TRAIN = 2000, 1000
 
 
@@ -37,7 +39,7 @@ def read_joints(source: Path):
 def convert(source: Path) -> Rows:
     """Rows of the test pictures."""
     joints = read_joints(source)
-    rows = Rows("lsp_dataset_test.npz")
+    rows = Rows(FILE)
     for number in tqdm(range(NUM_TRAIN + 1, NUM_PICTURES + 1), desc="LSP", unit="picture", disable=None):
         person = joints[number - 1]
         center, scale = box_of_points(person)
@@ -57,7 +59,8 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(make_parser("lsp", __doc__, "LSP's folder, with joints.mat and images/"), argv, convert_all)
+    parser = make_parser("lsp", __doc__, "LSP's folder, with joints.mat and images/")
+    return run(parser, argv, convert_all, lambda args: [FILE])
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ from datasets.preprocess.common import box_of_points, make_parser, part_of_lsp, 
 from datasets.preprocess.label_files import Rows
 from datasets.preprocess.lsp import NUM_TRAIN, read_joints
 
+FILE = "lsp_dataset_original_train.npz"
+
 
 def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
     """Rows of the training pictures."""
     joints = read_joints(source)
-    rows = Rows("lsp_dataset_original_train.npz")
+    rows = Rows(FILE)
     for number in tqdm(range(1, NUM_TRAIN + 1), desc="LSP", unit="picture", disable=None):
         person, imgname = joints[number - 1], f"images/im{number:04d}.jpg"
         (center, scale), part = box_of_points(person), part_of_lsp(person)
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         "lsp_orig", __doc__, "LSP's folder of original pictures, with joints.mat and images/"
     )
     openpose.add_flag(parser)
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, lambda args: [FILE])
 
 
 if __name__ == "__main__":

@@ -24,12 +24,14 @@ from datasets.preprocess import openpose
 from datasets.preprocess.common import box_of_points, make_parser, part_of_lsp, read_lsp_joints, run
 from datasets.preprocess.label_files import Rows
 
+FILE = "hr-lspet_train.npz"
+
 
 def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
     """Rows of all pictures."""
     joints = read_lsp_joints(source / "joints.mat", order=(2, 0, 1), count=None)
     there = {path.name for path in source.glob("im*.png")}
-    rows = Rows("hr-lspet_train.npz")
+    rows = Rows(FILE)
     for index, person in enumerate(tqdm(joints, desc="LSP extended", unit="picture", disable=None)):
         imgname = f"im{index + 1:05d}.png"
         if there and imgname not in there:
@@ -48,7 +50,7 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("lspet", __doc__, "the folder hr-lspet, with joints.mat and the pictures")
     openpose.add_flag(parser)
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, lambda args: [FILE])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from datasets.preprocess.open_people import FOOT_YAW, MIRROR_X, REST_DIRECTION, rotation_between
-from utils.safe_io import load_json, save_npz_atomic
+from utils.safe_io import load_json
+from utils.safe_write import require_free, save_npz_atomic
 
 FRAME_LENGTH = 44
 # First column of each side's hip, knee, ankle, shoulder and elbow.
@@ -115,9 +116,11 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out_dir", type=Path, default=Path("data/open"), help="where motions.npz goes")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     args = parser.parse_args(argv)
+    require_free(args.out_dir / "motions.npz", args.overwrite)
     arrays = convert(find_clips())
-    save_npz_atomic(args.out_dir / "motions.npz", **arrays)
+    save_npz_atomic(args.out_dir / "motions.npz", "", args.overwrite, **arrays)
     counts = np.bincount(arrays["clip"])
     print(f"wrote {args.out_dir}/motions.npz: {len(arrays['rotvec'])} poses of {len(counts)} clips")
     for name, count, fps in zip(arrays["names"], counts, arrays["fps"], strict=True):

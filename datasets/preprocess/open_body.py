@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.preprocess import mesh_decimation, open_atlas, open_people, open_regressors
-from utils.safe_io import save_npz_atomic
+from utils.safe_write import require_free, save_npz_atomic
 from utils.skeleton import SMPL_FLIP, SMPL_PARENTS
 
 MODEL_ID = "danet-open-1"
@@ -119,12 +119,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out_dir", type=Path, default=Path("data/open"), help="where the npz files go")
     parser.add_argument("--num_people", type=int, default=800, help="sampled adults (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampled adults (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     args = parser.parse_args(argv)
+    for name in ("body", "atlas", "regressors"):
+        require_free(args.out_dir / f"{name}.npz", args.overwrite)
     people = open_people.build_people(open_people.sample_anny(args.num_people, args.seed))
     files = build(people)
     for name, arrays in files.items():
         path = args.out_dir / f"{name}.npz"
-        save_npz_atomic(path, **arrays)
+        save_npz_atomic(path, "", args.overwrite, **arrays)
         print(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
     print(describe(files, people))
 

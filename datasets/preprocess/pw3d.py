@@ -30,6 +30,8 @@ from datasets.preprocess.common import box_of_points, make_parser, run
 from datasets.preprocess.label_files import Rows
 from utils.safe_io import DataFileError, read_pickle
 
+FILE = "3dpw_test.npz"
+
 PER_PERSON = ("poses", "betas", "poses2d", "jointPositions", "genders", "campose_valid")
 COUNTS_IN_USE = "Published numbers are over 35,515 or 35,463 frames (3DPW's test set as others cut it)"
 
@@ -119,7 +121,7 @@ def convert(source: Path) -> Rows:
         raise FileNotFoundError(
             f"There are no sequences in {folder}; expected the .pkl files of 3DPW's test set."
         )
-    rows = Rows("3dpw_test.npz")
+    rows = Rows(FILE)
     for path in tqdm(files, desc="3DPW", unit="sequence", disable=None):
         sequence, cameras, people = read_sequence(path)
         for person in people:
@@ -133,7 +135,8 @@ def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(make_parser("pw3d", __doc__, "folder with sequenceFiles/ and imageFiles/"), argv, convert_all)
+    parser = make_parser("pw3d", __doc__, "folder with sequenceFiles/ and imageFiles/")
+    return run(parser, argv, convert_all, lambda args: [FILE])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import cv2
 
-from utils.safe_io import DataFileError, atomic_write
+from utils.safe_io import DataFileError
+from utils.safe_write import atomic_write, require_free
 
 JPEG_QUALITY = 95
 
@@ -27,6 +28,8 @@ def extract(video: Path, wanted: Mapping[int, Path]) -> set[int]:
     file that is no video.
     """
     there = {frame for frame, path in wanted.items() if path.is_file()}
+    for frame in wanted.keys() - there:
+        require_free(wanted[frame], False)
     left = sorted(set(wanted) - there)
     if not left:
         return there
@@ -53,5 +56,5 @@ def extract(video: Path, wanted: Mapping[int, Path]) -> set[int]:
 
 def _write_jpeg(path: Path, picture) -> None:
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    with atomic_write(path) as file:
+    with atomic_write(path, replace=False) as file:
         file.write(encoded.tobytes())
