@@ -35,11 +35,9 @@ REASONS = {
     errno.EDQUOT: "your share of the disk is used up; make room or give another folder",
     errno.EFBIG: "the file grows larger than allowed here; give another folder",
     errno.EROFS: "the file system is read-only; give another folder",
-    errno.EACCES: "permission denied; give a folder that you may write to",
-    errno.EPERM: "permission denied; give a folder that you may write to",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "permission denied; give a folder that you may write to"),
     errno.ENAMETOOLONG: "the name is too long; give shorter ones",
-    errno.ENOTDIR: "a part of the path is a file; give another folder",
-    errno.EEXIST: "a part of the path is a file; give another folder",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a part of the path is a file; give another folder"),
     errno.EISDIR: "a folder has this name; move it away or give another one",
     errno.EIO: "the disk reports an error; check it or give another folder",
 }
@@ -141,10 +139,8 @@ def _is_abandoned(path: Path) -> bool:
         return time.time() - path.lstat().st_mtime > ABANDONED
     try:
         os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:  # somebody else's process
-        return False
+    except (OSError, OverflowError) as error:  # of somebody else's process: permission denied
+        return getattr(error, "errno", errno.ESRCH) == errno.ESRCH
     return False
 
 
