@@ -23,6 +23,7 @@ from utils.plain_state import content_sum
 from utils.run_checkpoints import load_unchanged, prune_checkpoints
 from utils.run_log import note_start
 from utils.safe_io import DataFileError
+from utils.safe_write import temporary_name
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def test_damaged_checkpoints_are_set_aside_and_never_pruned_for(run, caplog):
     for name in ("00000003.pt", "00000003.pt.damaged", "00000005.pt"):
         (folder / name).write_bytes(b"damaged")
     (folder / "00000004.pt").mkdir()
-    (folder / ".0123abcd.tmp.pt").touch(), (run / ".0123abcd.tmp.json").touch()
+    of_a_killed_run = temporary_name().replace(f"-{os.getpid()}-", "-99999999-")
+    (folder / f"{of_a_killed_run}.pt").touch(), (run / f"{of_a_killed_run}.json").touch()
     assert prune_checkpoints(folder, keep=1) == [folder / "00000001.pt"]
     assert (folder / "00000002.pt").exists() and "00000005.pt does not count" in caplog.text
     tidy_checkpoints(folder / "00000002.pt")
