@@ -57,7 +57,7 @@ from datasets.transforms import normalize_bytes
 from utils.command_line import SentenceParser
 from utils.file_marks import SHEET
 from utils.rasterizer import rasterize_numpy
-from utils.safe_write import require_free, writable_folder
+from utils.safe_write import require_free, require_writable
 from utils.structures import DensePosePoints, Sample
 
 MIN_SCALE, MAX_SCALE = 0.5, 2.6
@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.preview:
             require_free(args.preview, args.overwrite, SHEET)
-            writable_folder(args.preview.parent)
+            require_writable(args.preview.parent)
         people = SyntheticPeople(
             count if args.count is None else args.count,
             split=args.split or split,

@@ -26,7 +26,7 @@ from datasets.synthetic import SyntheticPeople
 from datasets.synthetic_wide import render_wide
 from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture
 from utils.command_line import SentenceParser
-from utils.safe_write import atomic_path, require_free, writable_folder
+from utils.safe_write import atomic_path, require_free, require_writable
 
 OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
 PERSON = 24  # of the held-out rendered people: near the picture's left edge
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out
     try:
         require_free(out, args.overwrite)
-        writable_folder(out.parent)
+        require_writable(out.parent)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     small = draw(example()).quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

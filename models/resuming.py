@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from utils.checkpoint import StateMismatchError, fitting_weights
+from utils.leftovers import remove_leftovers
 from utils.run_checkpoints import STEP_FILE, Accept, find_latest
 from utils.run_log import read_starts, understood
 from utils.safe_io import DataFileError
-from utils.safe_write import remove_leftovers
 from utils.wording import shorten, shown
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from torch import nn
 from models.resuming import newest_checkpoint, require_same_run, require_state, tidy_checkpoints
 from models.training import TrainingState, write_checkpoint
 from utils.checkpoint import save_checkpoint
+from utils.leftovers import temporary_name
 from utils.optim import WeightAverage
 from utils.plain_state import content_sum
 from utils.run_checkpoints import load_unchanged, prune_checkpoints
 from utils.run_log import note_start
 from utils.safe_io import DataFileError
-from utils.safe_write import temporary_name
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,15 @@ from PIL import Image
 
 from utils import safe_write
 from utils.file_marks import DEMO, EVAL, is_marked, marked_picture
+from utils.leftovers import LEFTOVER, remove_leftovers, temporary_name
 from utils.safe_io import load_npz
 from utils.safe_write import (
-    LEFTOVER,
     WriteError,
     atomic_path,
     atomic_write,
     files_together,
-    remove_leftovers,
     require_free,
     save_npz_atomic,
-    temporary_name,
     why_kept,
     writable_folder,
 )

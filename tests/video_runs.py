@@ -127,7 +127,7 @@ def run_video(
     frames.is_camera = camera
     run = VideoRun(
         frames, find or find_people(), bodies.predict_for(seen),
-        TrackFiles(out_dir, frames.stem, crossing.assets(), formats), FACTS, Seconds(),
+        TrackFiles(out_dir, frames.stem, crossing.assets(), formats, overwrite=True), FACTS, Seconds(),
         batch_size, smooth, normalise=True, focal_length=None,
     )  # fmt: skip
     return run.run(stop or StopSignals()), bodies.batches

@@ -15,7 +15,7 @@ from utils.evaluation import Results
 from utils.file_marks import EVAL, PAGE
 from utils.metrics import accuracy, by_action, mean_f1
 from utils.report import Bars, Gallery, Histogram, Report, Table, write_report
-from utils.safe_write import require_free, save_json_atomic, save_npz_atomic, writable_folder
+from utils.safe_write import require_free, require_writable, save_json_atomic, save_npz_atomic
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped, UInt8
@@ -149,10 +149,10 @@ def require_free_results(folder: Path, result_file: str | None, overwrite: bool)
     """Raise FileExistsError, with a sentence, where a file must not be written; ValueError for a folder."""
     for name, mark in FILES.items():
         require_free(folder / name, overwrite, mark)
-    writable_folder(folder)
+    require_writable(folder)
     if result_file:
         require_free(result_file, overwrite, EVAL)
-        writable_folder(Path(result_file).parent)
+        require_writable(Path(result_file).parent)
 
 
 def write_evaluation(

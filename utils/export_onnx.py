@@ -45,7 +45,7 @@ from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuv_map2img
 from utils.onnx_runtime import onnx_session
 from utils.runtime import refuse, setup_logging
-from utils.safe_write import atomic_path, require_free, writable_folder
+from utils.safe_write import atomic_path, require_free, require_writable
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         path = Path(config.out)
         require_free(path, config.overwrite, ONNX)
-        writable_folder(path.parent)
+        require_writable(path.parent)
         require_packages()
         images = crops(config.img_dir)
         network = build_danet(config.network, config.data_dir)

@@ -1,8 +1,8 @@
 """Writing files whole or not at all, over nothing but results, with a sentence where it fails.
 
 One rule for every command: a file that is there is replaced with `--overwrite` only, and only when it bears the mark of
-what is written there (`utils.file_marks`). Temporary files say which process made them, so that what a killed one left
-is removed by the next that writes into the folder.
+what is written there (`utils.file_marks`). What a killed process left is removed by the next that writes into the
+folder (`utils.leftovers`).
 """
 
 from __future__ import annotations
@@ -10,16 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import json
 import os
-import re
 import shutil
-import socket
 import stat
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from utils.file_marks import is_marked, mark_archive
+from utils.leftovers import remove_leftovers, temporary_name
 
 IS_THERE = "is there; --overwrite replaces results"
 NOT_OURS = "is none of our results, so it is kept, with --overwrite too; move it away or give another place"
@@ -41,9 +37,7 @@ REASONS = {
     errno.EISDIR: "a folder has this name; move it away or give another one",
     errno.EIO: "the disk reports an error; check it or give another folder",
 }
-LEFTOVER = re.compile(r"\.danet-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?:\.\w+)?")
 LEAST_SPACE = 2**16  # bytes; with less a disk counts as full
-ABANDONED = 24 * 3600  # seconds after which a file of a machine that cannot be asked belongs to nobody
 
 
 class WriteError(OSError):
@@ -101,47 +95,10 @@ def writable_folder(path: str | os.PathLike) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------------------------------------- temporary files
-
-
-@functools.cache
-def _machine() -> str:
-    """Eight digits for the machine, or the container, in which a process number means something."""
-    try:
-        processes = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        processes = 0
-    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
-
-
-def temporary_name(suffix: str = "") -> str:
-    """A hidden name that says which process made the file; the final name may be at the limit, so it is not in it."""
-    suffix = suffix if re.fullmatch(r"\.\w+", suffix) else ""
-    return f".danet-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{suffix}"
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes left in a folder; nobody else's."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for path in [Path(entry.path) for entry in entries if LEFTOVER.fullmatch(entry.name)]:
-            with contextlib.suppress(OSError):
-                if not _is_abandoned(path):
-                    continue
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
-
-
-def _is_abandoned(path: Path) -> bool:
-    machine, process = LEFTOVER.fullmatch(path.name).groups()
-    if machine != _machine() or os.name != "posix":
-        return time.time() - path.lstat().st_mtime > ABANDONED
-    try:
-        os.kill(int(process), 0)
-    except (OSError, OverflowError) as error:  # of somebody else's process: permission denied
-        return getattr(error, "errno", errno.ESRCH) == errno.ESRCH
-    return False
+def require_writable(path: str | os.PathLike) -> None:
+    """Raise ValueError where no folder can be made and written to at the path; makes none."""
+    path = Path(path).absolute()
+    writable_folder(next(folder for folder in (path, *path.parents) if folder.exists()))
 
 
 _remove_leftovers_once = functools.cache(remove_leftovers)

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from utils.file_marks import DEMO, mark_video
-from utils.safe_write import move, naming, raise_if_full, remove_leftovers, temporary_name
+from utils.leftovers import remove_leftovers, temporary_name
+from utils.safe_write import move, naming, raise_if_full
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

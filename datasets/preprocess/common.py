@@ -18,7 +18,7 @@ from datasets.preprocess.label_files import Rows, save_labels
 from utils.command_line import ALL_GOOD, DOCTOR, NOTHING_DONE, SOME_SKIPPED, SentenceParser
 from utils.file_marks import LABELS
 from utils.safe_io import DataFileError, load_json, load_mat
-from utils.safe_write import require_free, writable_folder
+from utils.safe_write import require_free, require_writable
 
 BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
 BOX_MARGIN = 1.2
@@ -158,7 +158,7 @@ def run(
             raise FileNotFoundError(
                 f"There is no folder '{args.source}'; give the data set's own as --source."
             )
-        writable_folder(args.out)
+        require_writable(args.out)
         for name in files_of(args):
             require_free(args.out / name, args.overwrite, LABELS)
         files = list(convert(args))
