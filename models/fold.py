@@ -68,7 +68,7 @@ def pack_convolutions(network: nn.Module, example: Tensor) -> None:
     hooks = [
         module.register_forward_pre_hook(lambda m, args: shapes.update({m: args[0].shape}))
         for module in network.modules()
-        if type(module) is nn.Conv2d
+        if isinstance(module, nn.Conv2d)
     ]
     network(example)
     for hook in hooks:

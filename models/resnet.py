@@ -19,12 +19,24 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, groups=groups, bias=False)
 
 
+class Projection(nn.Conv2d):
+    """A 1x1 convolution of every `stride`-th pixel; in training the pixels are taken before it.
+
+    oneDNN's AVX2 kernels of strided 1x1 convolutions give wrong gradients and write past their memory below eight
+    channels. Their inference is right, so the packed form keeps the stride.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return nn.functional.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+
+
 def projection(in_channels: int, out_channels: int, stride: int, groups: int = 1) -> nn.Sequential | None:
     """The 1x1 shortcut of a block that changes its size; None where the identity will do."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, groups=groups, bias=False),
+        Projection(in_channels, out_channels, 1, stride, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
     )
 
