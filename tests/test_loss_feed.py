@@ -151,6 +151,7 @@ def test_what_a_run_does_not_use_is_in_its_record(data_dir, tmp_path, monkeypatc
     assert facts["losses"]["keypoints_2d"] == {"mpii": 3, "synthetic": 4}
     said = (folder / "train.log").read_text()
     assert "Not used of mpii: people without any label that a loss can use: 1." in said
+    warned = capfd.readouterr().err
     for words in (
         "within stage one (--pretr_step 5000)",
         "--h36m_root has no effect",
