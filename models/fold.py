@@ -8,6 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.resnet import Projection
+
+PLAIN = (nn.Conv2d, Projection)  # other forms of a convolution do more than their kernel and stride say
+
 
 def fold_batch_norm(module: nn.Module) -> None:
     """Fold every `BatchNorm2d` that is registered right after its convolution, in place, evaluation mode only.
@@ -68,7 +72,7 @@ def pack_convolutions(network: nn.Module, example: Tensor) -> None:
     hooks = [
         module.register_forward_pre_hook(lambda m, args: shapes.update({m: args[0].shape}))
         for module in network.modules()
-        if isinstance(module, nn.Conv2d)
+        if type(module) in PLAIN
     ]
     network(example)
     for hook in hooks:
