@@ -37,9 +37,9 @@ def folder(tmp_path_factory, request):
     return made
 
 
-def run(folder, pictures: str = "pictures") -> int:
+def run(folder, pictures: str = "pictures", *more: str) -> int:
     given = ["--checkpoint", str(folder / "tiny.safetensors"), "--img_dir", str(folder / pictures)]
-    return export_onnx.main([*FLAGS, *given, "--out", str(folder / "net.onnx")])
+    return export_onnx.main([*FLAGS, *given, "--out", str(folder / "net.onnx"), *more])
 
 
 def test_the_file_agrees_and_both_are_timed(folder, capsys, monkeypatch):
@@ -70,10 +70,10 @@ def test_a_file_that_differs_is_exit_code_2(folder, capsys, monkeypatch):
 
     network = build_danet(DaNetConfig(**TINY)).eval()
     monkeypatch.setattr(export_onnx, "build_danet", lambda *_: network)
-    monkeypatch.setattr(export_onnx, "export_onnx", lambda network, path, meta: path.write_bytes(b"x"))
+    monkeypatch.setattr(export_onnx, "export_onnx", lambda network, path, *_: path.write_bytes(b"danet-onnx-1"))
     monkeypatch.setattr(export_onnx, "onnx_session", lambda path, threads: Shifted())
     monkeypatch.setattr(export_onnx, "print_speed", lambda network, session: None)
-    assert run(folder) == 2
+    assert run(folder, "pictures", "--overwrite") == 2
     assert "do not use it" in capsys.readouterr().err
 
 
@@ -100,12 +100,14 @@ def test_ties_are_set_aside_and_other_winners_are_not():
 
 
 def test_missing_packages_and_pictures_are_named(folder, capsys, monkeypatch):
-    assert run(folder, "nowhere") == 1
+    assert run(folder) == 1
+    assert "net.onnx' is there; --overwrite replaces results" in capsys.readouterr().err
+    assert run(folder, "nowhere", "--overwrite") == 1
     said = capsys.readouterr().err
     assert "nowhere" in said and "utils.doctor" in said
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else find(name, *rest)
     )
-    assert run(folder) == 1
+    assert run(folder, "pictures", "--overwrite") == 1
     assert "needs onnxscript: pip install -r requirements-onnx.txt" in capsys.readouterr().err
