@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import struct
 import subprocess
 import tracemalloc
@@ -35,6 +36,7 @@ ATTACKS = {
         "buffer": b"cnumpy.core.numeric\n_frombuffer\n(" + ADDRESS + dtype + b"(I1\ntVC\ntR",
     }.items()
 }
+HASH_ZERO = 2**61 - 1  # every multiple of it has the hash 0
 HEADER = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
 
 
@@ -95,6 +97,9 @@ def test_no_state_is_given_to_a_name(tmp_path, name, state, suffix):
         b"X\xff\xff\xff\xff",
         b"\x8e" + b"\xff" * 8,
         b"\x97",
+        b"}(" + b"".join(b"\x8a\x0c" + (k * HASH_ZERO).to_bytes(12, "little") + b"N" for k in (9, 10)) + b"u",
+        b"".join(b"Np%d\n" % (k * HASH_ZERO) for k in range(100, 102)),  # places in the memo of one hash
+        b"}(K\x01K\x02\x86Nu",  # a file chooses the hashes of tuples of numbers, too
     ],
 )
 def test_pickles_that_would_end_the_interpreter(tmp_path, content):
@@ -144,6 +149,10 @@ def test_truth_values_and_characters_are_what_numpy_takes_for_granted(tmp_path):
     raw = saved(lambda f: torch.save({"w": torch.tensor([True])}, f))
     (tmp_path / "a.pt").write_bytes(rewritten(raw, lambda name, data: b"\x07" if name.endswith("data/0") else data))
     assert load_torch(tmp_path / "a.pt")["w"].view(torch.uint8).item() == 1
+    raw = saved(lambda f: torch.save({"w": torch.zeros(2, dtype=torch.uint16)}, f))
+    (tmp_path / "a.pt").write_bytes(rewritten(raw, lambda name, data: data.replace(b"uint16", b"bool")))
+    with pytest.raises(DataFileError, match="truth values in a storage of another type"):
+        load_torch(tmp_path / "a.pt")
     np.save(tmp_path / "b.npy", np.array(["abc"]))
     raw = (tmp_path / "b.npy").read_bytes()
     (tmp_path / "b.npy").write_bytes(raw[:-4] + b"\xff" * 4)
@@ -190,6 +199,19 @@ MANY = {
 }
 
 
+def test_calls_do_not_multiply_their_arguments(tmp_path):
+    """Four bytes a call, each of which would keep a copy of 10,000 values."""
+    call = b"ctorch._utils\n_rebuild_tensor\nq\x00(" + b"N" * 10_000 + b"tq\x01" + b"h\x00h\x01R" * 1000
+    path = write_pickle(tmp_path, call, ".pt")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataFileError, match="is not a readable checkpoint"):
+            load_torch(path)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("kind", MANY)
 def test_many_small_things_sum_up(tmp_path, little, kind):
     path = write_pickle(tmp_path, MANY[kind], ".pkl")
@@ -208,6 +230,7 @@ def bombs(folder: Path) -> dict[str, Path]:
     np.savez_compressed(folder / "a.npz", a=zeros)
     np.savez_compressed(folder / "b.npz", **{name: zeros[:90_000] for name in "abcdefgh"})
     scipy.io.savemat(folder / "a.mat", {"a": zeros}, do_compression=True)
+    scipy.io.savemat(folder / "cells.mat", {"a": np.array([zeros[:0]] * 10**4 + [""], object)}, do_compression=True)
     raw = saved(lambda f: torch.save({"model": {"w": torch.zeros(2 * 10**6)}}, f))
     (folder / "a.pt").write_bytes(rewritten(raw, lambda name, data: data, zipfile.ZIP_DEFLATED))
     (folder / "a.json").write_text("[" + "{}," * 30_000 + "{}]")
@@ -218,7 +241,7 @@ def bombs(folder: Path) -> dict[str, Path]:
 READERS = {".npz": load_npz, ".mat": load_mat, ".pt": load_torch, ".json": load_json, ".npy": load_npy}
 
 
-@pytest.mark.parametrize("name", ["a.npz", "b.npz", "a.mat", "a.pt", "a.json", "a.npy"])
+@pytest.mark.parametrize("name", ["a.npz", "b.npz", "a.mat", "cells.mat", "a.pt", "a.json", "a.npy"])
 def test_small_files_do_not_take_more_than_their_budget(tmp_path, little, name):
     path = bombs(tmp_path)[name]
     assert path.stat().st_size < 100_000
@@ -281,6 +304,19 @@ def test_headers_of_arrays_are_not_evaluated(tmp_path):
         (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head + b"A" * 8)
         with pytest.raises(DataFileError):
             load_npy(tmp_path / "a.npy")
+
+
+def test_the_shape_in_a_header_is_read_in_one_pass(tmp_path):
+    for shape in ("(" + "1" * 2000 + "!", "(" + "1 " * 2000 + ")", "(" + "1," * 3000 + "x)"):
+        head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}".encode()
+        (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head)
+        with pytest.raises(DataFileError, match="plain array"):
+            load_npy(tmp_path / "a.npy")
+    for shape in ("()", "(3,)", "(3L, 0)", "( 2 ,3 )"):
+        head = f"{{'descr': '<u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        body = b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head + b"A" * 6
+        (tmp_path / "a.npy").write_bytes(body)
+        assert load_npy(tmp_path / "a.npy").shape == tuple(int(n) for n in re.findall("[0-9]+", shape))
 
 
 # ------------------------------------------------------------------------------------------------------- fuzz

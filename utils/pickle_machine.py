@@ -19,6 +19,7 @@ from utils.pickle_values import Name, PickleError
 MAX_DIGITS = 320  # of a number written as text: those that a float can hold
 _STOP = 0x2E
 _GRAIN = 2**20  # bytes of small objects that are counted together
+_LEAST = 64  # bytes that an opcode counts for, so that the budget bounds the time, too
 
 
 class PickleMachine:
@@ -48,7 +49,7 @@ class PickleMachine:
                 self.budget.take(owed)
                 return self.stack.pop()
             carry_out, size = OPCODES[opcode]
-            owed += size
+            owed += max(size, _LEAST)
             if owed > _GRAIN:
                 self.budget.take(owed)
                 owed = 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from utils.pickle_machine import PickleMachine
 
 MAX_INT_BYTES = 127  # numbers that a float can hold
-_FLOATS = re.compile(rb"(?:G.{8})+", re.DOTALL)
+_FLOATS = re.compile(rb"(?:G.{8}){1,4096}", re.DOTALL)  # more would take the expression much memory
 _U1, _U2, _U4, _U8 = (struct.Struct(form) for form in ("<B", "<H", "<I", "<Q"))
 _I4, _F8 = struct.Struct("<i"), struct.Struct(">d")
 
@@ -75,6 +75,8 @@ def _string_line(m: PickleMachine) -> None:
 
 
 def _put(m: PickleMachine, index: int) -> None:
+    if not 0 <= index < 2**32:  # longer ones may all have one hash
+        raise PickleError("a place in the memo that no file needs")
     m.memo[index] = m.stack[-1]
 
 

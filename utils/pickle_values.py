@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_KEYS = frozenset({str, bytes, int, float, bool, type(None), complex})
+_KEYS = frozenset({str, bytes, float, bool, type(None)})
 
 
 class PickleError(ValueError):
@@ -33,11 +33,11 @@ class Call:
 
 
 def as_key(value: Any) -> Any:
-    """`value` where it can be a key: hashing tuples of tuples may end the interpreter or never end."""
+    """`value` where it can be a key: of tuples, complex and long numbers a file may hold any count of one hash."""
     kind = type(value)
-    if kind in _KEYS or isinstance(value, np.generic):
+    if kind in _KEYS or (kind is int and -(2**63) <= value < 2**64):
         return value
-    if kind is tuple and all(type(item) in _KEYS for item in value):
+    if isinstance(value, np.generic) and value.dtype.kind != "c":
         return value
     raise PickleError(f"a key that is a {kind.__name__}")
 

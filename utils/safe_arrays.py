@@ -20,8 +20,10 @@ from utils.file_budget import Budget, DataFileError, UnsafeFileError
 MAX_AXES = 32
 MAX_CODE_POINT = 0x10FFFF
 BLOCK = 2**20
+_OBJECT = 128  # bytes of an array without its content
 _CODE = re.compile(r"[?]|b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,8}")
-_SHAPE = re.compile(r"'shape'\s*:\s*\(\s*((?:[0-9]{1,19}L?\s*,?\s*)*)\)")
+_SHAPE = re.compile(r"'shape'\s*:\s*\(([0-9L,\s]*)\)")
+_SIZES = re.compile(r"\s*(?:[0-9]{1,19}L?\s*(?:,\s*|$))*")
 _ORDER = re.compile(r"'fortran_order'\s*:\s*(True|False)")
 _DESCR = re.compile(r"'descr'\s*:\s*'([<>|=]?)([?a-zA-Z][0-9]*)'")
 _MAX_HEADER = 10_000
@@ -57,7 +59,7 @@ def array_of(content: Any, dtype: np.dtype, shape: Any, fortran: bool, budget: B
 
 
 def _empty(count: int, dtype: np.dtype, budget: Budget) -> np.ndarray:
-    budget.take(count * max(dtype.itemsize, 4))
+    budget.take(_OBJECT + count * max(dtype.itemsize, 4))
     make = np.empty if dtype.itemsize else np.zeros  # of empty texts NumPy makes longer ones
     return make(count, dtype)
 
@@ -122,7 +124,7 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, str, str]:
     (length,) = struct.unpack(form, stream.read(struct.calcsize(form)))
     text = stream.read(min(length, _MAX_HEADER)).decode("utf-8").replace('"', "'")
     found = [pattern.search(text) for pattern in (_SHAPE, _ORDER, _DESCR)]
-    if length > _MAX_HEADER or not all(found):
+    if length > _MAX_HEADER or not all(found) or not _SIZES.fullmatch(found[0][1]):
         raise ValueError("its header tells no plain array of numbers or text")
     sizes = [int(number) for number in re.findall("[0-9]+", found[0][1])]
     return checked_shape(sizes), found[1][1] == "True", *found[2].groups()

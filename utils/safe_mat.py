@@ -18,6 +18,7 @@ _COMPLEX = 0x0800
 _CODES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CODES_4 = ("f8", "f4", "i4", "i2", "u2", "u1")
 _MAX_DEPTH = 20
+_CELL_SIZE = 1024  # bytes that a cell counts for, so that the budget bounds the time, too
 
 
 def parse_mat(data: bytes, budget: Budget) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _cells(
     count = math.prod(shape)
     if count > (end - position) // 8:
         raise ValueError("more cells than it has content for")
-    budget.take(8 * count)
+    budget.take(_CELL_SIZE * count)
     cells = np.empty(count, object)
     for index in range(count):
         kind, start, stop, position = _tag(data, position, order)

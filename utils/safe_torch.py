@@ -121,7 +121,9 @@ class TorchNames(Names):
         super().__init__(what, budget)
         self.storages: dict[str, Call] = {}
         self.known |= {
-            "torch._utils._rebuild_tensor": lambda *view: Call("tensor", *view, None),
+            "torch._utils._rebuild_tensor": lambda s, offset, size, stride: Call(
+                "tensor", s, offset, size, stride, None
+            ),
             "torch._utils._rebuild_tensor_v2": lambda s, offset, size, stride, *rest: Call(
                 "tensor", s, offset, size, stride, None
             ),
@@ -198,6 +200,8 @@ class TorchResolver(Resolver):
             raise PickleError("a tensor without its storage")
         memory = self.plain(storage)
         if dtype is not None:
+            if dtype.full == "torch.bool":
+                raise PickleError("truth values in a storage of another type")
             memory = memory.view(torch.uint8).view(_PLAIN_DTYPES[dtype.full])
         size, stride, (offset,) = checked_shape(size), checked_shape(stride), checked_shape(offset)
         if len(size) != len(stride):
