@@ -40,9 +40,8 @@ from models.losses import IUVCriterion, LossWeights, SMPLCriterion
 from models.pretraining import CHOICES as PRETRAINED
 from models.resuming import (
     newest_checkpoint,
+    require_continuable,
     require_free,
-    require_same_run,
-    require_state,
     tidy_checkpoints,
 )
 from models.scoring import score
@@ -231,8 +230,7 @@ def start_state(
     )  # fmt: skip
 
     def accept(path: Path, saved: dict[str, Any]) -> None:
-        require_state(path, saved, state)
-        require_same_run(path, saved, settings, epoch_size)
+        require_continuable(path, saved, state, settings, epoch_size)
 
     if cfg.resume and not path:
         is_first = processes.is_first

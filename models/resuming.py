@@ -123,14 +123,25 @@ def set_aside(path: Path) -> Path:
 # ---------------------------------------------------------------------------------------- what can be continued
 
 
-def require_state(path: Path, saved: Mapping[str, Any], state: TrainingState) -> None:
-    """Raise DataFileError, naming file and entry, unless `state.restore(saved)` will work to the last number."""
+def require_continuable(
+    path: Path, saved: Mapping[str, Any], state: TrainingState, settings: dict[str, Any], epoch_size: int
+) -> None:
+    """Raise DataFileError for a checkpoint that is damaged, ValueError for a good one of a run with other settings.
+
+    state: what shall be restored; settings, epoch_size: see `require_same_run`.
+    """
     if not isinstance(saved.get("config"), Mapping):
         raise DataFileError(
             f"{path} holds weights, but no training of ours that could be continued. Start a run from it with "
             "--pretrained_checkpoint."
         )
     _require(path, "config.net", saved["config"].get("net"), Mapping)
+    require_same_run(path, saved, settings, epoch_size)  # first: it names the setting that other shapes come from
+    require_state(path, saved, state)
+
+
+def require_state(path: Path, saved: Mapping[str, Any], state: TrainingState) -> None:
+    """Raise DataFileError, naming file and entry, unless `state.restore(saved)` will work to the last number."""
     step = _require_count(path, "total_step_count", saved.get("total_step_count"))
     if STEP_FILE.fullmatch(path.name) and int(path.stem) != step:
         raise DataFileError(f"{path}: 'total_step_count' is {shown(step)}, not the step of the file's name.")

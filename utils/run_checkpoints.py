@@ -36,19 +36,25 @@ def load_unchanged(path: str | os.PathLike) -> dict[str, Any]:
 def find_latest(folder: str | os.PathLike, accept: Accept | None = None) -> Path | None:
     """The newest NNNNNNNN.pt of a run that can be read completely; newer ones are skipped with a warning.
 
-    accept: is shown each path and content, the newest first; a ValueError from it is raised, DataFileError and all else
-    skip the file.
+    accept: is shown each path and content, the newest first, and raises to have the file skipped. A ValueError that is
+    no DataFileError says that the file is good, but of a run with other settings: it is raised if no older one will do.
     """
+    foreign = None
     for path in _newest_first(folder):
-        if reason := why_unusable(path, accept):
-            log.warning("%s is damaged or cut short; trying the checkpoint before it. (%s)", path, reason)
-        else:
+        try:
+            reason = why_unusable(path, accept)
+        except ValueError as error:
+            foreign, reason = foreign or error, shorten(error)
+        if reason is None:
             return path
+        log.warning("%s cannot be continued; trying the checkpoint before it. (%s)", path, reason)
+    if foreign:
+        raise foreign
     return None
 
 
 def why_unusable(path: Path, accept: Accept | None = None) -> str | None:
-    """Why a checkpoint cannot be continued, None where it can. accept: see `find_latest`."""
+    """Why a checkpoint cannot be continued, None where it can. accept: see `find_latest`; raises its ValueError."""
     try:
         content = load_unchanged(path)
     except Exception as error:  # whatever a damaged file makes of its reader must not stop the search
