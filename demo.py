@@ -22,6 +22,7 @@ import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.boxes import load_boxes
+from datasets.detector import unused_of
 from datasets.keypoint_files import KeypointFiles
 from datasets.label_check import sizes_of_some
 from datasets.people import DETECTORS, People, build_detector
@@ -202,7 +203,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     ]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
     facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
-    unused = summary.unused.with_others([idle_settings(config)])
+    unused = summary.unused.with_others([unused_of(detector), idle_settings(config)])
     record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts, unused)
     record = save_record(record, out_dir, faces=None)
     for name, reason in record.skipped:

@@ -35,21 +35,21 @@ class Boxes:
 
     def __init__(
         self,
-        by_name: Iterable[tuple[str, list[Box]]],
-        by_id: dict[int, list[Box]] | None = None,
+        by_name: Iterable[tuple[str, list[Detection]]],
+        by_id: dict[int, list[Detection]] | None = None,
         left_out: Iterable[tuple[str | int, str]] = (),
     ):
         """left_out: file name or image id of entries that are not used, and why."""
         self.file: Path | None = None
         self._left_out = [(Path(key).name if isinstance(key, str) else key, why) for key, why in left_out]
-        self._by_name: dict[str, list[Box]] = {}
+        self._by_name: dict[str, list[Detection]] = {}
         given: dict[str, str] = {}
-        for key, boxes in by_name:
+        for key, people in by_name:
             name = Path(key).name
             if name in given:
                 raise ValueError(f"'{given[name]}' and '{key}' are the same file name")
             given[name] = key
-            self._by_name[name] = boxes
+            self._by_name[name] = people
         self._by_id = by_id or {}
 
     @property
@@ -66,21 +66,21 @@ class Boxes:
 
     def of(self, path: Path) -> list[Box]:
         """Boxes of a picture; empty when the file names none."""
+        return [person.box for person in self.detections(path)]
+
+    def detections(self, path: Path) -> list[Detection]:
+        """The people of a picture, with the scores that the file gives."""
         key = self._key(path)
         return self._by_name[key] if isinstance(key, str) else self._by_id.get(key, [])
 
     def names(self, path: Path) -> bool:
         """Whether the file has a box of this picture."""
-        return bool(self.of(path))
-
-    def detections(self, path: Path) -> list[Detection]:
-        """The boxes of a picture in the form that detectors give."""
-        return [Detection(box) for box in self.of(path)]
+        return bool(self.detections(path))
 
     def without_picture(self, paths: Iterable[Path]) -> list[str]:
         """File names and image ids that have boxes and stand for none of these pictures."""
         used = {self._key(path) for path in paths}
-        names = [name for name, boxes in self._by_name.items() if boxes and name not in used]
+        names = [name for name, people in self._by_name.items() if people and name not in used]
         return names + [f"image id {number}" for number in self._by_id if number not in used]
 
     def left_out(self, paths: Iterable[Path] | None = None) -> str:
@@ -139,7 +139,7 @@ def _read_boxes(content: Any, path: Path) -> Boxes:
         return Boxes((), found, left_out)
     if "annotations" in content:
         return _coco(content, path)
-    return Boxes((name, [_box(box, name) for box in boxes]) for name, boxes in content.items())
+    return Boxes((name, [Detection(_box(box, name)) for box in boxes]) for name, boxes in content.items())
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -167,21 +167,22 @@ def _coco(content: dict[str, Any], path: Path) -> Boxes:
 
 def _by_image(
     entries: list[dict[str, Any]], persons: frozenset[int]
-) -> tuple[dict[int, list[Box]], list[tuple[int, str]]]:
-    """Boxes by image id, and image id and reason of the entries that are not used."""
-    found: dict[int, list[Box]] = {}
+) -> tuple[dict[int, list[Detection]], list[tuple[int, str]]]:
+    """People by image id, and image id and reason of the entries that are not used."""
+    found: dict[int, list[Detection]] = {}
     left_out = []
     for number, entry in enumerate(entries):
         what = f"entry {number}"
         image_id = field(entry, "image_id", whole, what)
+        score = optional(entry, "score", number_of, what, math.nan)
         if optional(entry, "category_id", whole, what, min(persons)) not in persons:
             left_out.append((image_id, "of a category other than person"))
         elif optional(entry, "iscrowd", truth, what, False):
             left_out.append((image_id, "that are crowds"))
-        elif optional(entry, "score", number_of, what, 1.0) < MIN_SCORE:
+        elif score < MIN_SCORE:
             left_out.append((image_id, f"with a score below {MIN_SCORE:g}"))
         else:
-            found.setdefault(image_id, []).append(_box(entry["bbox"], what))
+            found.setdefault(image_id, []).append(Detection(_box(entry["bbox"], what), score))
     return found, left_out
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from datasets.transforms import BOX_MARGIN
 from utils.body import OPEN_DIR
 from utils.onnx_runtime import onnx_session
+from utils.unused import Unused
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -29,6 +30,8 @@ MODEL_FILE = OPEN_DIR / "movenet_multipose.onnx"
 INPUT_SIDE = 256  # px; longer side of what the network sees, as it was trained
 STRIDE = 32  # both sides of the network's input are multiples of it
 MIN_SCORE = 0.25  # people below are passed over; as MoveNet's own examples choose it
+POSSIBLE = 0.1  # people from this score up to the least one are counted as passed over; below, it is no one
+MOST_PEOPLE = 6  # that MoveNet finds in a pass
 MAX_OVERLAP = 0.5  # IoU; of two people that overlap more, the one with the higher score stays
 # Tiles of a half or a quarter of the longer side are looked at when they have at least this side, so that the network
 # sees more than it has seen before.
@@ -62,10 +65,15 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Anything that finds people."""
+    """Anything that finds people. What it saw and does not give is counted in its `unused`, if it has that."""
 
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         """People of an RGB picture, best first."""
+
+
+def unused_of(detector: Detector) -> Unused:
+    """What the detector counts of the pictures that it is given."""
+    return getattr(detector, "unused", Unused())
 
 
 class WholePicture:
@@ -85,6 +93,7 @@ class CropOrPeople:
 
     def __init__(self, finder: Detector):
         self.finder = finder
+        self.unused = unused_of(finder)
 
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         found = self.finder.detect(picture)
@@ -94,6 +103,7 @@ class CropOrPeople:
         if not found:
             return [Detection(frame, is_whole=True)]
         main = max(found, key=lambda person: _area(person.box))
+        self.unused.add("others in pictures that are taken whole, as one person's crop", len(found) - 1)
         return [replace(main, box=frame, is_whole=True, bystanders=len(found) - 1)]
 
 
@@ -108,6 +118,7 @@ class MoveNet:
         self.session = load_session() if session is None else session
         self.min_score = min_score
         self.tiled = tiled
+        self.unused = Unused()
 
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         height, width = picture.shape[:2]
@@ -116,15 +127,23 @@ class MoveNet:
             if max(height, width) >= parts * MIN_TILE:
                 for corner, side in tiles(width, height, parts):
                     found += self._in_tile(picture, corner, side)
-        return suppress(found)
+        people = suppress(found)
+        sure = [person for person in people if person.score >= self.min_score]
+        unsure = f"people whom the detector gives a score from {POSSIBLE:g} to {self.min_score:g} only"
+        self.unused.add(unsure, len(people) - len(sure))
+        return sure
 
     def detect_once(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        """One pass over the whole picture, at most six people."""
+        """One pass over the whole picture: at most six people, those who are possible only among them."""
         height, width = picture.shape[:2]
         canvas, factor = letterbox(picture)
         rows = self.session.run(None, {"picture": canvas})[0][0]
         people = [to_detection(row, canvas.shape[1:3], factor, (width, height)) for row in rows]
-        return [p for p in people if p is not None and p.score >= self.min_score]
+        found = [p for p in people if p is not None and p.score >= min(POSSIBLE, self.min_score)]
+        if sum(p.score >= self.min_score for p in found) == MOST_PEOPLE:
+            full = f"looks of the detector that found {MOST_PEOPLE} people, its most: others may be missing"
+            self.unused.add(full)
+        return found
 
     def _in_tile(self, picture: np.ndarray, corner: tuple[int, int], side: int) -> list[Detection]:
         x, y = corner

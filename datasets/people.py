@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.boxes import Boxes, check_box
-from datasets.detector import Box, CropOrPeople, Detection, Detector, MoveNet, WholePicture
+from datasets.detector import Box, CropOrPeople, Detection, Detector, MoveNet, WholePicture, unused_of
 from datasets.keypoint_files import KeypointFiles
 from datasets.pictures import list_pictures, passed_over, read_picture
 from datasets.torchvision_detector import load_torchvision
@@ -97,6 +97,7 @@ class People:
         if given is None:  # one that cannot be loaded is said before the first picture
             named = isinstance(detector, str)
             self._detector = build_detector(detector, detector_weights) if named else detector
+            self.left_out = unused_of(self._detector)
         self.stems = _unique_stems(self.paths)
         self._taken = frozenset(stem.lower() for stem in self.stems.values())
 

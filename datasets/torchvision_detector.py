@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from datasets.detector import Detection
+from datasets.detector import POSSIBLE, Detection
 from datasets.transforms import to_tensor
 from utils.safe_io import load_torch
+from utils.unused import Unused
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -44,6 +45,7 @@ class TorchvisionDetector:
     ):
         self.model = model
         self.min_score = min_score
+        self.unused = Unused()
 
     @torch.inference_mode()
     def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
@@ -51,8 +53,10 @@ class TorchvisionDetector:
         if min(picture.shape[:2]) * LONGER_SIDE < max(picture.shape[:2]):
             return []  # less than a pixel would be left of the shorter side
         found = self.model([to_tensor(picture.copy())])[0]  # pictures from files are read-only
-        chosen = (found["labels"] == PERSON) & (found["scores"] >= self.min_score)
-        chosen &= found["boxes"].isfinite().all(dim=1)
+        people = (found["labels"] == PERSON) & found["boxes"].isfinite().all(dim=1)
+        chosen = people & (found["scores"] >= self.min_score)
+        unsure = f"people whom the detector gives a score from {POSSIBLE:g} to {self.min_score:g} only"
+        self.unused.add(unsure, int((people & ~chosen & (found["scores"] >= POSSIBLE)).sum()))
         corners = found["boxes"][chosen].double()
         boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
         scores = found["scores"][chosen].tolist()

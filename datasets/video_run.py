@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from datasets.video_people import Find
 
-    Adjust = Callable[[SMPLParams, slice], SMPLParams]
+    Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
     Predict = Callable[[Float[Tensor, "B 3 224 224"], Adjust | None], list[dict[str, np.ndarray]]]
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class _Gathering:
         with self._run.seconds.of(NETWORK):
             images = network_input([person.crop for person in people], self._run.normalise)
             smoother = self._smoother
-            adjust = None if smoother is None else lambda params, rows: smoother(params, people[rows])
+            adjust = None if smoother is None else lambda params, rows: smoother(params, [people[i] for i in rows])
             predicted = self._run.predict(images, adjust)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from models.smpl import SMPL
-from utils.confidence import bounded_betas, center_errors, own_confidence
-from utils.export import people_arrays
+from utils.confidence import bounded_betas, center_errors, is_empty, own_confidence
+from utils.export import people_arrays, seen_iuv
 from utils.renderer import IUV_Renderer
 from utils.structures import Atlas, DaNetOutput, SMPLOutput, SMPLParams
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
-    Adjust = Callable[[SMPLParams, slice], SMPLParams]
+    Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
 
 
 # People whose maps stay in the caches of a core, which makes each a sixth faster than among eight.
@@ -46,7 +46,7 @@ class Predictor:
         """The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence` in them.
 
         adjust: changes camera, shape and pose of some rows of the batch before bodies are made from them, as smoothing
-        over time does; the rows come in their order.
+        over time does; the rows come in their order, without those whose map is empty.
         """
         chunk = PEOPLE_A_THREAD * torch.get_num_threads() if self.device.type == "cpu" else len(images)
         people = []
@@ -55,7 +55,7 @@ class Predictor:
             output = self.network(images[rows].to(self.device))
             betas, params = output.smpl.params.betas, bounded(output.smpl.params)
             if adjust is not None:
-                params = adjust(params, rows)
+                params = _adjusted(adjust, params, np.flatnonzero(~is_empty(seen_iuv(output))), start)
             output = replace(output, smpl=replace(output.smpl, params=params))
             body = self.smpl(params.rotmat, params.betas)
             arrays = people_arrays(output, body)
@@ -71,6 +71,19 @@ class Predictor:
         has_parts = output.iuv.part_iuv is not None
         errors = center_errors(output.iuv.crops.centers, body.smpl_joints, cam) if has_parts else None
         return own_confidence(seen, rendered, errors, betas)
+
+
+def _adjusted(
+    adjust: Adjust, params: SMPLParams, shown: Int[np.ndarray, "n"], first: int
+) -> SMPLParams:
+    """The parameters of a chunk, whose rows `shown` were adjusted; `first`: the chunk's first row in the batch."""
+    if len(shown) == 0:
+        return params
+    changed = adjust(params[shown], [first + int(row) for row in shown])
+    values = {name: getattr(params, name).clone() for name in ("cam", "betas", "rotmat")}
+    for name, value in values.items():
+        value[shown] = getattr(changed, name)
+    return SMPLParams(**values)
 
 
 def bounded(params: SMPLParams) -> SMPLParams:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets.boxes import Boxes
+from datasets.detector import Detection
 from datasets.people import People
 from examples import box_to_crop
 
@@ -18,7 +19,7 @@ def crop():
 
 def test_the_rule_that_is_drawn_is_that_of_the_demo(tmp_path, crop):
     Image.fromarray(crop.picture).save(tmp_path / "a.png")
-    (person,) = People(tmp_path, Boxes([("a.png", [crop.box])]))
+    (person,) = People(tmp_path, Boxes([("a.png", [Detection(crop.box)])]))
     assert (person.center, person.scale) == (crop.center, crop.scale)
     assert np.array_equal(person.crop, crop.pixels)
     x, y, width, height = crop.square

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,7 +101,10 @@ def test_boxes_end_at_the_picture_and_nonsense_is_dropped():
 
 def test_low_scores_are_passed_over():
     picture = marked(200, 200, 50, 50, 60)
-    assert MoveNet(MarkFinder(0.2)).detect(picture) == []
+    finder = MoveNet(MarkFinder(0.2))
+    assert finder.detect(picture) == [] == finder.detect(picture)
+    assert finder.unused.counts == {"people whom the detector gives a score from 0.1 to 0.25 only": 2}
+    assert not MoveNet(MarkFinder(0.05)).unused
     assert len(MoveNet(MarkFinder(0.2), min_score=0.1).detect(picture)) == 1
 
 
@@ -273,8 +277,18 @@ def test_bystanders_of_a_crop_are_counted():
         def detect(self, picture):
             return [Detection(FAR, 0.9), Detection(MAIN, 0.4)]
 
-    (found,) = detector.CropOrPeople(Finder()).detect(np.zeros((224, 224, 3), np.uint8))
+    taken = detector.CropOrPeople(Finder())
+    (found,) = taken.detect(np.zeros((224, 224, 3), np.uint8))
     assert (found.box, found.score, found.is_whole, found.bystanders) == ((0, 0, 224, 224), 0.4, True, 1)
+    assert list(taken.unused.counts.values()) == [1]
+
+
+def test_six_people_at_a_look_may_not_be_all():
+    rows = np.zeros((1, 6, 56), np.float32)
+    rows[0, :, 51:] = [[0, i / 6, 1, (i + 1) / 6, 0.9] for i in range(6)]
+    finder = MoveNet(SimpleNamespace(run=lambda *_: [rows]))
+    assert len(finder.detect(marked(200, 200, 0, 0, 8))) == 6
+    assert list(finder.unused.counts.values()) == [1] and "may be missing" in finder.unused.line()
 
 
 def test_a_missing_detector_is_said_once_and_at_the_start(tmp_path, monkeypatch):

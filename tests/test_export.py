@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import cv2
@@ -16,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from utils.export_files import EXPORTS, check_formats, write_exports
 from utils.export_motion import Y_UP, Z_UP
+from utils.export_params import humans4d_arrays
 from utils.export_person import ExportPerson
 from utils.geometry import batch_rodrigues, nearest_rotations, project_to_crop
 from utils.gltf import influences
@@ -143,6 +145,13 @@ def test_vibe_numbers_are_the_same_person(person, files):
     assert np.allclose(in_crop, in_picture, atol=1e-3)
     crop = project_to_crop(torch.tensor(arrays["joints"])[None], torch.tensor(arrays["cam"])[None])[0].numpy()
     assert np.allclose(data["joints2d_img_coord"][0], np.array(CENTER) + crop * side / 2, atol=1e-2)
+
+
+def test_4d_humans_confidence_is_a_number_where_no_detector_scored(person):
+    assert humans4d_arrays(person.as_motion())["conf"] == np.float32(0.9)
+    arrays = {**person.arrays, "confidence": np.float32(0.75)}
+    unscored = dataclasses.replace(person, arrays=arrays, facts={**person.facts, "score": np.nan})
+    assert humans4d_arrays(unscored.as_motion())["conf"].tolist() == [0.75]
 
 
 def test_4d_humans_numbers_are_the_same_person(person, files):

@@ -40,7 +40,7 @@ class Bodies:
     def predict(self, images, adjust=None):
         count = len(images)
         params = SMPLParams(torch.ones(count, 3), torch.zeros(count, 10), torch.eye(3).repeat(count, 24, 1, 1))
-        params = params if adjust is None else adjust(params, slice(0, count))
+        params = params if adjust is None else adjust(params, range(count))
         return [self._body(params[i]) for i in range(count)]
 
     def _body(self, params: SMPLParams) -> dict[str, np.ndarray]:

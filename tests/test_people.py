@@ -217,6 +217,7 @@ def test_boxes_files(tmp_path, kind):
     found = list(People(tmp_path, load_boxes(tmp_path / "b.json")))
     assert [p.box for p in found] == BOXES
     assert [p.stem for p in found] == ["000000000042_0", "000000000042_1"]
+    assert np.array_equal(found[0].score, 0.9 if kind == "detections" else np.nan, equal_nan=True)
     assert found[0].center == (12.0, 18.0) and found[0].scale == pytest.approx(1.2 * 30 / 200)
 
 

@@ -49,8 +49,8 @@ def test_adjusted_parameters_make_the_body(predictor, images):
     seen = []
 
     def straight(params, rows):
-        seen.extend(range(SIZE)[rows])
-        assert len(params.cam) == rows.stop - rows.start
+        seen.extend(rows)
+        assert len(params.cam) == len(rows)
         rest = torch.eye(3).expand_as(params.rotmat)
         return replace(params, rotmat=rest, betas=torch.zeros_like(params.betas))
 
@@ -60,3 +60,18 @@ def test_adjusted_parameters_make_the_body(predictor, images):
     for person in people:
         assert np.allclose(person["vertices"], template, atol=1e-6)
         assert (person["rotmat"] == np.eye(3)).all() and not person["betas"].any()
+
+
+def test_people_whose_map_is_empty_are_not_adjusted(predictor, images, monkeypatch):
+    plain, seen = predictor.predict(images), []
+
+    def moved(params, rows):
+        seen.extend(rows)
+        return replace(params, cam=params.cam + 1)
+
+    monkeypatch.setattr("models.predictor.is_empty", lambda maps: np.arange(len(maps)) % 2 == 1)
+    found = predictor.predict(images, moved)
+    assert seen and set(seen) < set(range(SIZE))
+    for row, (person, before) in enumerate(zip(found, plain, strict=True)):
+        assert np.allclose(person["cam"], before["cam"] + (row in seen), atol=1e-5)
+        assert np.array_equal(person["betas"], before["betas"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from utils.safe_write import (
     atomic_write,
     files_together,
     require_free,
+    save_json_atomic,
     save_npz_atomic,
     why_kept,
     writable_folder,
@@ -201,3 +203,8 @@ def test_paths_that_cannot_be_are_named(tmp_path):
             file.write(b"")
     with pytest.raises(ValueError, match="file' cannot be written to"):
         writable_folder(tmp_path / "file")
+
+
+def test_json_has_null_for_numbers_that_are_not_finite(tmp_path):
+    save_json_atomic(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, (float("inf"), np.float64("nan"))], "c": {}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": None, "b": [1.5, [None, None]], "c": {}}

@@ -12,7 +12,7 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from datasets.boxes import Boxes
-from datasets.detector import MoveNet, WholePicture
+from datasets.detector import Detection, MoveNet, WholePicture
 from datasets.people import People, PersonCrop, build_detector
 from datasets.torchvision_detector import (
     PUBLISHED,
@@ -110,7 +110,7 @@ def test_weights_of_another_detector_are_refused(tmp_path, name):
 
 def test_given_boxes_need_no_detector(tmp_path):
     Image.fromarray(read_only()).save(tmp_path / "a.png")
-    (person,) = People(tmp_path, Boxes([("a.png", [(1.0, 2.0, 30.0, 40.0)])]), detector="torchvision")
+    (person,) = People(tmp_path, Boxes([("a.png", [Detection((1.0, 2.0, 30.0, 40.0))])]), detector="torchvision")
     assert person.box == (1, 2, 30, 40)
 
 

@@ -52,7 +52,7 @@ class KnownBodies:
             self.batches.append(len(batch))
             params = self.params(batch)
             if adjust is not None:
-                params = adjust(params, slice(0, len(images)))
+                params = adjust(params, range(len(images)))
             with torch.inference_mode():
                 body = crossing.smpl()(params.rotmat, params.betas)
             return [

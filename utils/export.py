@@ -41,12 +41,18 @@ def pack_iuv(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"
     return (picture.clamp(0, 1) * factor).round().to(torch.uint8).cpu().numpy()
 
 
+def seen_iuv(output: DaNetOutput) -> UInt8[np.ndarray, "B 3 H W"]:
+    """The global maps of a batch, masked by the annotation head, as `pack_iuv` gives them."""
+    maps = output.iuv.iuv
+    return pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann))
+
+
 def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.ndarray]]:
     """The people of a batch as named arrays; the annotation head masks the global maps.
 
     A network without parts gives no part_centers, part_scales and part_iuv.
     """
-    params, estimate, maps = output.smpl.params, output.iuv, output.iuv.iuv
+    params, estimate = output.smpl.params, output.iuv
     batch = {
         "cam": params.cam,
         "cam_t": cam_to_translation(params.cam),
@@ -59,7 +65,7 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
     if estimate.part_iuv is not None:
         batch |= {"part_centers": estimate.crops.centers, "part_scales": estimate.crops.scales}
     arrays = {name: value.detach().float().cpu().numpy() for name, value in batch.items()}
-    arrays["iuv"] = pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann))
+    arrays["iuv"] = seen_iuv(output)
     if estimate.part_iuv is not None:
         arrays["part_iuv"] = pack_iuv(part_maps2img(estimate.part_iuv))
     names = {"joint_names": np.array(JOINT_NAMES), "smpl_joint_names": np.array(SMPL_JOINT_NAMES)}

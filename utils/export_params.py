@@ -93,6 +93,7 @@ def vibe_arrays(motion: ExportMotion) -> dict[str, Any]:
 def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
     """4D-Humans (PHALP): one person of T frames, the dictionary `smpl` as `smpl_*`, numbers in the camera frame."""
     arrays, facts, count = motion.arrays, motion.facts, len(motion)
+    score = np.asarray(arrays["score"], np.float64)
     rotmat = motion.rotmat.astype(np.float32)
     width, height = facts["image_size"]
     surface = motion.surface.matrix @ motion.vertices
@@ -110,7 +111,7 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
         "scale": (200.0 * np.asarray(arrays["scale"], np.float64)).astype(np.float32),
         "size": np.tile([height, width], (count, 1)),
         "bbox": np.asarray(arrays["box"], np.float32),
-        "conf": np.asarray(arrays["score"], np.float32),
+        "conf": np.where(np.isnan(score), arrays.get("confidence", 1.0), score).astype(np.float32),
         "tid": np.repeat(facts["track_id"], count),
         "time": motion.frame_ids,
         "seconds": motion.seconds,
@@ -121,7 +122,8 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
             "metres; pixels in center, scale (side of the square crop), size (height, width), bbox (x, y, w, h), "
             "2d_joints and focal_length; time: number of the frame",
             "camera: translation in the whole picture for focal_length; camera_bbox: weak camera (s, tx, ty) of the "
-            f"crop; 3d_joints: SMPL's {len(SMPL_JOINT_NAMES)}, then {len(VERTEX_JOINT_NAMES)} points on the surface",
+            "crop; conf: the detector's score, the confidence where there is none; "
+            f"3d_joints: SMPL's {len(SMPL_JOINT_NAMES)}, then {len(VERTEX_JOINT_NAMES)} points on the surface",
             moves=False,
         ),
     }

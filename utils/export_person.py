@@ -32,6 +32,7 @@ class ExportPerson:
         """The person as frame 0 of a track that has the person's number."""
         arrays = {name: self.arrays[name][None] for name in ARRAYS}
         arrays |= {name: np.asarray(self.facts[name])[None] for name in PLACE}
+        arrays["confidence"] = np.asarray(self.arrays.get("confidence", 1.0))[None]
         arrays["frame_ids"] = np.array([0])
         facts = {**self.facts, "track_id": self.facts["person"]}
         return ExportMotion(self.body, self.surface, arrays, facts, STILL_FPS)

@@ -11,11 +11,12 @@ import contextlib
 import errno
 import functools
 import json
+import math
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -250,7 +251,15 @@ def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], mark: st
 
 
 def save_json_atomic(path: str | os.PathLike, value: Any, replace: bool = True) -> None:
-    """Write `value` as indented JSON."""
+    """Write `value` as indented JSON, which has no numbers that are not finite: they become null."""
     with atomic_write(path, "w", replace) as file:
-        json.dump(value, file, indent=1)
+        json.dump(_without_nan(value), file, indent=1, allow_nan=False)
         file.write("\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
