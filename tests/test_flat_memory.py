@@ -86,7 +86,7 @@ def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
     files, bodies = NoFiles(tmp_path / "out", crossing.assets()), Bodies()
     run = PictureRun(
         people=people, predict=bodies.predict, files=files, facts=FACTS, seconds=Seconds(), batch_size=BATCH,
-        overwrite=True, normalise=True, focal_length=None,
+        normalise=True, focal_length=None,
     )  # fmt: skip
     outcomes = sum(bool(outcome.stem) for outcome in run.outcomes(people.paths, StopSignals()))
     assert outcomes == bodies.made == pictures * len(found)
