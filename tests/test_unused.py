@@ -11,6 +11,7 @@ from PIL import Image
 
 from datasets.boxes import load_boxes
 from datasets.detector import Detection
+from datasets.keypoint_files import KeypointFiles
 from datasets.people import People
 from datasets.tracking import Tracker
 from datasets.video import Frame
@@ -75,6 +76,16 @@ def test_what_a_folder_holds_beside_pictures_is_counted(tmp_path):
     assert unused.examples["pictures of which the boxes file has nobody"] == ["b.png"]
     assert unused.examples["names in the boxes file without a picture"] == ["gone.png"]
     assert "sub-folders, whose pictures are not looked at: 1" in unused.line()
+
+
+def test_people_without_sure_keypoints_are_counted(tmp_path):
+    Image.new("RGB", (80, 90)).save(tmp_path / "a.png")
+    sure = [value for i in range(25) for value in (10 + i, 10 + 2 * i, 0.9)]
+    people = [{"pose_keypoints_2d": sure}, {"pose_keypoints_2d": [0.0] * 75}]
+    (tmp_path / "a_keypoints.json").write_text(json.dumps({"people": people}))
+    found = People(tmp_path, KeypointFiles(tmp_path))
+    assert len(list(found)) == 1
+    assert found.left_out.counts == {"people with less than 2 keypoints above 0.2": 1} and not found.unused
 
 
 def test_counts_add_up_and_examples_stay_few():
