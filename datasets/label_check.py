@@ -30,6 +30,7 @@ MAX_ANGLE, MAX_BETA = 10.0, 10.0  # radians; a body's numbers reach 3.2 and 5
 NECK, ANKLES = 12, [0, 5]  # among the 24 joints
 LEGS, SMPL_LEGS = ((0, 1), (1, 2), (5, 4), (4, 3)), ((1, 4), (4, 7), (2, 5), (5, 8))
 LEG_IMPOSSIBLE, LEG_ODD = (0.05, 5.0), (0.2, 0.7)  # metres
+NO_SPAN, NO_BETA = 10.0, 100.0  # no body reaches so many metres, or such a number of shape
 
 
 def sizes_of_some(path_of: Callable[[int], Path], count: int) -> dict[int, tuple[int, int]]:
@@ -81,6 +82,14 @@ def check_bodies(labels: Labels, source: str) -> list[str]:
     """Suspicions about units and axes of poses, shapes and joints. Raises DataFileError for what cannot be."""
     rows = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), MANY)).astype(np.int64))
     found = []
+    if labels.joints_3d is not None:
+        known = labels.joints_3d[..., 3:] > 0
+        ends = [np.where(known, labels.joints_3d[..., :3], empty) for empty in (np.inf, -np.inf)]
+        span = np.maximum(ends[1].max(axis=1) - ends[0].min(axis=1), 0).max(axis=1)
+        if np.median(span) < NO_SPAN:  # else the unit is wrong, which is told below
+            _refuse_beyond(span, NO_SPAN, f"{source}: S", "m from joint to joint")
+    if labels.betas is not None:
+        _refuse_beyond(np.abs(labels.betas).max(axis=1), NO_BETA, f"{source}: shape", "as its largest number")
     if labels.rotvec is not None:
         angle = np.linalg.norm(labels.rotvec[rows].reshape(len(rows), 24, 3), axis=2).max(axis=1)
         if np.median(angle) > MAX_ANGLE:
@@ -109,6 +118,16 @@ def check_bodies(labels: Labels, source: str) -> list[str]:
                 f"{source}: most people of S stand on their heads; y must point down. Is it flipped?"
             )
     return found
+
+
+def _refuse_beyond(values: Float[np.ndarray, "N"], limit: float, what: str, unit: str) -> None:
+    """Raise DataFileError, naming the first item, where the value of some people is beyond what any body has."""
+    if (beyond := values > limit).any():
+        item = int(beyond.argmax())
+        raise DataFileError(
+            f"{what} of item {item} has {values[item]:.3g} {unit}, which no body has ({beyond.sum()} such people). "
+            "Correct these items or leave them out."
+        )
 
 
 def _check_legs(

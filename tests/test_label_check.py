@@ -61,6 +61,11 @@ def one(field, value):
 
 
 IMPOSSIBLE = {
+    "one far joint": (
+        changed("S", lambda s: s.__setitem__((3, 1, 0), -1e6)),
+        r"S of item 3 has 1e\+06 m from joint to joint, which no body has \(1 such people\)",
+    ),
+    "one shape": (one("shape", 500), "shape of item 3 has 500 as its largest number"),
     "millimetres": (scaled("S", (1e3, 1e3, 1e3, 1)), "S: thighs and shins are 400 long .* Is it millimetres"),
     "centimetres": (scaled("S", (100, 100, 100, 1)), "thighs and shins are 40 long .* Is it centimetres"),
     "body in millimetres": (scaled("smpl_joints", 1e3), "smpl_joints: thighs .* Is it millimetres"),
