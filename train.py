@@ -74,6 +74,7 @@ from utils.runtime import (
     Processes,
     choose_device,
     joined_processes,
+    keep_for_log_file,
     keep_freed_memory,
     make_run_folder,
     refuse,
@@ -402,6 +403,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with joined_processes("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo") as processes:
             setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
+            if processes.is_first:
+                keep_for_log_file()
             train(cfg, processes)
     except (OSError, ValueError, ImportError, FloatingPointError) as error:
         return refuse(log, error)

@@ -11,6 +11,7 @@ import torch
 
 from utils.runtime import (
     choose_device,
+    keep_for_log_file,
     make_run_folder,
     refuse,
     seed_everything,
@@ -100,3 +101,22 @@ def test_threads_are_shared_for_a_while():
             assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda _: "Nov21-14-05-09")
+    names = [make_run_folder(tmp_path, "t").name for _ in range(3)]
+    assert names == ["log_Nov21-14-05-09", "log_Nov21-14-05-09-2", "log_Nov21-14-05-09-3"]
+
+
+def test_the_log_file_has_what_was_said_before_its_name_was_known(tmp_path):
+    log = logging.getLogger("early")
+    setup_logging()
+    keep_for_log_file()
+    log.warning("first")
+    setup_logging(tmp_path / "run.log")
+    log.warning("second")
+    setup_logging()
+    log.warning("third")
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line.split()[1:] for line in lines] == [["WARNING", "first"], ["WARNING", "second"]]

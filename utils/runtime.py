@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,24 @@ def seed_everything(seed: int) -> None:
 
 
 def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
-    """One format on stderr and, when given, in `log_file`; a second call replaces the first."""
+    """One format on stderr and, when given, in `log_file`; a second call replaces the first.
+
+    `log_file` also gets what was logged since `keep_for_log_file`.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log_file is not None:
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        file = logging.FileHandler(log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter(LOG_FORMAT, "%H:%M:%S"))
+        handlers.append(file)
+        for kept in logging.getLogger().handlers:
+            if isinstance(kept, MemoryHandler):
+                kept.setTarget(file)  # written as it is closed below
     logging.basicConfig(level=level, format=LOG_FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
+
+
+def keep_for_log_file() -> None:
+    """Keep what is logged from now on for the log file that the next `setup_logging` names."""
+    logging.getLogger().addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
 
 
 def refuse(log: logging.Logger, error: Exception) -> int:
@@ -171,13 +185,27 @@ def keep_freed_memory() -> None:
 def make_run_folder(log_dir: str | Path, name: str, timestamp: str = "") -> Path:
     """Make and return `<log_dir>/<name>/log_<timestamp>` with its `checkpoints` and `tb_summary`.
 
-    The timestamp defaults to now, as in Nov21-14-05-09. Raises ValueError for a name that is no folder name.
+    The timestamp defaults to now, as in Nov21-14-05-09, with a number behind it where another run started in the same
+    second. Raises ValueError for a name that is no folder name.
     """
     stamp = timestamp or time.strftime("%b%d-%H-%M-%S")
     for text in (name, stamp):
         if not re.fullmatch(r"[\w.+-]+", text) or text.strip(".") == "":
             raise ValueError(f"'{text}' cannot name a run folder: use letters, digits and . _ + - only.")
-    folder = Path(log_dir) / name / f"log_{stamp}"
+    parent = Path(log_dir) / name
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"log_{stamp}"
+    if not timestamp:
+        folder = _new_folder(folder)
     for part in ("checkpoints", "tb_summary"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _new_folder(path: Path) -> Path:
+    """A folder of this name that was not there, or else of the first free name with a number behind."""
+    for ending in ("", *(f"-{number}" for number in range(2, 1000))):
+        with contextlib.suppress(FileExistsError):
+            (folder := path.with_name(path.name + ending)).mkdir()
+            return folder
+    raise FileExistsError(f"'{path}' and a thousand folders after it are there; give another --name.")
