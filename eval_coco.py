@@ -59,7 +59,7 @@ from utils.renderer import MeshRenderer
 from utils.report import Histogram
 from utils.runtime import Processes
 from utils.safe_io import DataFileError
-from utils.safe_write import require_free, save_json_atomic
+from utils.safe_write import require_free, require_writable, save_json_atomic
 from utils.skeleton import GT24_TO_COCO17
 
 log = logging.getLogger("eval_coco")
@@ -189,6 +189,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
     rows_file = Path(cfg.output_dir) / "results" / f"keypoints_{title}_results_{cfg.regressor}.json"
     require_free_results(folder, cfg.result_file, cfg.overwrite)
     require_free(rows_file, cfg.overwrite, ROWS)
+    require_writable(rows_file.parent)
     subject = load_subject(cfg, NEED)
     names = [dataset.name_of(i) for i in range(len(dataset))]
     log.info("%s: %d people in %d images; %s", title, len(names), len(dataset.image_ids), subject.describe())
