@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from datasets.pictures import PictureError, read_picture
 from datasets.synthetic_places import (
     SIZE,
     bokeh,
@@ -23,6 +25,8 @@ from datasets.synthetic_places import (
 )
 from datasets.synthetic_places_eval import cells, crowd, stairs
 from datasets.synthetic_split import Split
+
+log = logging.getLogger(__name__)
 
 _FUNCTIONS = (room, street, field, slope, surf, woods, wall, heap, bokeh, fog, crowd, cells, stairs)
 FAMILIES = {f.__name__: f for f in _FUNCTIONS}
@@ -53,9 +57,13 @@ def list_pictures(folder: Path) -> list[Path]:
 
 @functools.lru_cache(maxsize=64)
 def _read_picture(path: Path) -> np.ndarray | None:
-    """A picture of at most 800 pixels a side, kept for the next time."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None or max(picture.shape[:2]) <= 800:
+    """A picture, RGB, of at most 800 pixels a side, kept for the next time; None when it cannot be read."""
+    try:
+        picture = read_picture(path)
+    except PictureError as error:
+        log.warning("'%s' is not used as a background: %s", path, error)
+        return None
+    if max(picture.shape[:2]) <= 800:
         return picture
     share = 800 / max(picture.shape[:2])
     return cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
@@ -69,7 +77,7 @@ def crop_picture(path: Path, rng: np.random.Generator) -> np.ndarray | None:
     height, width = picture.shape[:2]
     side = int(min(height, width) * rng.uniform(0.4, 1))
     y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    crop = picture[y : y + side, x : x + side, ::-1]
+    crop = picture[y : y + side, x : x + side]
     interpolation = cv2.INTER_AREA if side > SIZE else cv2.INTER_LINEAR
     crop = cv2.resize(np.ascontiguousarray(crop), (SIZE, SIZE), interpolation=interpolation)
     return np.float32(crop[:, :: -1 if rng.random() < 0.5 else 1]) / 255

@@ -15,12 +15,13 @@ from urllib.parse import unquote
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from test_report import Page
 
 from utils import people_report
-from utils.people_report import BACKGROUND, write_people_report
+from utils.people_report import BACKGROUND, read_person, read_picture, write_people_report
 from utils.people_report_page import SCRIPT, STYLE
-from utils.run_record import Outcome, RunRecord
+from utils.run_record import Outcome, RunRecord, with_earlier
 from utils.safe_io import save_npz_atomic
 
 NASTY = "&'é #%(1)"  # of a file; others may hold more
@@ -125,6 +126,18 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(page):
     assert "'vertices'" in reasons["no_numbers"] and "not finite" in reasons["no_numbers"]
     assert "'cam_t'" in reasons["no_camera"] and "not a readable picture" in reasons["no_picture"]
     assert "not a readable .npz" in reasons["cut_short"] and "does not exist" in reasons["gone"]
+
+
+def test_odd_files_of_others_are_refused_in_words(folder, tmp_path):
+    write_person(tmp_path, "text", "t.jpg", box=np.array(["a"] * 4))
+    with pytest.raises(ValueError, match="'box' of .* should be numbers"):
+        read_person(tmp_path, "text", len(VERTICES))
+    for side in (10_000, 20_000):
+        Image.new("1", (side, side)).save(tmp_path / "large.png")
+        with pytest.raises(ValueError, match="large.png is not a readable picture"):
+            read_picture(tmp_path / "large.png")
+    (tmp_path / "run.json").write_text('{"people": [{"stem": "a", "picture": "b", "bystanders_left_out": 1e999}]}')
+    assert with_earlier([], tmp_path, [], []) == ()
 
 
 def test_people_stand_in_order_with_links_to_files_that_are_there(page, folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import cdflib.cdfwrite
 import cv2
@@ -11,6 +12,9 @@ import h5py
 import numpy as np
 import pytest
 from converters import convert, refused, rows24
+
+from datasets.preprocess.h36m import read_poses
+from utils.file_budget import LIMIT_VARIABLE, DataFileError
 
 FRONT, SIDE = "60457274", "54138969"
 FRAMES = 12
@@ -159,3 +163,14 @@ def test_missing_and_damaged_files_are_named(tree, capsys):
 def test_missing_packages_are_named(tree, capsys, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     assert f"pip install {package}" in refused(capsys, "h36m", tree, tree / "out")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux only")
+def test_packed_poses_take_no_more_memory_than_one_file_may(tmp_path, monkeypatch):
+    monkeypatch.setattr("cdflib.CDF", lambda path: SimpleNamespace(varget=lambda name: bytearray(2**31)))
+    monkeypatch.setenv(LIMIT_VARIABLE, str(2**22))
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(DataFileError, match=r"a\.cdf is not a CDF file .*Memory"):
+        read_poses(tmp_path / "a.cdf")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from datasets import synthetic, synthetic_split
 from datasets.synthetic import MAX_SCALE, MIN_SCALE, SyntheticPeople
 from datasets.synthetic_appearance import draw_outfit
-from datasets.synthetic_background import FAMILIES, make_background
+from datasets.synthetic_background import FAMILIES, crop_picture, make_background
 from datasets.synthetic_body import make_assets, pose_body, project
 from datasets.synthetic_pose import (
     LIMIT_HIGH,
@@ -254,6 +256,14 @@ def test_own_backgrounds_are_used(tmp_path):
     corners = np.array([people.render(i).image[5, 5] for i in range(20)], np.int32)
     green = corners[:, pure] - np.delete(corners, pure, axis=1).max(1)
     assert (green > 80).sum() >= 5
+
+
+def test_a_background_of_too_many_pixels_is_not_decoded(tmp_path, caplog):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "large.png")
+    tracemalloc.start()
+    assert crop_picture(tmp_path / "large.png", np.random.default_rng(0)) is None
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000 and "large.png' is not used" in caplog.text
+    tracemalloc.stop()
 
 
 def test_wrong_values_are_refused(people, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 LIMIT_VARIABLE = "DANET_MAX_FILE_BYTES"
 DEFAULT_LIMIT = 2**32
@@ -35,6 +38,29 @@ def file_limit() -> int:
             f"{LIMIT_VARIABLE} is '{text[:40]}', expected a number of bytes such as {DEFAULT_LIMIT}."
         )
     return int(text)
+
+
+@contextlib.contextmanager
+def limited_memory() -> Iterator[None]:
+    """Inside, the process gets as much more memory as one file may take, then MemoryError: for other packages' readers.
+
+    Linux only; elsewhere nothing is limited. Threads share the limit.
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + file_limit()
+    if soft == resource.RLIM_INFINITY or wanted < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class Budget:

@@ -5,13 +5,16 @@ One person is in memory at a time. What cannot be read any more is listed as ski
 
 from __future__ import annotations
 
+import math
 import shutil
+import warnings
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from utils.export import PANEL_SUFFIX
 from utils.export_files import endings
@@ -40,6 +43,7 @@ TEXTS = ("picture", "person")
 PANEL_HEIGHT = 224
 PAGE_NAME = "index.html"
 BACKGROUND = (47, 52, 61)  # RGB under what is transparent; the body is light, on light and dark pages
+MOST_PIXELS = 90_000_000  # as many as a picture may have that the demo reads
 LONGEST_SIDE = 1000  # of the full pictures, pixels
 
 
@@ -82,6 +86,8 @@ def read_person(out_dir: Path, stem: str, num_vertices: int) -> ShownPerson:
         found = arrays[name].shape if name in arrays else "nothing"
         if found != shape:
             raise ValueError(f"{path} should hold '{name}' {list(shape)}; found {found}. Make it again.")
+        if name not in TEXTS and arrays[name].dtype.kind not in "iuf":
+            raise ValueError(f"'{name}' of {path} should be numbers. Make it again.")
         if name not in (*TEXTS, *MAY_BE_UNKNOWN) and not np.isfinite(arrays[name]).all():
             raise ValueError(f"'{name}' of {path} is not finite; the weights may be damaged.")
     texts = {name: str(arrays.pop(name, "")) for name in (*TEXTS, "people_picture")}
@@ -107,7 +113,8 @@ def read_everybody(out_dir: Path, person: ShownPerson) -> UInt8[np.ndarray, "H W
 
 def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """RGB, transparent parts over `BACKGROUND`. Raises OSError, and ValueError for what is no picture."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    is_bomb = _num_pixels(path) > MOST_PIXELS
+    data = np.frombuffer(b"" if is_bomb else path.read_bytes(), np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if picture is None or picture.dtype != np.uint8 or picture.ndim != 3:
         raise ValueError(f"{path} is not a readable picture. Make it again.")
@@ -116,6 +123,19 @@ def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         return rgb
     alpha = picture[..., 3:].astype(np.float32) / 255
     return (rgb * alpha + np.float32(BACKGROUND) * (1 - alpha)).round().astype(np.uint8)
+
+
+def _num_pixels(path: Path) -> float:
+    """As the picture's header says, before anything of it is decoded; infinitely many where there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as header:
+                return header.width * header.height
+    except FileNotFoundError:
+        raise
+    except Exception:  # as many types as Pillow's decoders know
+        return math.inf
 
 
 def _spool(folder: Path) -> IO[str]:

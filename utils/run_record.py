@@ -147,7 +147,7 @@ def with_earlier(
     try:
         listed = load_json(out_dir / FILE_NAME)["people"]
         earlier = [_earlier(person) for person in listed]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return tuple(outcomes)
     written, there = {outcome.stem for outcome in outcomes}, set(os.listdir(out_dir))
     kept = [e for e in earlier if e.stem not in written and there.issuperset(e.stem + end for end in endings)]

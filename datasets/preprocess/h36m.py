@@ -32,6 +32,7 @@ from datasets.preprocess import video_frames
 from datasets.preprocess.common import H36M17_IN_GT24, Box, box_of_corners, gt24, make_parser, run
 from datasets.preprocess.hdf5 import MatFile, open_hdf5
 from datasets.preprocess.label_files import Rows
+from utils.file_budget import limited_memory
 from utils.safe_io import DataFileError
 
 FILES = ("h36m_valid_protocol1.npz", "h36m_valid_protocol2.npz")
@@ -92,10 +93,11 @@ def read_poses(path: Path) -> np.ndarray:
             f"{path} is read through cdflib, which is not installed: pip install cdflib"
         ) from error
     try:
-        pose = np.asarray(cdflib.CDF(path).varget("Pose"))
+        with limited_memory():  # blocks that are packed do not say how large they are
+            pose = np.asarray(cdflib.CDF(path).varget("Pose"))
     except Exception as error:  # the reader raises many types on damaged files
         raise DataFileError(
-            f"{path} is not a CDF file with a variable 'Pose' ({error}). Fetch it again."
+            f"{path} is not a CDF file with a variable 'Pose' ({str(error) or type(error).__name__}). Fetch it again."
         ) from error
     if pose.ndim != 3 or pose.shape[0] != 1 or pose.shape[2] != 96 or pose.dtype.kind != "f":
         raise DataFileError(f"'Pose' of {path} must have the shape (1, frames, 96), not {pose.shape}.")

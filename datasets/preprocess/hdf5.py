@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.file_budget import Budget
+from utils.file_budget import Budget, limited_memory
 from utils.safe_io import DataFileError
 
 
@@ -95,10 +95,11 @@ def open_hdf5(path: Path) -> Iterator[MatFile]:
 @contextlib.contextmanager
 def _in_words(path: Path, name: str | None) -> Iterator[None]:
     try:
-        yield
+        with limited_memory():
+            yield
     except DataFileError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+    except (MemoryError, OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         what = f"'{name}' of {path} cannot be read" if name else f"{path} is not a readable HDF5 file"
         reason = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
         raise DataFileError(f"{what} ({reason}). Fetch the file again.") from error
