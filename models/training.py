@@ -187,7 +187,8 @@ def write_checkpoint(
     try:
         save_checkpoint(path, content)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        system = error.__cause__ or error  # the sentence about the temporary file has the system's error behind it
+        reason = getattr(system, "strerror", None) or str(error).splitlines()[0]
         raise OSError(
             f"The checkpoint {path} could not be written ({reason}). Earlier ones are untouched: make room on the "
             "disk and continue with --resume."
