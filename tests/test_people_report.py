@@ -233,7 +233,7 @@ def test_page_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch):
     def fail(self, *args):
         raise OSError("disk full")
 
-    monkeypatch.setattr("utils.safe_io.os.replace", fail)
+    monkeypatch.setattr("utils.safe_write.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_people_report(path, folder, record(), FACES)
     assert path.read_text() == "before danet-page-1" and list(tmp_path.iterdir()) == [path]

@@ -223,7 +223,7 @@ def test_report_is_written_whole_or_not_at_all(tmp_path, report, monkeypatch):
     def fail(self, *args):
         raise OSError("disk full")
 
-    monkeypatch.setattr("utils.safe_io.os.replace", fail)
+    monkeypatch.setattr("utils.safe_write.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(path, Report("another"))
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
