@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import inspect
-import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -110,56 +109,6 @@ def fake_opendr(monkeypatch, tmp_path):
         monkeypatch.setattr(np, name, object, raising=False)
 
 
-@pytest.fixture(params=["egl", "osmesa"])
-def fake_pyrender(monkeypatch, request):
-    """OSMesa gives no alpha."""
-    living = []
-
-    class OffscreenRenderer:
-        def __init__(self, width, height):
-            self.size = width, height
-            living.append(self)
-
-        def render(self, scene, flags):
-            assert (
-                flags == 3 and not scene.bg_color.any() and os.environ["PYOPENGL_PLATFORM"] == request.param
-            )
-            (mesh, camera), (width, height) = scene.nodes, self.size
-            (part,) = mesh
-            points = part.positions.reshape(-1, 3, 3) * [1, -1, -1]
-            assert camera.znear < points[..., 2].min() and points[..., 2].max() < camera.zfar
-            pixels = project(points, camera.fx, camera.fy, camera.cx, camera.cy)
-            colors = part.color_0.reshape(-1, 3, 4)
-            rgba, hit = draw(pixels, points[..., 2], colors, max(width, height))
-            rgba = (rgba * hit[..., None] * 255).round().astype(np.uint8)[:height, :width]
-            return rgba[..., : 4 if request.param == "egl" else 3], hit[:height, :width] * np.float32(2)
-
-        def delete(self):
-            living.remove(self)
-
-    class Scene(SimpleNamespace):
-        def add(self, node):
-            self.nodes = [*getattr(self, "nodes", ()), node]
-
-    package = SimpleNamespace(
-        OffscreenRenderer=OffscreenRenderer,
-        Scene=Scene,
-        Primitive=SimpleNamespace,
-        MetallicRoughnessMaterial=SimpleNamespace,
-        Mesh=lambda primitives: primitives,
-        IntrinsicsCamera=lambda fx, fy, cx, cy, **planes: SimpleNamespace(
-            fx=fx, fy=fy, cx=cx, cy=cy, **planes
-        ),
-        RenderFlags=SimpleNamespace(FLAT=1, RGBA=2),
-        constants=SimpleNamespace(GLTF=SimpleNamespace(TRIANGLES=4)),
-    )
-    monkeypatch.setitem(sys.modules, "pyrender", package)
-    monkeypatch.setenv("PYOPENGL_PLATFORM", request.param)
-    monkeypatch.setattr(np, "infty", np.inf, raising=False)
-    yield
-    assert not living  # every off-screen renderer was freed
-
-
 @pytest.fixture
 def fake_neural_renderer(monkeypatch):
     class Renderer:
@@ -192,10 +141,6 @@ def fake_neural_renderer(monkeypatch):
 
 def test_opendr_is_told_the_same_picture(fake_opendr, body):
     compare("opendr", body)
-
-
-def test_pyrender_is_told_the_same_picture(fake_pyrender, body):
-    compare("pyrender", body)
 
 
 def test_neural_renderer_is_told_the_same_picture(fake_neural_renderer, body):

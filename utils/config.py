@@ -3,7 +3,7 @@
 A script describes its settings as a dataclass whose fields may be dataclasses that live beside their
 consumers (`DaNetConfig`, `LossWeights`, ...). Every leaf field becomes one flat flag of its name.
 Precedence: defaults < preset < `--cfg file.yaml` < flags and `--misc KEY VALUE ...`. Nothing here knows a
-particular setting; `utils/config_2020.py` and `utils/config_json.py` hold the key maps of 2020 files.
+particular setting; `utils/config_2020.py` holds the key map of 2020 YAML files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import yaml
 
 from utils.command_line import SentenceParser, StoreOnce
 from utils.config_2020 import is_2020_tree, translate_2020
-from utils.config_json import is_2020_options, translate_options
 from utils.config_values import ConfigError, describe, load_tree, parse_yaml, to_type
 from utils.wording import shorten, shown
 
@@ -100,7 +99,7 @@ def leaves(config_cls: type, path: tuple[str, ...] = ()) -> dict[str, Leaf]:
     return found
 
 
-RESERVED = ("cfg", "danet_cfg_file", "from_json", "misc", "help")
+RESERVED = ("cfg", "danet_cfg_file", "misc", "help")
 
 
 def convert(leaf: Leaf, value: Any) -> Any:
@@ -137,8 +136,8 @@ def build_parser(config_cls: type, description: str = "") -> argparse.ArgumentPa
     """
     parser = SentenceParser(description=description)
     once = {"action": StoreOnce, "default": argparse.SUPPRESS}
-    parser.add_argument("--cfg", "--danet_cfg_file", "--from_json", dest="cfg", metavar="FILE", **once,
-                        help="settings file (ours, or a YAML or config.json of 2020); flags win over it")  # fmt: skip
+    parser.add_argument("--cfg", "--danet_cfg_file", dest="cfg", metavar="FILE", **once,
+                        help="settings file (ours, or a YAML of 2020); flags win over it")  # fmt: skip
     parser.add_argument("--misc", nargs="+", metavar="KEY VALUE", **once, help="more settings as pairs")
     for name, leaf in leaves(config_cls).items():
         shown = (leaf.field.metadata.get("help") or "").replace("%", "%%")
@@ -280,8 +279,6 @@ def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]
     ignored: list[str] = []
     if is_2020_tree(tree):
         tree, ignored = translate_2020(tree, set(known), source)
-    elif is_2020_options(tree):
-        tree, ignored = translate_options(tree, set(known))
     if ignored:
         log.warning("%s: keys without effect: %s.", source, "; ".join(ignored))
     by_path = {leaf.path: name for name, leaf in known.items()}

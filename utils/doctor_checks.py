@@ -29,7 +29,6 @@ OPTIONAL_FILES = {
 }
 RENDERER_PACKAGES = {
     "opendr": "for --use_opendr and --renderer opendr",
-    "pyrender": "for --renderer pyrender",
     "neural_renderer_pytorch": "for --renderer neural_renderer",
 }
 

@@ -1,4 +1,4 @@
-"""Who draws the shaded bodies of `--renderer`: our own rasteriser, opendr, pyrender or neural_renderer.
+"""Who draws the shaded bodies of `--renderer`: our own rasteriser, opendr or neural_renderer.
 
 The packages are imported when they draw. All of them get the same triangles, seen from the front only, with the colours
 of our own light at their corners, so that the pictures differ in little but the edges. IUV pictures are always drawn by
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
-import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Packages with contexts and displays of their own; pyrender's renderers share one, which the first one freed closes.
+# opendr and neural_renderer have graphics contexts of their own.
 _ONE_AT_A_TIME = threading.Lock()
 CUDA = "cuda"
 NEAREST = 0.05  # metres; triangles with a corner nearer to the camera's plane are left out
@@ -113,46 +112,6 @@ def _import_opendr():
     return ColoredRenderer, ProjectPoints
 
 
-class PyrenderMeshRenderer(PackageMeshRenderer):
-    """By pyrender, off screen; edges are as smooth as OpenGL's multisampling makes them."""
-
-    def draw(self, corners: np.ndarray, colors: np.ndarray, view: View) -> np.ndarray:
-        pyrender = _import_pyrender()
-        to_opengl = np.array([1, -1, -1], np.float32)  # x right, y up, z backward
-        triangles = pyrender.Primitive(
-            positions=corners.reshape(-1, 3) * to_opengl,
-            color_0=np.pad(colors.reshape(-1, 3), ((0, 0), (0, 1)), constant_values=1),
-            mode=pyrender.constants.GLTF.TRIANGLES,
-            material=pyrender.MetallicRoughnessMaterial(doubleSided=True),
-        )
-        scene = pyrender.Scene(bg_color=np.zeros(4))
-        scene.add(pyrender.Mesh([triangles]))
-        (x, y), focal = view.center, view.focal
-        scene.add(pyrender.IntrinsicsCamera(focal, focal, x, y, znear=view.near, zfar=view.far))
-        renderer = pyrender.OffscreenRenderer(view.width, view.height)
-        try:
-            picture, depth = renderer.render(scene, pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA)
-        finally:
-            renderer.delete()
-        if picture.shape[2] == 3:  # OSMesa
-            picture = np.dstack([picture, np.where(depth > 0, 255, 0)])
-        picture = picture.astype(np.float32) / 255
-        # Colours at the edges are mixed with the black background.
-        picture[..., :3] = np.clip(picture[..., :3] / np.maximum(picture[..., 3:], 1 / 255), 0, 1)
-        return picture
-
-
-def _import_pyrender():
-    """pyrender, told to draw without a screen; a name of 2021 that has left NumPy is put back for it."""
-    if sys.platform == "linux":
-        os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-    if "infty" not in vars(np):
-        np.infty = np.inf
-    import pyrender
-
-    return pyrender
-
-
 class NeuralMeshRenderer(PackageMeshRenderer):
     """By neural_renderer on a CUDA device: one colour per face, no anti-aliasing."""
 
@@ -181,7 +140,6 @@ def _on_cuda(values: Float[Array, "*shape"]) -> Float[torch.Tensor, "1 *shape"]:
 _CLASSES = {
     "builtin": MeshRenderer,
     "opendr": OpendrMeshRenderer,
-    "pyrender": PyrenderMeshRenderer,
     "neural_renderer": NeuralMeshRenderer,
 }
 RENDERERS = tuple(_CLASSES)
@@ -189,8 +147,6 @@ RENDERERS = tuple(_CLASSES)
 _HELP = {
     "opendr": "It needs OSMesa (libosmesa6-dev), a compiler and Cython: pip install Cython setuptools wheel, then "
     "pip install --no-build-isolation chumpy opendr",
-    "pyrender": "It needs EGL with Mesa or a graphics driver (libegl1, libgl1-mesa-dri): pip install pyrender. "
-    "With PYOPENGL_PLATFORM=osmesa and PyOpenGL 3.1.10 it draws with OSMesa (libosmesa6)",
     "neural_renderer": "It needs a CUDA device and neural_renderer_pytorch, built from its sources",
 }
 
