@@ -47,6 +47,6 @@ $(RUN): requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.txt
 	touch $@
 
-$(DEV): requirements-dev.txt requirements-datasets.txt requirements-onnx.txt $(RUN)
+$(DEV): $(wildcard requirements-*.txt) $(RUN)
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements-dev.txt
 	touch $@

@@ -37,8 +37,7 @@ from utils.assets import BODY_CHOICES, BodyAssets, resolve_body
 from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
-from utils.export import PANEL_SUFFIX
-from utils.export_files import EXPORTS, check_formats
+from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.file_marks import PAGE
 from utils.geometry import check_focal_length
 from utils.people_report import PAGE_NAME, write_people_report
@@ -122,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with joined_processes() as processes, StopSignals() as stop:
             setup_logging(level=logging.INFO if processes.is_first else logging.ERROR)
+            require_export_packages(config.export)
             run = run_pictures if config.video is None else run_video
             return run(config, processes, stop)
     except (ValueError, OSError, ImportError) as error:

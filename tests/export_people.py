@@ -11,8 +11,8 @@ from datasets.synthetic_pose import load_motions
 from models import SMPL
 from utils.assets import resolve_body
 from utils.body import SMPL_ID
-from utils.export_motion import Y_UP, ExportMotion
-from utils.export_person import ExportPerson
+from utils.export import ExportMotion, still_motion
+from utils.export.motion import Y_UP
 from utils.full_picture import full_camera
 from utils.geometry import batch_rodrigues, cam_to_translation
 
@@ -28,7 +28,7 @@ def layer(body) -> SMPL:
     )
 
 
-def make_person(body=ASSETS.body) -> ExportPerson:
+def make_person(body=ASSETS.body) -> ExportMotion:
     """A person of some shape, limbs bent, upright before the camera and turned a little."""
     generator = torch.Generator().manual_seed(3)
     rotvec = 0.4 * torch.randn(24, 3, generator=generator)
@@ -53,7 +53,8 @@ def make_person(body=ASSETS.body) -> ExportPerson:
         "scale": SCALE, "image_size": IMAGE_SIZE, "cam_t_full": camera.cam_t,
         "focal_length_full": camera.focal_length, "weights": "0123456789ab",
     }  # fmt: skip
-    return ExportPerson(body, dataclasses.replace(ASSETS.surface, model_id=body.model_id), arrays, facts)
+    surface = dataclasses.replace(ASSETS.surface, model_id=body.model_id)
+    return still_motion(body, surface, arrays, facts)
 
 
 def bending_body():

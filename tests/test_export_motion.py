@@ -20,9 +20,10 @@ from export_readers import (
 )
 from scipy.spatial.transform import Rotation
 
-from utils.export_bvh import continuous
-from utils.export_files import STILL_EXPORTS, VIDEO_EXPORTS, check_formats, write_exports, write_track_exports
-from utils.export_motion import Y_UP, Z_UP, ExportMotion
+from utils.export import ExportMotion, check_formats, write_exports
+from utils.export.bvh import continuous
+from utils.export.formats import STILL_EXPORTS, VIDEO_EXPORTS
+from utils.export.motion import Y_UP, Z_UP
 from utils.geometry import project_to_crop
 from utils.safe_io import load_npz
 from utils.skeleton import SMPL_JOINT_NAMES
@@ -36,7 +37,7 @@ def motion() -> ExportMotion:
 @pytest.fixture(scope="module")
 def files(motion, tmp_path_factory):
     stem = tmp_path_factory.mktemp("exports") / "a.b"
-    return {path.name.removeprefix("a.b."): path for path in write_track_exports(stem, VIDEO_EXPORTS, motion)}
+    return {path.name.removeprefix("a.b."): path for path in write_exports(stem, VIDEO_EXPORTS, motion)}
 
 
 def moving_body(motion: ExportMotion) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +55,7 @@ def moving_body(motion: ExportMotion) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("body", [ASSETS.body, bending_body()], ids=["open", "with correctives"])
 def test_a_viewer_moves_the_glb_as_the_body_layer_does(body, tmp_path):
     motion = make_motion(body=body)
-    (path,) = write_track_exports(tmp_path / "t", ["glb"], motion)
+    (path,) = write_exports(tmp_path / "t", ["glb"], motion)
     plain = dataclasses.replace(
         motion, body=dataclasses.replace(body, posedirs=None)
     )  # no one pose's correctives
@@ -77,9 +78,18 @@ def test_the_glbs_times_are_the_videos(motion, files):
         assert bounds["min"] == [times.min()] and bounds["max"] == [times.max()]
 
 
+def test_a_track_of_one_frame_has_an_animation_of_one_key(motion, tmp_path):
+    one = dataclasses.replace(motion, arrays={name: array[:1] for name, array in motion.arrays.items()})
+    (path,) = write_exports(tmp_path / "t", ["glb"], one)
+    document, _ = read_glb(path.read_bytes())
+    (animation,) = document["animations"]
+    outputs = [document["accessors"][sampler["output"]] for sampler in animation["samplers"]]
+    assert len(outputs) == 25 and {accessor["count"] for accessor in outputs} == {1}
+
+
 @pytest.mark.parametrize("clip", ["backflip", "spin"])
 def test_quaternions_do_not_jump_to_the_other_sign(clip, tmp_path):
-    (path,) = write_track_exports(tmp_path / "t", ["glb"], make_motion(clip))
+    (path,) = write_exports(tmp_path / "t", ["glb"], make_motion(clip))
     document, binary = read_glb(path.read_bytes())
     for sampler in document["animations"][0]["samplers"][1:]:
         turns = read_accessor(document, binary, sampler["output"])
@@ -139,7 +149,7 @@ def test_angles_go_on_where_the_middle_one_passes_a_right_angle():
 @pytest.mark.parametrize("clip", ["backflip", "getup_facedown"])
 def test_continuous_angles_are_the_same_rotations(clip, tmp_path):
     motion = make_motion(clip)
-    (path,) = write_track_exports(tmp_path / "t", ["bvh"], motion)
+    (path,) = write_exports(tmp_path / "t", ["bvh"], motion)
     joints = moving_body(motion)[1] @ Y_UP.T
     found = bvh_positions(path.read_text(), motion.frame_ids[-1] - 7)
     assert all(np.abs(found[n] - joints[-1, j]).max() < 1e-4 for j, n in enumerate(SMPL_JOINT_NAMES))
@@ -157,7 +167,7 @@ def camera_motion(motion) -> ExportMotion:
 
 def test_exports_have_the_times_of_a_camera(camera_motion, tmp_path):
     motion, seconds = camera_motion, camera_motion.arrays["seconds"]
-    paths = write_track_exports(tmp_path / "t", VIDEO_EXPORTS, motion)
+    paths = write_exports(tmp_path / "t", VIDEO_EXPORTS, motion)
     files = {path.name.removeprefix("t."): path for path in paths}
     document, binary = read_glb(files["glb"].read_bytes())
     for sampler in document["animations"][0]["samplers"]:
@@ -280,7 +290,7 @@ def test_formats_without_motion_are_named(motion, tmp_path):
     ):
         check_formats(["glb", "obj", "densepose"], video=True)
     with pytest.raises(ValueError, match="it was given ply"):
-        write_track_exports(tmp_path / "t", ["glb", "ply"], motion)
+        write_exports(tmp_path / "t", ["glb", "ply"], motion)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from export_people import make_motion
 from PIL import Image
 
 from datasets.boxes import load_boxes
@@ -16,7 +15,6 @@ from datasets.people import People
 from datasets.tracking import Tracker
 from datasets.video import Frame
 from datasets.video_people import VideoPeople
-from utils.gltf import Buffer, animations
 from utils.unused import EXAMPLES, Unused
 
 PERSON = Detection((10.0, 5.0, 30.0, 60.0), 0.9)
@@ -51,15 +49,6 @@ def test_a_slow_camera_keeps_its_people():
     assert people_of([[PERSON]] * 5, fps=0.4)[0] == [1] * 5
     tracker = Tracker()
     assert [tracker.update(found, 2.5 * i) for i, found in enumerate([[PERSON], [], [PERSON]])] == [[0], [], [0]]
-
-
-def test_a_track_of_one_frame_has_an_animation_of_one_key():
-    motion = make_motion()
-    arrays = {name: array[:1] for name, array in motion.arrays.items()}
-    one = type(motion)(motion.body, motion.surface, arrays, motion.facts, motion.fps)
-    buffer = Buffer()
-    (made,) = animations(buffer, one, np.zeros((1, 24, 4)), np.zeros((1, 3)))["animations"]
-    assert len(made["samplers"]) == 25 and {accessor["count"] for accessor in buffer.accessors} == {1}
 
 
 def test_what_a_folder_holds_beside_pictures_is_counted(tmp_path):

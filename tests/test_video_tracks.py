@@ -8,7 +8,7 @@ import os
 import pytest
 from export_people import ASSETS, make_motion
 
-from utils.export_files import write_track_exports
+from utils.export import write_exports
 from utils.safe_io import load_npz
 from utils.safe_write import REASONS
 from utils.track_files import TrackFiles
@@ -42,9 +42,9 @@ def test_a_track_that_cannot_be_written_is_named_and_keeps_no_other_from_it(tmp_
     def write_or_fail(stem, formats, motion):
         if motion.facts["track_id"] == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write_track_exports(stem, formats, motion)
+        return write_exports(stem, formats, motion)
 
-    monkeypatch.setattr("utils.track_files.write_track_exports", write_or_fail)
+    monkeypatch.setattr("utils.track_files.write_exports", write_or_fail)
     files, facts = filled_files(tmp_path, ["amass"], tracks=(0, 1))
     reason = f"the files of track 0 cannot be written to '{tmp_path}': {REASONS[errno.ENOSPC]}"
     assert files.write(facts, remove_older=True) == {0: reason}

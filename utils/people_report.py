@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from utils.export import PANEL_SUFFIX
-from utils.export_files import endings
+from utils.export import PANEL_SUFFIX, endings
 from utils.file_marks import PAGE
 from utils.people_report_page import (
     ShownPerson,

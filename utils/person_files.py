@@ -15,9 +15,7 @@ import cv2
 import numpy as np
 
 from utils.assets import BodyAssets
-from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, save_person
-from utils.export_files import endings, write_exports
-from utils.export_person import ExportPerson
+from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, endings, save_person, still_motion, write_exports
 from utils.file_marks import DEMO, DEMO_MARKS, is_marked, marked_picture
 from utils.full_picture import FullCamera, draw_people
 from utils.geometry import CROP_SIZE
@@ -120,8 +118,9 @@ class PersonFiles:
         )  # fmt: skip
         with files_together(self.out_dir, f"{stem}.npz", self._may_replace) as aside:
             write_picture(aside / f"{stem}{PANEL_SUFFIX}", panel)
-            person = ExportPerson(self.assets.body, self.assets.surface, arrays, facts)
-            write_exports(aside / stem, self.formats, person)
+            if self.formats:
+                still = still_motion(self.assets.body, self.assets.surface, arrays, facts)
+                write_exports(aside / stem, self.formats, still)
             save_person(aside / f"{stem}.npz", arrays, **facts)
         self._written.add(stem)
         return True

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.assets import BodyAssets
-from utils.export import AXES
-from utils.export_files import check_formats, endings, write_track_exports
-from utils.export_motion import ExportMotion
+from utils.export import AXES, ExportMotion, check_formats, endings, write_exports
 from utils.file_marks import DEMO, DEMO_MARKS, is_marked
 from utils.renderer import MeshRenderer
 from utils.row_spool import RowSpool
@@ -139,7 +137,7 @@ class TrackFiles:
                 motion = ExportMotion(
                     self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
                 )
-                write_track_exports(stem, self.formats, motion)
+                write_exports(stem, self.formats, motion)
             made = {self.out_dir / path.name for path in aside.iterdir()}
         return made
 

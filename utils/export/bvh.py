@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from utils.export_motion import Y_UP, ExportMotion, turned_root
+from utils.export.motion import Y_UP, ExportMotion, turned_root
 from utils.skeleton import SMPL_JOINT_NAMES
 from utils.structures import BodyModel
 

@@ -1,6 +1,6 @@
 """What the exporters read: a person over time, and the turns from the camera frame to the frames of other programs.
 
-A person of a single picture is a motion of one frame (`utils.export_person`).
+A person of a single picture is a motion of one frame (`still_motion`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Y_UP_TEXT = "x right, y up, z towards the camera; a person who faces the camera 
 Z_UP_TEXT = "x right, y away from the camera, z up; a person who faces the camera faces -y"
 CAMERA_TEXT = "camera frame: x right, y down, z forward"
 CHUNK = 128  # frames that are posed at once
+STILL_FPS = 30.0  # of a picture, for readers of motions that ask for a rate
 SAME_RATE = 1e-6  # a mean rate that is off by less is the video's: readers may cut 24.9999 down to 24
 
 
@@ -36,8 +37,8 @@ class ExportMotion:
     """A person in T frames of a video, or in one picture (T = 1), with the body they belong to.
 
     arrays, all with T first: rotmat [24,3,3], betas [10], cam [3], joints [49,3], smpl_joints [24,3] and, if at hand,
-    vertices [V,3] as in `export.person_arrays`; cam_t_full [3], box [4], center [2], scale, score as in the facts of
-    `export.save_person`; frame_ids (integers that increase; the track was lost where they leave some out), and
+    vertices [V,3] as in `people_arrays`; cam_t_full [3], box [4], center [2], scale, score as in the facts of
+    `save_person`; frame_ids (integers that increase; the track was lost where they leave some out), and
     seconds, where the frames have times of their own. A still has its iuv [3,56,56], too.
     facts: picture, weights, image_size (width, height), focal_length_full, track_id. fps: frames a second as the video
     says.
@@ -183,3 +184,23 @@ def turned_root(
 
 def rotation_vectors(rotmat: Float[np.ndarray, "T 24 3 3"]) -> Float[np.ndarray, "T 24 3"]:
     return Rotation.from_matrix(rotmat.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)
+
+
+def still_motion(
+    body: BodyModel, surface: Regressor, arrays: dict[str, np.ndarray], facts: dict[str, Any]
+) -> ExportMotion:
+    """The person of a picture as frame 0 of a track that has the person's number.
+
+    The body stands at its own origin, as in `arrays["vertices"]`; `facts["cam_t_full"]` puts it in front of the camera.
+
+    Args:
+        body: the body that the shape belongs to.
+        surface: its regressor of the points on the surface.
+        arrays: as `people_arrays` gives them.
+        facts: as `save_person` takes them: picture, weights, person, and where the crop and the camera were.
+    """
+    names = ("rotmat", "betas", "cam", "joints", "smpl_joints", "vertices", "iuv")
+    rows = {name: arrays[name] for name in names} | {"confidence": arrays.get("confidence", 1.0), "frame_ids": 0}
+    rows |= {name: facts[name] for name in ("cam_t_full", "box", "center", "scale", "score")}
+    framed = {name: np.asarray(row)[None] for name, row in rows.items()}
+    return ExportMotion(body, surface, framed, {**facts, "track_id": facts["person"]}, STILL_FPS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from utils.export_motion import CAMERA_TEXT, Z_UP, Z_UP_TEXT, ExportMotion, rotation_vectors, turned_root
+from utils.export.motion import CAMERA_TEXT, Z_UP, Z_UP_TEXT, ExportMotion, rotation_vectors, turned_root
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, VERTEX_JOINT_NAMES
 
