@@ -40,6 +40,7 @@ from utils.config import group, option, parse_config
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.file_marks import PAGE
 from utils.geometry import check_focal_length
+from utils.optional_packages import require_packages
 from utils.people_report import PAGE_NAME, write_people_report
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds
@@ -122,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with joined_processes() as processes, StopSignals() as stop:
             setup_logging(level=logging.INFO if processes.is_first else logging.ERROR)
             require_export_packages(config.export)
+            if config.video is not None:
+                require_packages("--video", "video", "av")
             run = run_pictures if config.video is None else run_video
             return run(config, processes, stop)
     except (ValueError, OSError, ImportError) as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -126,3 +129,20 @@ def detections(
     if hidden:
         found = suppress([Detection(p.box, 1.0 - i / 10, p.keypoints) for i, p in enumerate(found)], 0.1)
     return [found[i] for i in rng.permutation(len(found))]
+
+
+def frames_in(path: Path) -> int:
+    """How many frames a video file says it has."""
+    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """As a disk that is full in mid-file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

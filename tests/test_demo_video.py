@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -48,6 +49,21 @@ def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_pat
         assert data["confidence"].shape == (6,) and np.isnan(data["score"]).all()
         assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
     assert "Frames: 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        ("av", "--video needs av: pip install -r requirements-video.txt"),
+        ("pygltflib", "--export glb needs pygltflib: pip install -r requirements-export.txt"),
+    ],
+)
+def test_a_missing_package_is_named_before_anything_is_done(
+    weights, clip, tmp_path, capsys, monkeypatch, package, said
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run_video(weights, clip, tmp_path / "out", "--export", "glb") == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_single_frame_is_a_person_where_no_detector_looks(weights, tmp_path):

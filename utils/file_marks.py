@@ -50,10 +50,3 @@ def mark_archive(path: Path, mark: str) -> None:
     """Give a zip file, which a .npz file is, the mark as its comment."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = mark.encode()
-
-
-def mark_video(path: Path, mark: str) -> None:
-    """Append the mark to an MP4 file in a box that players skip."""
-    word = mark.encode()
-    with path.open("ab") as file:
-        file.write(struct.pack(">I", 8 + len(word)) + b"free" + word)
