@@ -1,4 +1,4 @@
-"""The README's commands: every script exists, every flag is accepted, every make target and file is there."""
+"""README and docs: commands, flags, make targets, files, links and sections that they name exist; Python runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from utils.config import parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ["README.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
+TEXTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 BUILTIN = {"cd", "git", "export"}
 
 
@@ -87,16 +90,37 @@ def test_python_blocks_name_what_exists(block):
                 assert hasattr(module, alias.name), f"from {node.module} import {alias.name}"
 
 
-def test_links_and_named_files_exist():
-    for name in (n for n in TEXTS if (ROOT / n).is_file()):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-            assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
+def test_the_readme_example_finds_a_body():
+    example = next(body for name, body in blocks("python") if name == "README.md")
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "(6890, 3)" in done.stdout, done.stderr
 
 
-def test_readme_keeps_the_sections_users_know():
-    headings = re.findall(r"^## (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
-    kept = (
-        "Requirements, Necessary files, Rendering IUV, Demo, Evaluation, COCO evaluation, Training, Citation"
-    )
-    assert {*kept.split(", "), "Acknowledgements"} <= set(headings)
+def anchors(path: Path) -> set[str]:
+    """Anchors of a Markdown file's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_resolve(name):
+    file = ROOT / name
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", file.read_text(encoding="utf-8")):
+        aim = (file.parent / target).resolve() if target else file
+        assert aim.exists(), f"{name} links to {target}"
+        assert not anchor or anchor in anchors(aim), f"{name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.startswith(("docs/", "README"))])
+def test_named_files_exist(name):
+    """Files and folders of the project that stand between backticks."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:benchmarks|datasets|examples|models|utils|data/open)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+def test_the_readme_is_short_and_has_the_sections_users_know():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 180
+    known = "Requirements, Necessary files, Rendering IUV, Demo, Evaluation, COCO evaluation, Training, Citation"
+    assert {*known.split(", "), "Acknowledgements"} <= set(re.findall(r"^## (.*)$", text, re.M))
