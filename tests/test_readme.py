@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from models.losses import LossWeights
 from utils.config import parse_config
+from utils.skeleton import PART_CHANNELS, PART_CHILD, PART_VISIBILITY, SMPL_JOINT_NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ["README.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
 TEXTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+SOURCES = ("*.py", "benchmarks/*.py", "datasets/**/*.py", "examples/*.py", "models/**/*.py", "utils/**/*.py")
 BUILTIN = {"cd", "git", "export"}
 
 
@@ -117,6 +120,32 @@ def test_named_files_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:benchmarks|datasets|examples|models|utils|data/open)/[\w./-]*)`", text):
         assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+def test_the_method_has_the_numbers_of_the_code():
+    text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    weights = re.findall(r"\| ([\d.]+) \(`(\w+)`\) \|", text)
+    assert len(weights) > 15 and all(getattr(LossWeights(), name) == float(value) for value, name in weights)
+    parts = re.findall(r"^\| (\d+) ([a-z0-9 ]+) \| [-\d]+ \| (\d+) \| ([\d, ]+) \| ([\d, ]+) \|$", text, re.M)
+    assert [(int(joint), name.replace(" ", "_")) for joint, name, *_ in parts] == list(enumerate(SMPL_JOINT_NAMES))
+    for (joint, _, child, visible, channels), shown in zip(parts, PART_VISIBILITY, strict=True):
+        assert int(child) == PART_CHILD[int(joint)]
+        assert tuple(map(int, visible.split(", "))) == shown
+        assert tuple(map(int, channels.split(", "))) == PART_CHANNELS[int(joint)]
+
+
+FLAGS_ELSEWHERE = {"--nproc_per_node", "--no-build-isolation", "--help"}
+FLAGS_GONE = {f"--{name}_loss_weight" for name in ("keypoint", "pose", "beta", "shape")} | {"--from_json"}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_flags_exist(name):
+    """Flags anywhere in a text: a field of a config class, or a literal of a parser."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for pattern in SOURCES for path in ROOT.glob(pattern))
+    known = set(re.findall(r"^    (\w+): .*= option\(", sources, re.M)) | set(re.findall(r"\"--(\w+)\"", sources))
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - FLAGS_ELSEWHERE - FLAGS_GONE:
+        assert flag[2:] in known or flag[2:].removeprefix("no_") in known, f"{name} names {flag}"
 
 
 def test_the_readme_is_short_and_has_the_sections_users_know():
