@@ -2,6 +2,7 @@
 
 python benchmarks/bench_network.py            # 2 threads, float32, batch 1 and 8
 python benchmarks/bench_network.py --memory   # peak resident memory of a fresh process at batch 8
+python benchmarks/bench_network.py --onnx     # the network and its fast form against its ONNX file under onnxruntime
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,6 +26,8 @@ from torch import nn
 from models import build_danet
 from models.danet import PRESETS, preset
 from utils.checkpoint import load_danet, save_checkpoint
+from utils.export_onnx import export_onnx
+from utils.onnx_runtime import onnx_session
 
 TARGETS = {1: 4.8, 8: 5.6}  # for the default network; the 2020 code took 6.1 and 7.4
 MEMORY_TARGET_GIB = 1.5
@@ -36,7 +40,9 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 @torch.inference_mode()
-def ratio(model: nn.Module, reference: nn.Module, batch: int, rounds: int) -> tuple[float, float]:
+def ratio(
+    model: nn.Module, reference: Callable[[torch.Tensor], object], batch: int, rounds: int
+) -> tuple[float, float]:
     """Median seconds of model and reference, measured alternately."""
     image = torch.randn(batch, 3, 224, 224)
     model(image), reference(image)
@@ -57,6 +63,25 @@ def compare(names: list[str], rounds: int) -> None:
             print(
                 f"{name} batch {batch}: {ours:.3f} s, resnet50 {theirs:.3f} s, ratio {ours / theirs:.2f}{goal}"
             )
+
+
+@torch.inference_mode()
+def compare_onnx(names: list[str], rounds: int) -> None:
+    for name in names:
+        network = build_danet(preset(name)).eval()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            export_onnx(network, path, meta={})
+            session = onnx_session(path, torch.get_num_threads())
+        fast = deepcopy(network).prepare_for_inference()
+
+        def exported(image: torch.Tensor, session=session) -> object:
+            return session.run(None, {"image": image.numpy()})
+
+        for batch in TARGETS:
+            plain, file = ratio(network, exported, batch, rounds)
+            quick, _ = ratio(fast, exported, batch, rounds)
+            print(f"{name} batch {batch}: {plain:.3f} s, fast form {quick:.3f} s, onnxruntime {file:.3f} s")
 
 
 @torch.inference_mode()
@@ -85,6 +110,7 @@ def main() -> None:
     parser.add_argument(
         "--memory", action="store_true", help="measure memory in fresh processes instead of speed"
     )
+    parser.add_argument("--onnx", action="store_true", help="compare with onnxruntime instead of resnet50")
     parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -93,6 +119,8 @@ def main() -> None:
     elif args.memory:
         for name in args.model:
             memory_of_fresh_process(name)
+    elif args.onnx:
+        compare_onnx(args.model, args.rounds)
     else:
         compare(args.model, args.rounds)
 
