@@ -8,6 +8,7 @@ SETS ?= output/synthetic_sets
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
+REPORT := $(VENV)/.installed-report
 DEV := $(VENV)/.installed-dev
 
 .PHONY: demo eval test lint check bench clean
@@ -15,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 demo: $(RUN)
 	$(BIN)/python demo.py --overwrite $(ARGS)
 
-eval: $(RUN)
+eval: $(REPORT)
 	$(BIN)/python -m datasets.synthetic --write $(SETS) --count $(COUNT) --overwrite
 	@for set in h36m-p1 h36m-p2 3dpw mpi-inf-3dhp lsp; do echo "== $$set"; \
 	  $(BIN)/python eval.py --data_dir $(SETS) --dataset $$set --check --overwrite $(ARGS) || exit 1; done
@@ -45,6 +46,10 @@ $(BIN)/python:
 
 $(RUN): requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.txt
+	touch $@
+
+$(REPORT): requirements-report.txt $(RUN)
+	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements-report.txt
 	touch $@
 
 $(DEV): $(wildcard requirements-*.txt) $(RUN)

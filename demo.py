@@ -39,9 +39,9 @@ from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.file_marks import PAGE
+from utils.gallery import PAGE_NAME, write_gallery
 from utils.geometry import check_focal_length
 from utils.optional_packages import require_packages
-from utils.people_report import PAGE_NAME, write_people_report
 from utils.person_files import PersonFiles
 from utils.pipeline import Seconds
 from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
@@ -240,7 +240,7 @@ def save_record(record: RunRecord, out_dir: Path, faces: np.ndarray | None) -> R
     try:
         record.save(out_dir)
         if faces is not None:
-            write_people_report(out_dir / PAGE_NAME, out_dir, record, faces)
+            write_gallery(out_dir / PAGE_NAME, out_dir, record, faces)
     except OSError as error:  # the results are there all the same
         reason = f"the record of the run cannot be written to '{out_dir}': {why_unwritable(error)}"
         log.error("%s", reason)

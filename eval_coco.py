@@ -56,7 +56,7 @@ from utils.eval_report import (
 from utils.evaluation import Results, RowStore, plan_batches, run_plan
 from utils.metrics import pck
 from utils.renderer import MeshRenderer
-from utils.report import Histogram
+from utils.report import histogram
 from utils.runtime import Processes
 from utils.safe_io import DataFileError
 from utils.safe_write import require_free, require_writable, save_json_atomic
@@ -151,10 +151,10 @@ def summarise(dataset: COCODataset, subject: Subject, results: Results, scores: 
         *map(torch.from_numpy, (results.rows["keypoints"], true[..., :2], true[..., 2] > 0, size)), PCK_SHARE
     )
     found = np.where(results.scored > 0, found.numpy(), np.nan)
-    histogram = Histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", found, "")
+    chart = histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", found)
     numbers = tuple(Score(name, scores[name]) for name in STAT_NAMES)
     return with_extremes(
-        Summary(numbers, histograms=(histogram,)),
+        Summary(numbers, charts=(chart,)),
         -found,
         LEGEND,
         lambda index: f"{dataset.name_of(index)}: PCK {found[index]:.2f}",

@@ -26,6 +26,7 @@ IMPORT_NAMES = {"opencv-python-headless": "cv2", "PyYAML": "yaml", "Pillow": "PI
 OPTIONAL_FILES = {
     "requirements-datasets.txt": "reads Human3.6M or MPI-INF-3DHP",
     "requirements-onnx.txt": "for python -m utils.export_onnx",
+    "requirements-report.txt": "for the reports of eval.py and eval_coco.py",
 }
 RENDERER_PACKAGES = {
     "opendr": "for --use_opendr and --renderer opendr",

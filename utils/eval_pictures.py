@@ -14,7 +14,7 @@ from utils.renderer import MeshRenderer
 from utils.visualize import part_palette
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Float, UInt8
 
 SIZE = CROP_SIZE
 PIXELS_PER_METRE = 95.0
@@ -86,10 +86,3 @@ def _draw_bones(
             cv2.line(picture, fixed[start], fixed[end], color, 2, cv2.LINE_AA, 4)
     for number in np.flatnonzero(known):
         cv2.circle(picture, fixed[number], 2 << 4, color, -1, cv2.LINE_AA, 4)
-
-
-def extremes(errors: Float[np.ndarray, "N"], count: int) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
-    """Numbers of the samples with the least and with the greatest errors, each in order; NaNs are left out."""
-    order = np.argsort(errors, kind="stable")
-    order = order[np.isfinite(errors[order])]
-    return order[:count], order[::-1][:count]

@@ -1,4 +1,4 @@
-"""The summary of an evaluation: scores, protocol file, per-sample errors and the page to look at."""
+"""The results of an evaluation: scores, protocol file, errors of each sample, and the page about them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.eval_pictures import extremes
+from utils import report
 from utils.evaluation import Results
 from utils.file_marks import EVAL, PAGE
 from utils.metrics import accuracy, by_action, mean_f1
-from utils.report import Bars, Gallery, Histogram, Report, Table, write_report
+from utils.optional_packages import require_packages
 from utils.safe_write import require_free, require_writable, save_json_atomic, save_npz_atomic
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA = EVAL
 FILES = {"protocol.json": EVAL, "errors.npz": EVAL, "report.html": PAGE}
+TEMPLATE = Path(report.__file__).with_name("evaluation.html.j2")
 MILLIMETRES = 1000.0
 SHOWN_SAMPLES, SHOWN_UNREADABLE = 6, 20
-# What a 2020 result file holds.
-RESULT_KEYS = ("pred_joints", "pose", "betas", "camera")
+RESULT_KEYS = ("pred_joints", "pose", "betas", "camera")  # of a 2020 result file
+JOINT_SCORES = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "pve": "PVE"}
+Rows = dict[str, "Shaped[np.ndarray, 'n *row']"]
 
 
 @dataclass(frozen=True)
@@ -43,95 +44,112 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Text in rows and columns."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """RGB images with captions."""
+
+    title: str
+    samples: tuple[tuple[str, UInt8[np.ndarray, "H W 3"]], ...]
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Scores of a set, and the charts that belong to them."""
+    """Scores of a set, with the tables, charts and images that belong to them."""
 
     scores: tuple[Score, ...]
     tables: tuple[Table, ...] = ()
-    histograms: tuple[Histogram, ...] = ()
-    bars: tuple[Bars, ...] = ()
+    charts: tuple[report.Chart, ...] = ()
     galleries: tuple[Gallery, ...] = ()
 
-    def lines(self) -> list[str]:
-        """The table on the screen."""
-        width = max(len(score.name) for score in self.scores)
-        return [f"{score.name:<{width}}  {score}" for score in self.scores]
 
-
-def joint_scores(rows: dict[str, Shaped[np.ndarray, "n *row"]]) -> tuple[Score, ...]:
-    """MPJPE, PA-MPJPE and PVE over samples, in millimetres."""
-    names = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "pve": "PVE"}
+def joint_scores(rows: Rows) -> tuple[Score, ...]:
+    """MPJPE, PA-MPJPE and PVE over samples, in millimetres, as far as `rows` hold them in metres."""
     return tuple(
         Score(title, float(rows[name].mean(dtype=np.float64)) * MILLIMETRES, "mm")
-        for name, title in names.items()
+        for name, title in JOINT_SCORES.items()
         if name in rows
+    )
+
+
+def part_scores(rows: Rows) -> tuple[Score, ...]:
+    """Accuracy and F1 of the person mask and of the parts, from pixels counted over all samples."""
+    counts = {name: rows[f"{name}_counts"].sum(axis=0) for name in ("mask", "part")}
+    measures = {"accuracy": accuracy, "F1": mean_f1}
+    return tuple(
+        Score(f"{name} {measure}", function(values))
+        for name, values in counts.items()
+        for measure, function in measures.items()
     )
 
 
 def summarise_joints(
     results: Results, joint_names: Sequence[str], names: Sequence[str], per_action: bool
 ) -> Summary:
-    """Scores of joints with an error histogram, bars for each joint and, where asked for, for each action."""
+    """Scores of joints with a histogram of samples, bars for each joint and, where asked for, for each action."""
     rows = {name: results.of_scored(name) for name in results.rows}
-    scored_names = [name for name, scored in zip(names, results.scored, strict=True) if scored]
-    scores, tables = joint_scores(rows), []
-    bars = [
-        Bars("MPJPE of each joint", tuple(joint_names), _mm(rows["joint_error"].mean(axis=0)), "mm"),
-        Bars("PA-MPJPE of each joint", tuple(joint_names), _mm(rows["pa_joint_error"].mean(axis=0)), "mm"),
+    tables = []
+    charts = [
+        report.histogram(f"{JOINT_SCORES[name]} of samples", rows[name] * MILLIMETRES, "mm")
+        for name in ("mpjpe", "pa_mpjpe")
+    ]
+    charts += [
+        report.bar_chart(f"{title} of each joint", joint_names, rows[name].mean(axis=0) * MILLIMETRES, "mm")
+        for title, name in (("MPJPE", "joint_error"), ("PA-MPJPE", "pa_joint_error"))
     ]
     if per_action:
-        groups = {key: by_action(scored_names, rows[key]) for key in ("mpjpe", "pa_mpjpe")}
-        actions = tuple(groups["mpjpe"])
-        values = {key: _mm([group[action] for action in actions]) for key, group in groups.items()}
-        bars.append(Bars("PA-MPJPE of each action", actions, values["pa_mpjpe"], "mm"))
-        pairs = zip(actions, values["mpjpe"], values["pa_mpjpe"], strict=True)
-        cells = [(action, f"{plain:.2f}", f"{aligned:.2f}") for action, plain, aligned in pairs]
-        mean = [f"{float(np.mean(values[key])):.2f}" for key in ("mpjpe", "pa_mpjpe")]
-        tables.append(
-            Table("Actions, mm", ("action", "MPJPE", "PA-MPJPE"), (*cells, ("mean over actions", *mean)))
+        scored = [name for name, is_scored in zip(names, results.scored, strict=True) if is_scored]
+        plain, aligned = (by_action(scored, rows[key] * MILLIMETRES) for key in ("mpjpe", "pa_mpjpe"))
+        charts.append(
+            report.bar_chart("PA-MPJPE of each action", tuple(aligned), tuple(aligned.values()), "mm")
         )
-    histograms = [
-        Histogram(title, rows[name] * MILLIMETRES, "mm")
-        for name, title in (("mpjpe", "MPJPE of samples"), ("pa_mpjpe", "PA-MPJPE of samples"))
-    ]
-    return Summary(scores, tuple(tables), tuple(histograms), tuple(bars))
-
-
-def part_scores(rows: dict[str, Shaped[np.ndarray, "n *row"]]) -> tuple[Score, ...]:
-    """Accuracy and F1 of the person mask and of the parts, from pixels counted over all samples."""
-    mask, parts = rows["mask_counts"].sum(axis=0), rows["part_counts"].sum(axis=0)
-    return (
-        Score("mask accuracy", accuracy(mask)),
-        Score("mask F1", mean_f1(mask)),
-        Score("part accuracy", accuracy(parts)),
-        Score("part F1", mean_f1(parts)),
-    )
+        cells = [(action, f"{plain[action]:.2f}", f"{aligned[action]:.2f}") for action in plain]
+        mean = [f"{float(np.mean([*group.values()])):.2f}" for group in (plain, aligned)]
+        header = ("action", "MPJPE", "PA-MPJPE")
+        tables.append(Table("Actions, mm", header, (*cells, ("mean over actions", *mean))))
+    return Summary(joint_scores(rows), tuple(tables), tuple(charts))
 
 
 def summarise_parts(results: Results) -> Summary:
-    """Scores of the LSP protocol with histograms of single samples."""
+    """Scores of the LSP protocol with histograms of samples."""
     rows = {name: results.of_scored(name) for name in ("mask_counts", "part_counts")}
-    histograms = (
-        Histogram("Part accuracy of samples", np.array([accuracy(c) for c in rows["part_counts"]]), ""),
-        Histogram("Mask F1 of samples", np.array([mean_f1(c) for c in rows["mask_counts"]]), ""),
+    charts = (
+        report.histogram("Part accuracy of samples", np.array([accuracy(c) for c in rows["part_counts"]])),
+        report.histogram("Mask F1 of samples", np.array([mean_f1(c) for c in rows["mask_counts"]])),
     )
-    return Summary(part_scores(rows), histograms=histograms)
+    return Summary(part_scores(rows), charts=charts)
 
 
-def _mm(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    return tuple(float(value) * MILLIMETRES for value in values)
+def with_extremes(
+    summary: Summary,
+    errors: Float[np.ndarray, "N"],
+    legend: str,
+    caption: Callable[[int], str],
+    strip: Callable[[int], UInt8[np.ndarray, "H W 3"]],
+) -> Summary:
+    """The summary with images of the samples with the least and the greatest errors; NaNs are left out."""
+    order = [int(index) for index in np.argsort(errors, kind="stable") if np.isfinite(errors[index])]
+    chosen = {"Best samples": order[:SHOWN_SAMPLES], "Worst samples": order[::-1][:SHOWN_SAMPLES]}
+    galleries = tuple(
+        Gallery(f"{title}: {legend}", tuple((caption(index), strip(index)) for index in indices))
+        for title, indices in chosen.items()
+    )
+    return replace(summary, galleries=galleries)
 
 
 def protocol_tree(
     dataset: str, results: Results, summary: Summary, facts: dict[str, Any], fingerprint: dict[str, str]
 ) -> dict[str, Any]:
     """Everything that says how the numbers came about, as plain values for JSON (no NaN: null)."""
-
-    def plain(value: float) -> float | None:
-        return value if np.isfinite(value) else None
-
     return {
-        "schema": SCHEMA,
+        "schema": EVAL,
         "dataset": dataset,
         "samples": {
             "in the set": len(results.scored),
@@ -139,14 +157,24 @@ def protocol_tree(
             "unreadable": [{"name": item.name, "reason": item.reason} for item in results.unreadable],
         },
         **facts,
-        "scores": {s.name: {"value": plain(s.value), "unit": s.unit} for s in summary.scores},
+        "scores": {
+            s.name: {"value": s.value if np.isfinite(s.value) else None, "unit": s.unit}
+            for s in summary.scores
+        },
         "tables": {t.title: [list(t.header), *map(list, t.rows)] for t in summary.tables},
         "fingerprint of the inputs": fingerprint,
     }
 
 
 def require_free_results(folder: Path, result_file: str | None, overwrite: bool) -> None:
-    """Raise FileExistsError, with a sentence, where a file must not be written; ValueError for a folder."""
+    """Check before an evaluation that its results can be written.
+
+    Raises:
+        ImportError: the package that draws the charts is missing.
+        FileExistsError: a file must not be replaced.
+        OSError: a folder cannot be written to.
+    """
+    require_packages("The report of an evaluation", "report", "matplotlib")
     for name, mark in FILES.items():
         require_free(folder / name, overwrite, mark)
     require_writable(folder)
@@ -166,61 +194,37 @@ def write_evaluation(
 ) -> None:
     """Write protocol.json, errors.npz and report.html of an evaluation into `folder`."""
     save_json_atomic(folder / "protocol.json", tree, overwrite)
-    kept = {name: values for name, values in results.rows.items() if name not in RESULT_KEYS}
-    rows = {"imgname": np.array(names), "scored": results.scored, **kept}
+    rows = {name: values for name, values in results.rows.items() if name not in RESULT_KEYS}
+    rows |= {"imgname": np.array(names), "scored": results.scored}
     save_npz_atomic(folder / "errors.npz", EVAL, overwrite, **rows)
-    scores = Table("Scores", ("score", "value"), tuple((s.name, str(s)) for s in summary.scores))
-    unreadable = [(item.name, item.reason) for item in results.unreadable[:SHOWN_UNREADABLE]]
-    missing = Table(f"Unreadable samples ({len(results.unreadable)})", ("name", "reason"), tuple(unreadable))
-    tables = (scores, *summary.tables, *((missing,) if unreadable else ()))
-    scored = int(results.scored.sum())
-    report = Report(
+    tables = [Table("", ("score", "value"), tuple((s.name, str(s)) for s in summary.scores)), *summary.tables]
+    if unreadable := results.unreadable:
+        shown = tuple((item.name, item.reason) for item in unreadable[:SHOWN_UNREADABLE])
+        tables.append(Table(f"Unreadable samples ({len(unreadable)})", ("name", "reason"), shown))
+    about = [(k, _as_text(v)) for k, v in tree.items() if k not in ("scores", "tables", "samples")]
+    report.write_page(
+        folder / "report.html",
+        TEMPLATE,
+        overwrite,
         title=title,
-        summary=f"{scored} of {len(results.scored)} samples scored.",
-        facts=flat_facts({k: v for k, v in tree.items() if k not in ("scores", "tables", "samples")}),
+        subtitle=f"{int(results.scored.sum())} of {len(results.scored)} samples scored.",
         tables=tables,
-        histograms=summary.histograms,
-        bars=summary.bars,
+        charts=summary.charts,
         galleries=summary.galleries,
+        about=about,
     )
-    write_report(folder / "report.html", report, overwrite)
 
 
-def flat_facts(tree: dict[str, Any]) -> dict[str, str]:
-    """Nested facts as lines of text."""
-    lines: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            lines[key] = "; ".join(f"{name}: {entry}" for name, entry in value.items())
-        elif isinstance(value, list | tuple):
-            lines[key] = " ".join(map(str, value))
-        else:
-            lines[key] = str(value)
-    return lines
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {entry}" for name, entry in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def save_results(path: str | Path, results: Results, overwrite: bool = False) -> None:
     """The result file of 2020: joints, poses, shapes and cameras in the order of the set; NaN where unreadable."""
-    kept = {name: results.rows[name] for name in RESULT_KEYS if name in results.rows}
-    save_npz_atomic(path, EVAL, overwrite, **kept)
-
-
-def with_extremes(
-    summary: Summary,
-    errors: Float[np.ndarray, "N"],
-    legend: str,
-    caption: Callable[[int], str],
-    strip: Callable[[int], UInt8[np.ndarray, "H W 3"]],
-) -> Summary:
-    """The summary with pictures of the samples with the least and the greatest errors; NaNs are left out."""
-    best, worst = extremes(errors, SHOWN_SAMPLES)
-    return replace(
-        summary,
-        galleries=tuple(
-            Gallery(f"{title}: {legend}", tuple((caption(int(i)), strip(int(i))) for i in chosen))
-            for title, chosen in (("Best samples", best), ("Worst samples", worst))
-        ),
-    )
+    rows = {name: results.rows[name] for name in RESULT_KEYS if name in results.rows}
+    save_npz_atomic(path, EVAL, overwrite, **rows)
 
 
 def print_summary(summary: Summary, results: Results, folder: Path) -> None:
@@ -230,6 +234,8 @@ def print_summary(summary: Summary, results: Results, folder: Path) -> None:
     for table in summary.tables:
         for row in (table.header, *table.rows):
             print(f"{row[0]:<20}" + "".join(f"{cell:>12}" for cell in row[1:]))
-    print("\n".join(summary.lines()))
+    width = max(len(score.name) for score in summary.scores)
+    for score in summary.scores:
+        print(f"{score.name:<{width}}  {score}")
     scored = int(results.scored.sum())
     print(f"{scored} of {len(results.scored)} samples scored; report: {folder / 'report.html'}")
