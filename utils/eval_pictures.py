@@ -1,4 +1,4 @@
-"""Strips of pictures that show one evaluated person: crop, predicted body, and what it is compared with."""
+"""Strips of images that show one evaluated person: crop, predicted body, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def body_over_crop(
 def stick_figures(
     pred: Float[np.ndarray, "J 3"], true: Float[np.ndarray, "J 3"]
 ) -> UInt8[np.ndarray, "224 448 3"]:
-    """Both skeletons from the front and from the side; predicted blue, true orange. Metres, about their roots."""
+    """Both skeletons (metres, about their roots) from the front and from the side; predicted blue, true orange."""
     middle = (true.max(axis=0) + true.min(axis=0)) / 2
     views = []
     for across in (0, 2):
@@ -58,31 +58,31 @@ def keypoints_over_crop(
     pred: Float[np.ndarray, "17 2"],
     true: Float[np.ndarray, "17 3"],
 ) -> UInt8[np.ndarray, "224 224 3"]:
-    """COCO keypoints in pixels of the crop; predicted blue, true (where labelled) orange."""
-    picture = crop.copy()
-    _draw_bones(picture, np.where(true[:, 2:] > 0, true[:, :2], np.nan), BONES_COCO17, TRUE)
-    _draw_bones(picture, pred, BONES_COCO17, PREDICTED)
-    return picture
+    """COCO keypoints (pixels of the crop) on it; predicted blue, true orange where their visibility is above 0."""
+    image = crop.copy()
+    _draw_bones(image, np.where(true[:, 2:] > 0, true[:, :2], np.nan), BONES_COCO17, TRUE)
+    _draw_bones(image, pred, BONES_COCO17, PREDICTED)
+    return image
 
 
 def label_pair(
-    found: UInt8[np.ndarray, "H W"],
+    pred: UInt8[np.ndarray, "H W"],
     true: UInt8[np.ndarray, "H W"],
     to_crop: Callable[[np.ndarray], np.ndarray],
 ) -> UInt8[np.ndarray, "224 448 3"]:
-    """Predicted and true part labels in colours, cut as the person's crop; unknown pixels are grey."""
+    """Predicted and true part labels in colours, cropped by `to_crop`; unknown pixels are grey."""
     palette = np.full((256, 3), 128, np.uint8)
     palette[:25] = part_palette()
-    return np.concatenate([to_crop(palette[labels]) for labels in (found, true)], axis=1)
+    return np.concatenate([to_crop(palette[labels]) for labels in (pred, true)], axis=1)
 
 
 def _draw_bones(
-    picture: np.ndarray, points: np.ndarray, bones: Sequence[tuple[int, int]], color: tuple[int, int, int]
+    image: np.ndarray, points: np.ndarray, bones: Sequence[tuple[int, int]], color: tuple[int, int, int]
 ) -> None:
     known = np.isfinite(points).all(axis=1)
     fixed = (np.clip(np.nan_to_num(points) - 0.5, -1e4, 1e4) * 16).round().astype(int).tolist()
     for start, end in bones:
         if max(start, end) < len(points) and known[start] and known[end]:
-            cv2.line(picture, fixed[start], fixed[end], color, 2, cv2.LINE_AA, 4)
-    for number in np.flatnonzero(known):
-        cv2.circle(picture, fixed[number], 2 << 4, color, -1, cv2.LINE_AA, 4)
+            cv2.line(image, fixed[start], fixed[end], color, 2, cv2.LINE_AA, 4)
+    for joint in np.flatnonzero(known):
+        cv2.circle(image, fixed[joint], 2 << 4, color, -1, cv2.LINE_AA, 4)
