@@ -54,12 +54,10 @@ def run_scripts(out: Path) -> None:
     imported = time.monotonic()
     import demo
     from datasets import synthetic
-    from utils import doctor
 
     picture = str(ROOT / "examples" / "rendered_1.jpg")
     assert demo.main(["--img_dir", picture, "--out_dir", str(out / "demo")]) == 0
     assert synthetic.main(["--preview", str(out / "sheet.jpg"), "--count", "1"]) == 0
-    assert doctor.main([]) == 0
     import eval
     import eval_coco
     import train

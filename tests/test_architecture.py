@@ -15,12 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("utils", "models", "datasets")
 SCRIPTS = ("demo", "train", "eval", "eval_coco")
 # Run by python -m, with their parts.
-MODULE_SCRIPTS = (
-    "utils/doctor.py",
-    "utils/doctor_files.py",
-    "utils/doctor_self_test.py",
-    "utils/export_onnx.py",
-)
+MODULE_SCRIPTS = ("utils/export_onnx.py",)
 # Distribution -> import name, where they differ.
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 # Calls that read files of unknown origin, and who may make them: others use `utils.safe_io`.

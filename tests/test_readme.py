@@ -77,6 +77,8 @@ def check_python(words: list[str], command: str) -> None:
         assert all((ROOT / w).is_file() for w in words if w.endswith(".txt")), command
         return
     script = words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0]
+    if (ROOT / script.removesuffix(".py")).is_dir():
+        script = f"{script.removesuffix('.py')}/__main__.py"
     arguments = words[2:] if words[0] == "-m" else words[1:]
     assert (ROOT / script).is_file(), command
     if script.startswith("datasets/preprocess/"):

@@ -67,7 +67,7 @@ def _body_rank(name: str, gender: str) -> tuple | None:
     return None
 
 
-def _unknown_bodies(data_dir: Path) -> list[str]:
+def unknown_bodies(data_dir: Path) -> list[str]:
     """Files in `data_dir`/smpl that look like bodies but have no name of `find_smpl_file`."""
     folder = data_dir / "smpl"
     files = folder.iterdir() if folder.is_dir() else ()
@@ -145,7 +145,7 @@ def resolve_body(
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise FileNotFoundError(f"There is no folder '{data_dir}' for the licensed files (--data_dir).")
-    if choice == "auto" and (unknown := _unknown_bodies(data_dir)):
+    if choice == "auto" and (unknown := unknown_bodies(data_dir)):
         log.warning("Passed over in %s, expected SMPL_NEUTRAL.pkl: %s", data_dir / "smpl", ", ".join(unknown))
     found = {key: find(data_dir) for key, (find, _, _) in LICENSED_FILES.items()}
     if choice == "open" or (choice == "auto" and not any(found[key] for key in _SIGNS_OF_LICENSED)):

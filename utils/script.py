@@ -81,7 +81,7 @@ def say(text: str) -> None:
 
 def _name() -> str:
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name}" if spec else os.path.basename(sys.argv[0])
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else os.path.basename(sys.argv[0])
 
 
 def first_line(error: BaseException) -> str:
