@@ -1,7 +1,7 @@
-"""Who draws the shaded bodies of `--renderer`: our own rasteriser, opendr or neural_renderer.
+"""Mesh renderers of `--renderer`: our own rasteriser, opendr or neural_renderer.
 
 The packages are imported when they draw. All of them get the same triangles, seen from the front only, with the colours
-of our own light at their corners, so that the pictures differ in little but the edges. IUV pictures are always drawn by
+of our own light at their corners, so that the images differ in little but the edges. IUV images are always drawn by
 `utils.rasterizer`.
 """
 
@@ -40,7 +40,7 @@ class View:
     """A camera at the origin, looking along z, and the depths (metres) between which everything lies."""
 
     focal: float  # pixels
-    center: tuple[float, float]  # pixels from the upper left corner of the picture
+    center: tuple[float, float]  # pixels from the upper left corner of the image
     width: int
     height: int
     near: float
@@ -48,7 +48,7 @@ class View:
 
 
 class PackageMeshRenderer(MeshRenderer):
-    """A mesh renderer that leaves the drawing of coloured triangles to another package; how smooth edges are is its."""
+    """A mesh renderer that leaves the drawing of coloured triangles to another package; anti-aliasing depends on it."""
 
     def _draw_points(
         self, points: np.ndarray, focal: float, width: int, height: int, center: tuple[float, float]

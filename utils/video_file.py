@@ -60,14 +60,14 @@ class VideoFile(contextlib.AbstractContextManager):
             frames = f"{size[0]} x {size[1]} px and {fps:g} frames a second"
             raise OSError(f"The video '{path}' of {frames} cannot be encoded by {CODEC}: {error}.") from error
 
-    def write(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+    def write(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Add an RGB frame. Raises ValueError for one of another size."""
         from av import VideoFrame
 
         width, height = self.size
-        if picture.shape != (height, width, 3):
-            raise ValueError(f"Expected a frame of {width} x {height} px, got an array {picture.shape}.")
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if image.shape != (height, width, 3):
+            raise ValueError(f"Expected a frame of {width} x {height} px, got an array {image.shape}.")
+        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = VideoFrame.from_ndarray(even, format="rgb24")
         frame.pts = self.frames
         self._encode(frame)

@@ -36,7 +36,7 @@ def densepose_bytes(still: ExportMotion) -> bytes:
         "Description",
         "DensePose IUV. Channels as cv2.imread gives them: part 0..24, 255 U, 255 V; as RGB: 255 V, 255 U, part. "
         f"The {CROP_SIZE} px crop: the square of {200 * float(scale):.2f} px around "
-        f"({center[0]:.2f}, {center[1]:.2f}) of the picture; {still.source()}",
+        f"({center[0]:.2f}, {center[1]:.2f}) of the image; {still.source()}",
     )
     text.add_text("Software", DEMO)
     stream = io.BytesIO()
@@ -76,7 +76,7 @@ def check_formats(names: Sequence[str], video: bool = False) -> None:
     if video and still:
         raise ValueError(
             f"export of a video takes any of {', '.join(VIDEO_EXPORTS)}; it was given {', '.join(still)}. "
-            "Those hold a single frame: for them give that frame as a picture."
+            "Those hold a single frame: for them give that frame as an image."
         )
 
 
@@ -93,7 +93,7 @@ def write_exports(stem: str | os.PathLike, names: Sequence[str], motion: ExportM
     Args:
         stem: path without an ending.
         names: of `EXPORTS`; for a track, of those that have motion.
-        motion: the person, of one picture or over time.
+        motion: the person, of one image or over time.
 
     Returns:
         The paths of the files.

@@ -1,6 +1,6 @@
 """What the exporters read: a person over time, and the turns from the camera frame to the frames of other programs.
 
-A person of a single picture is a motion of one frame (`still_motion`).
+A person of a single image is a motion of one frame (`still_motion`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Y_UP_TEXT = "x right, y up, z towards the camera; a person who faces the camera 
 Z_UP_TEXT = "x right, y away from the camera, z up; a person who faces the camera faces -y"
 CAMERA_TEXT = "camera frame: x right, y down, z forward"
 CHUNK = 128  # frames that are posed at once
-STILL_FPS = 30.0  # of a picture, for readers of motions that ask for a rate
+STILL_FPS = 30.0  # of an image, for readers of motions that ask for a rate
 SAME_RATE = 1e-6  # a mean rate that is off by less is the video's: readers may cut 24.9999 down to 24
 
 
 @dataclass(frozen=True)
 class ExportMotion:
-    """A person in T frames of a video, or in one picture (T = 1), with the body they belong to.
+    """A person in T frames of a video, or in one image (T = 1), with the body they belong to.
 
     arrays, all with T first: rotmat [24,3,3], betas [10], cam [3], joints [49,3], smpl_joints [24,3] and, if at hand,
     vertices [V,3] as in `people_arrays`; cam_t_full [3], box [4], center [2], scale, score as in the facts of
@@ -70,7 +70,7 @@ class ExportMotion:
 
     @property
     def is_still(self) -> bool:
-        """Whether this is the person of a picture, not a track of one frame."""
+        """Whether this is the person of an image, not a track of one frame."""
         return len(self) == 1 and "iuv" in self.arrays
 
     @property
@@ -189,7 +189,7 @@ def rotation_vectors(rotmat: Float[np.ndarray, "T 24 3 3"]) -> Float[np.ndarray,
 def still_motion(
     body: BodyModel, surface: Regressor, arrays: dict[str, np.ndarray], facts: dict[str, Any]
 ) -> ExportMotion:
-    """The person of a picture as frame 0 of a track that has the person's number.
+    """The person of an image as frame 0 of a track that has the person's number.
 
     The body stands at its own origin, as in `arrays["vertices"]`; `facts["cam_t_full"]` puts it in front of the camera.
 

@@ -1,6 +1,6 @@
 """Body parameters in the layouts of AMASS, VIBE and 4D-Humans, as npz files of plain arrays.
 
-Names and shapes are theirs, with the T frames of one person on the first axis (a picture is one frame); nothing is
+Names and shapes are theirs, with the T frames of one person on the first axis (an image is one frame); nothing is
 pickled. Each file says `axes`, `units` and `notes`, and names the body that its betas belong to.
 """
 
@@ -57,8 +57,8 @@ def amass_arrays(motion: ExportMotion) -> dict[str, Any]:
 def vibe_arrays(motion: ExportMotion) -> dict[str, Any]:
     """VIBE: a track of T frames, numbers in the camera frame.
 
-    orig_cam (sx, sy, tx, ty) puts x at sx (x + tx) in [-1,1] of the whole picture; with the square crop's weak camera
-    (s, cx, cy), side d and centre c in a picture w x h: sx = s d / w, tx = cx + (c_x - w/2) / (s d / 2), y likewise.
+    orig_cam (sx, sy, tx, ty) puts x at sx (x + tx) in [-1,1] of the whole image; with the square crop's weak camera
+    (s, cx, cy), side d and centre c in an image w x h: sx = s d / w, tx = cx + (c_x - w/2) / (s d / 2), y likewise.
     """
     arrays, count = motion.arrays, len(motion)
     size = np.array(motion.facts["image_size"], np.float64)
@@ -75,7 +75,7 @@ def vibe_arrays(motion: ExportMotion) -> dict[str, Any]:
         "pose": rotation_vectors(motion.rotmat).reshape(count, 72).astype(np.float32),
         "betas": arrays["betas"],
         "joints3d": arrays["joints"],
-        "joints2d_img_coord": picture_points(motion, arrays["joints"]).astype(np.float32),
+        "joints2d_img_coord": image_points(motion, arrays["joints"]).astype(np.float32),
         "bboxes": np.concatenate([center, side, side], axis=1).astype(np.float32),
         "frame_ids": motion.frame_ids,
         "seconds": motion.seconds,
@@ -103,7 +103,7 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
         "smpl_body_pose": rotmat[:, 1:],
         "smpl_betas": arrays["betas"],
         "3d_joints": joints,
-        "2d_joints": picture_points(motion, joints).astype(np.float32),
+        "2d_joints": image_points(motion, joints).astype(np.float32),
         "camera": np.asarray(arrays["cam_t_full"], np.float32),
         "camera_bbox": arrays["cam"],
         "focal_length": np.repeat(facts["focal_length_full"], count),
@@ -121,7 +121,7 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
             CAMERA_TEXT,
             "metres; pixels in center, scale (side of the square crop), size (height, width), bbox (x, y, w, h), "
             "2d_joints and focal_length; time: number of the frame",
-            "camera: translation in the whole picture for focal_length; camera_bbox: weak camera (s, tx, ty) of the "
+            "camera: translation in the whole image for focal_length; camera_bbox: weak camera (s, tx, ty) of the "
             "crop; conf: the detector's score, the confidence where there is none; "
             f"3d_joints: SMPL's {len(SMPL_JOINT_NAMES)}, then {len(VERTEX_JOINT_NAMES)} points on the surface",
             moves=False,
@@ -129,8 +129,8 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
     }
 
 
-def picture_points(motion: ExportMotion, points: Float[np.ndarray, "T N 3"]) -> Float[np.ndarray, "T N 2"]:
-    """Pixels of the picture where the crop's camera sees points of the body (camera frame, metres)."""
+def image_points(motion: ExportMotion, points: Float[np.ndarray, "T N 3"]) -> Float[np.ndarray, "T N 2"]:
+    """Pixels of the image where the crop's camera sees points of the body (camera frame, metres)."""
     cam_t = cam_to_translation(torch.from_numpy(motion.arrays["cam"])).numpy()
     moved = points + cam_t[:, None].astype(np.float64)
     crop = FOCAL_LENGTH * moved[..., :2] / moved[..., 2:] / (CROP_SIZE / 2)

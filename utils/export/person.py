@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "danet-person-1"
-# Endings of the pictures beside the npz.
+# Endings of the images beside the npz.
 PANEL_SUFFIX, PEOPLE_SUFFIX, DENSEPOSE_SUFFIX = "_result.png", "_people.jpg", ".densepose.png"
 AXES = "camera frame: x right, y down, z forward; the root rotation holds the body's half turn about x"
 UNITS = (
     "vertices and joints: metres from the body's origin; cam_t: metres, added to them for focal 5000 px on "
     "the 224 px crop; cam_t_full: metres, added to them for focal_length_full and principal_point, pixels of the "
-    "picture; detected_keypoints: x, y, confidence of COCO's 17; these, box, center: pixels of the picture after EXIF "
+    "image; detected_keypoints: x, y, confidence of COCO's 17; these, box, center: pixels of the image after EXIF "
     "rotation, from its upper left corner; "
     "scale: side of the square crop / 200 px; iuv: part 0..24, then U and V times 255"
 )
 
 
-def pack_iuv(picture: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"]:
+def pack_iuv(image: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"]:
     """(part/24, U, V) as bytes: the part's number, U and V times 255."""
-    factor = picture.new_tensor([24.0, 255.0, 255.0]).view(3, 1, 1)
-    return (picture.clamp(0, 1) * factor).round().to(torch.uint8).cpu().numpy()
+    factor = image.new_tensor([24.0, 255.0, 255.0]).view(3, 1, 1)
+    return (image.clamp(0, 1) * factor).round().to(torch.uint8).cpu().numpy()
 
 
 def seen_iuv(output: DaNetOutput) -> UInt8[np.ndarray, "B 3 H W"]:
