@@ -96,3 +96,12 @@ def make_motion(clip: str = "walk_forward", body=ASSETS.body, seed: int = 1) -> 
     }  # fmt: skip
     surface = dataclasses.replace(ASSETS.surface, model_id=body.model_id)
     return ExportMotion(body, surface, arrays, facts, fps=25.0)
+
+
+def moving_body(motion: ExportMotion) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and joints of every frame, of the mean shape, moving as the camera saw them; camera frame."""
+    rotmat = torch.tensor(motion.arrays["rotmat"])
+    betas = torch.tensor(motion.arrays["betas"]).mean(dim=0).expand(len(rotmat), -1)
+    posed = layer(motion.body)(rotmat, betas)
+    path = motion.arrays["cam_t_full"] - motion.arrays["cam_t_full"][0]
+    return posed.vertices.numpy() + path[:, None], posed.smpl_joints.numpy() + path[:, None]

@@ -1,4 +1,4 @@
-"""Exports of a person over time: other programs' readers, our own evaluators of their formats, closed forms."""
+"""Exports of a person over time: rates, gaps, and rotations that go on without jumps."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
-import trimesh
-from export_people import ASSETS, IMAGE_SIZE, bending_body, layer, make_motion, make_person
+from export_people import make_motion, moving_body
 from export_readers import (
     animated_nodes,
     bvh_frames,
     bvh_positions,
     read_accessor,
     read_glb,
-    skinned,
     world_matrices,
 )
 from scipy.spatial.transform import Rotation
 
-from utils.export import ExportMotion, check_formats, write_exports
+from utils.export import ExportMotion, write_exports
 from utils.export.bvh import continuous
-from utils.export.formats import STILL_EXPORTS, VIDEO_EXPORTS
-from utils.export.motion import Y_UP, Z_UP
-from utils.geometry import project_to_crop
+from utils.export.formats import VIDEO_EXPORTS
+from utils.export.motion import Y_UP
 from utils.safe_io import load_npz
 from utils.skeleton import SMPL_JOINT_NAMES
 
@@ -40,30 +36,7 @@ def files(motion, tmp_path_factory):
     return {path.name.removeprefix("a.b."): path for path in write_exports(stem, VIDEO_EXPORTS, motion)}
 
 
-def moving_body(motion: ExportMotion) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and joints of every frame, of the mean shape, moving as the camera saw them; camera frame."""
-    rotmat = torch.tensor(motion.arrays["rotmat"])
-    betas = torch.tensor(motion.arrays["betas"]).mean(dim=0).expand(len(rotmat), -1)
-    posed = layer(motion.body)(rotmat, betas)
-    path = motion.arrays["cam_t_full"] - motion.arrays["cam_t_full"][0]
-    return posed.vertices.numpy() + path[:, None], posed.smpl_joints.numpy() + path[:, None]
-
-
 # --------------------------------------------------------------------------------------------------------- GLB
-
-
-@pytest.mark.parametrize("body", [ASSETS.body, bending_body()], ids=["open", "with correctives"])
-def test_a_viewer_moves_the_glb_as_the_body_layer_does(body, tmp_path):
-    motion = make_motion(body=body)
-    (path,) = write_exports(tmp_path / "t", ["glb"], motion)
-    plain = dataclasses.replace(
-        motion, body=dataclasses.replace(body, posedirs=None)
-    )  # no one pose's correctives
-    vertices, data = moving_body(plain)[0] @ Y_UP.T, path.read_bytes()
-    for key in (0, 8, len(motion) - 1):
-        assert np.abs(skinned(data, key) - vertices[key]).max() < 1e-4
-    assert np.abs(skinned(data) - vertices[0]).max() < 1e-4  # as the file opens: its first frame
-    assert "without correctives" in read_glb(data)[0]["asset"]["extras"]["mesh"]
 
 
 def test_the_glbs_times_are_the_videos(motion, files):
@@ -112,28 +85,7 @@ def test_who_walks_to_the_right_and_nearer_does_so_in_the_scene(motion, files):
     assert "starts at its own origin" in place and "first frame, 7 of the video" in place
 
 
-def test_trimesh_reads_the_animated_glb(motion, files):
-    (mesh,) = trimesh.load(files["glb"], process=False).geometry.values()
-    assert np.allclose(mesh.vertices, motion.rest()[0], atol=1e-6)
-
-
-def test_a_still_has_no_animation(tmp_path):
-    (path,) = write_exports(tmp_path / "p", ["glb"], make_person())
-    assert "animations" not in read_glb(path.read_bytes())[0]
-
-
 # --------------------------------------------------------------------------------------------------------- BVH
-
-
-def test_bvh_kinematics_give_the_joints_of_every_frame(motion, files):
-    text = files["bvh"].read_text()
-    time, values = bvh_frames(text)
-    assert time == pytest.approx(1 / 25) and len(values) == motion.frame_ids[-1] - motion.frame_ids[0] + 1
-    joints = moving_body(motion)[1] @ Y_UP.T
-    for frame in (0, 7, len(motion) - 1):
-        found = bvh_positions(text, motion.frame_ids[frame] - 7)
-        wanted = dict(zip(SMPL_JOINT_NAMES, joints[frame], strict=True))
-        assert max(np.abs(found[name] - wanted[name]).max() for name in wanted) < 1e-4
 
 
 def test_angles_go_on_where_the_middle_one_passes_a_right_angle():
@@ -215,83 +167,9 @@ def test_filling_keeps_the_frames_that_are_there(motion):
     assert np.array_equal(rotmat[there], motion.rotmat) and np.array_equal(path[there], motion.path())
 
 
-# -------------------------------------------------------------------------------------------------- parameters
-
-
-def test_amass_numbers_move_the_body_in_its_frame(motion, files):
-    data = load_npz(files["amass.npz"])
-    count = motion.frame_ids[-1] - 7 + 1
-    assert data["poses"].shape == (count, 156) and not data["poses"][:, 66:].any()
-    assert data["trans"].shape == (count, 3) and data["dmpls"].shape == (count, 8)
-    assert float(data["mocap_framerate"]) == 25
-    there = motion.frame_ids - 7
-    rotmat = Rotation.from_rotvec(data["poses"][there, :66].reshape(-1, 3)).as_matrix().reshape(-1, 22, 3, 3)
-    assert np.allclose(rotmat[:, 1:], motion.arrays["rotmat"][:, 1:22], atol=1e-5)
-    assert np.allclose(Z_UP.T @ rotmat[:, 0], motion.arrays["rotmat"][:, 0], atol=1e-5)
-    every = torch.tensor(motion.arrays["rotmat"])
-    every[:, :22] = torch.tensor(rotmat, dtype=torch.float32)
-    betas = torch.tensor(data["betas"][:10], dtype=torch.float32).expand(len(every), -1)
-    vertices = layer(motion.body)(every, betas).vertices.numpy() + data["trans"][there, None]
-    assert np.abs(vertices - moving_body(motion)[0] @ Z_UP.T).max() < 1e-4
-    assert "starts at its own origin" in str(data["notes"])
-
-
-def test_vibe_numbers_are_the_same_person_in_the_same_frames(motion, files):
-    data = load_npz(files["vibe.npz"])
-    arrays = motion.arrays
-    assert np.array_equal(data["frame_ids"], motion.frame_ids) and np.allclose(
-        data["seconds"] * 25, motion.frame_ids
-    )
-    for theirs, ours in (("pred_cam", "cam"), ("betas", "betas"), ("joints3d", "joints")):
-        assert np.array_equal(data[theirs], arrays[ours]), theirs
-    rotmat, betas = torch.tensor(arrays["rotmat"]), torch.tensor(arrays["betas"])
-    assert np.allclose(data["verts"], layer(motion.body)(rotmat, betas).vertices, atol=1e-6)
-    again = Rotation.from_rotvec(data["pose"].reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    assert np.allclose(again, arrays["rotmat"], atol=1e-5)
-    side = 200 * arrays["scale"][:, None]
-    assert np.allclose(data["bboxes"], np.column_stack([arrays["center"], side, side]))
-    crop = project_to_crop(torch.tensor(arrays["joints"]), torch.tensor(arrays["cam"])).numpy()
-    wanted = arrays["center"][:, None] + crop * side[:, None] / 2
-    assert np.allclose(data["joints2d_img_coord"], wanted, atol=1e-2)
-    # Weak cameras of crop and picture see a point in the same pixel.
-    point, cam, full = np.array([0.2, -0.4]), arrays["cam"], data["orig_cam"]
-    in_crop = arrays["center"] + cam[:, :1] * (point + cam[:, 1:]) * side / 2
-    in_picture = (full[:, :2] * (point + full[:, 2:]) + 1) * np.array(IMAGE_SIZE) / 2
-    assert np.allclose(in_crop, in_picture, atol=1e-3)
-
-
 def test_vertices_at_hand_are_taken_as_they_are(motion):
     given = np.zeros((len(motion), 5, 3), np.float32)
     assert dataclasses.replace(motion, arrays={**motion.arrays, "vertices": given}).vertices is given
-
-
-def test_4d_humans_numbers_are_the_same_person_in_the_same_frames(motion, files):
-    data, count = load_npz(files["4dhumans.npz"]), len(motion)
-    rotmat = np.concatenate([data["smpl_global_orient"], data["smpl_body_pose"]], axis=1)
-    assert np.allclose(rotmat, motion.arrays["rotmat"], atol=1e-5)
-    assert data["tid"].tolist() == [4] * count and np.array_equal(data["time"], motion.frame_ids)
-    assert data["size"].tolist() == [[480, 640]] * count and len(data["focal_length"]) == count
-    assert data["3d_joints"].shape == (count, 45, 3)
-    # The camera of the whole picture sees the body where the crop's camera does, up to perspective.
-    moved = data["3d_joints"] + data["camera"][:, None]
-    seen = data["focal_length"][0] * moved[..., :2] / moved[..., 2:] + np.array(IMAGE_SIZE) / 2
-    assert np.abs(seen - data["2d_joints"]).max() < 30
-    assert "own origin in every frame" in str(data["notes"])
-
-
-# --------------------------------------------------------------------------------------------------- the rest
-
-
-def test_formats_without_motion_are_named(motion, tmp_path):
-    check_formats(VIDEO_EXPORTS, video=True)
-    check_formats(STILL_EXPORTS)
-    with pytest.raises(
-        ValueError, match=r"any of glb, amass, vibe, 4dhumans, bvh; it was given obj, densepose\."
-    ):
-        check_formats(["glb", "obj", "densepose"], video=True)
-    with pytest.raises(ValueError, match="it was given ply"):
-        write_exports(tmp_path / "t", ["glb", "ply"], motion)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
