@@ -24,7 +24,7 @@ SHORTEST_END = 0.02  # metres
 
 
 def bvh_bytes(motion: ExportMotion) -> bytes:
-    """The skeleton of the person's shape, and every frame from the first to the last."""
+    """A BVH file: the skeleton of the person's mean shape, and every frame from the first to the last."""
     vertices, joints = motion.rest()
     lines, order = hierarchy(motion.body, vertices, joints)
     rotmat, path = motion.filled()
@@ -104,4 +104,5 @@ def end_site(
 
 
 def numbers(values: np.ndarray) -> str:
+    """The values as text with six decimal places."""
     return " ".join(f"{float(value):.6f}" for value in values)

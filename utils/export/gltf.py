@@ -28,7 +28,11 @@ MAX_SETS = 2  # of four weights a vertex
 
 
 def glb_bytes(motion: ExportMotion) -> bytes:
-    """The file; its `asset.extras` say units, axes and where the person comes from."""
+    """A GLB file; its `asset.extras` say units, axes and where the person comes from.
+
+    Args:
+        motion: a still, whose pose is in the nodes, or a track, which gets an animation, too.
+    """
     import pygltflib as gltf
 
     vertices, joints = motion.rest()

@@ -36,13 +36,19 @@ SAME_RATE = 1e-6  # a mean rate that is off by less is the video's: readers may 
 class ExportMotion:
     """A person in T frames of a video, or in one image (T = 1), with the body they belong to.
 
-    arrays, all with T first: rotmat [24,3,3], betas [10], cam [3], joints [49,3], smpl_joints [24,3] and, if at hand,
-    vertices [V,3] as in `people_arrays`; cam_t_full [3], box [4], center [2], scale, score as in the facts of
-    `save_person`; frame_ids (integers that increase; the track was lost where they leave some out), and
-    seconds, where the frames have times of their own. A still has its iuv [3,56,56], too.
-    facts: picture, weights, image_size (width, height), focal_length_full, track_id. fps: frames a second as the video
-    says.
-    Raises ValueError for other lengths, for frames out of order and for an fps that is not positive.
+    Args:
+        body: the body that shape and pose belong to.
+        surface: its regressor of the points on the surface.
+        arrays: rotmat [T,24,3,3], betas [T,10], cam [T,3], joints [T,49,3], smpl_joints [T,24,3] and, if at hand,
+            vertices [T,V,3], as `people_arrays` gives them (metres, camera frame); cam_t_full [T,3] (metres), box
+            [T,4], center [T,2] (pixels), scale [T], score [T], as `save_person` takes them; frame_ids [T], integers
+            that increase (the track was lost where they leave some out); seconds [T], where the frames have times of
+            their own. A still has its iuv [1,3,56,56], too.
+        facts: picture, weights, image_size (width, height), focal_length_full (pixels), track_id.
+        fps: frames a second as the video says.
+
+    Raises:
+        ValueError: for arrays of other lengths, frames out of order and an fps that is not positive.
     """
 
     body: BodyModel
@@ -112,7 +118,7 @@ class ExportMotion:
         return np.asarray(self.arrays["betas"], np.float64).mean(axis=0)
 
     def rest(self) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "24 3"]]:
-        """The body of this shape before it is posed: vertices and joints; y up, metres.
+        """Vertices and joints of the mean shape at rest; y up, metres.
 
         The vertices of a still hold the correctives of its pose; those of a motion cannot.
         """
@@ -183,6 +189,7 @@ def turned_root(
 
 
 def rotation_vectors(rotmat: Float[np.ndarray, "T 24 3 3"]) -> Float[np.ndarray, "T 24 3"]:
+    """The rotations as axis times angle, radians."""
     return Rotation.from_matrix(rotmat.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)
 
 
@@ -196,7 +203,7 @@ def still_motion(
     Args:
         body: the body that the shape belongs to.
         surface: its regressor of the points on the surface.
-        arrays: as `people_arrays` gives them.
+        arrays: of a person, as `people_arrays` gives them.
         facts: as `save_person` takes them: picture, weights, person, and where the crop and the camera were.
     """
     names = ("rotmat", "betas", "cam", "joints", "smpl_joints", "vertices", "iuv")

@@ -48,9 +48,16 @@ def seen_iuv(output: DaNetOutput) -> UInt8[np.ndarray, "B 3 H W"]:
 
 
 def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.ndarray]]:
-    """The people of a batch as named arrays; the annotation head masks the global maps.
+    """The people of a batch as named arrays, one dictionary a person.
 
-    A network without parts gives no part_centers, part_scales and part_iuv.
+    Args:
+        output: of the network, for B crops.
+        body: posed by it.
+
+    Returns:
+        For each person cam [3], cam_t [3] (metres), betas [10], rotmat [24,3,3], vertices [V,3], joints [49,3],
+        smpl_joints [24,3] (metres, camera frame), iuv [3,56,56] (bytes, masked by the annotation head), the joints'
+        names and, where the network has parts, part_centers, part_scales and part_iuv.
     """
     params, estimate = output.smpl.params, output.iuv
     batch = {
@@ -75,5 +82,14 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
 
 
 def save_person(path: str | os.PathLike, arrays: dict[str, np.ndarray], **facts: Any) -> None:
-    """Write a person's arrays and the facts about where they come from (numbers and text), all or nothing."""
+    """Write a person's npz file, whole or not at all.
+
+    Args:
+        path: of the file.
+        arrays: as `people_arrays` gives them.
+        facts: numbers and text that say where they come from.
+
+    Raises:
+        OSError: where the file cannot be written.
+    """
     save_npz_atomic(path, DEMO, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)
