@@ -1,6 +1,6 @@
 """A motion as a BVH skeleton of 24 joints: metres, y up, rotations R = Rz Rx Ry of each joint.
 
-The format has no comments, so all this is said in the README; the order of angles is in the file itself. It has one
+The format has no comments, so docs/exports.md says all this; the order of angles is in the file itself. It has one
 frame time and no frame numbers: frames that a track left out are filled in.
 """
 

@@ -1,6 +1,6 @@
 """What the demo writes about a person: one npz without pickled objects (schema "danet-person-1").
 
-U and V are clipped to 0..1 and stored as 0..255; the README describes every key.
+U and V are clipped to 0..1 and stored as 0..255; docs/demo.md describes every key.
 """
 
 from __future__ import annotations
