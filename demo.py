@@ -21,35 +21,34 @@ from pathlib import Path
 import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.boxes import load_boxes
-from datasets.detector import unused_of
-from datasets.keypoint_files import KeypointFiles
-from datasets.label_check import sizes_of_some
-from datasets.people import DETECTORS, People, build_detector
-from datasets.picture_run import NOT_LOOKED_AT, PictureRun
-from datasets.video import VideoFrames
-from datasets.video_run import VideoRun
+from datasets.labels.check import sizes_of_some
+from datasets.people.boxes import load_boxes
+from datasets.people.crops import DETECTORS, People, build_detector
+from datasets.people.detector import unused_of
+from datasets.people.openpose import KeypointFiles
+from datasets.people.video import VideoFrames
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import PRESETS
-from models.predictor import Predictor
-from models.pretrained import network_of, warn_of_another_body, weights_file
-from utils.assets import BODY_CHOICES, BodyAssets, resolve_body
-from utils.body import OPEN_DIR
+from models.inference.gallery import PAGE_NAME, write_gallery
+from models.inference.image_run import NOT_LOOKED_AT, PictureRun
+from models.inference.person_files import PersonFiles
+from models.inference.pipeline import Seconds
+from models.inference.predictor import Predictor
+from models.inference.run_record import FILE_NAME, SCHEMA, Outcome, RunRecord, joined_outcomes, with_earlier
+from models.inference.track_files import TrackFiles
+from models.inference.video_run import VideoRun
+from models.inference.weights import network_of, warn_of_another_body, weights_file
+from utils.body import BODY_CHOICES, OPEN_DIR, BodyAssets, resolve_body
 from utils.checkpoint import load_danet
 from utils.config import group, option, parse_config
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
-from utils.file_marks import PAGE
-from utils.gallery import PAGE_NAME, write_gallery
 from utils.geometry import check_focal_length
+from utils.io import require_free, why_unwritable, writable_folder
+from utils.io.marks import PAGE
 from utils.optional_packages import require_packages
-from utils.person_files import PersonFiles
-from utils.pipeline import Seconds
-from utils.render_backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
-from utils.run_record import FILE_NAME, SCHEMA, Outcome, RunRecord, joined_outcomes, with_earlier
+from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
 from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
-from utils.safe_write import require_free, why_unwritable, writable_folder
 from utils.stopping import StopSignals
-from utils.track_files import TrackFiles
 from utils.unused import Unused
 
 log = logging.getLogger("demo")

@@ -25,12 +25,33 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.base_dataset import BaseDataset
+from datasets.legacy_crop import uncrop_legacy
 from datasets.loading import PlannedBatch, load_planned
 from datasets.lsp_labels import LabelPictures
 from datasets.registry import PathsConfig
-from datasets.synthetic import SyntheticPeople
+from datasets.synthetic.dataset import SyntheticPeople
 from datasets.transforms import crop_picture, to_bytes
-from models.eval_setup import (
+from models.evaluation.ground_truth_check import (
+    Certificate,
+    check_labels,
+    check_posed,
+    check_stored,
+    suspect_posed,
+    suspect_stored,
+)
+from models.evaluation.images import body_over_crop, label_pair, stick_figures
+from models.evaluation.protocols import PROTOCOLS, Protocol
+from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan
+from models.evaluation.scorers import (
+    JOINT_SETS,
+    JointRegressor,
+    JointScorer,
+    PartScorer,
+    PosedTruth,
+    Scorer,
+    StoredTruth,
+)
+from models.evaluation.setup import (
     EvaluationConfig,
     Subject,
     fingerprint_of,
@@ -41,27 +62,7 @@ from models.eval_setup import (
     tell_of_labels,
     versions,
 )
-from models.evaluation import (
-    JOINT_SETS,
-    JointRegressor,
-    JointScorer,
-    PartScorer,
-    PosedTruth,
-    Scorer,
-    StoredTruth,
-)
-from models.truth_check import (
-    Certificate,
-    check_labels,
-    check_posed,
-    check_stored,
-    suspect_posed,
-    suspect_stored,
-)
-from utils.command_line import ALL_GOOD, SOME_SKIPPED
-from utils.config import group, option, parse_config
-from utils.eval_pictures import body_over_crop, label_pair, stick_figures
-from utils.eval_report import (
+from models.evaluation.summary import (
     Summary,
     joint_scores,
     part_scores,
@@ -74,12 +75,11 @@ from utils.eval_report import (
     with_extremes,
     write_evaluation,
 )
-from utils.evaluation import Results, RowStore, plan_batches, run_plan
-from utils.legacy_crop import uncrop_legacy
-from utils.lsp_parts import PartRenderer, face_classes, uncrop
+from utils.command_line import ALL_GOOD, SOME_SKIPPED
+from utils.config import group, option, parse_config
 from utils.metrics import accuracy
-from utils.protocols import PROTOCOLS, Protocol
 from utils.renderer import MeshRenderer
+from utils.renderer.lsp_parts import PartRenderer, face_classes, uncrop
 from utils.runtime import Processes
 
 log = logging.getLogger("eval")

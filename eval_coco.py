@@ -24,11 +24,15 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.coco_dataset import COCODataset
-from datasets.coco_file import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
+from datasets.labels.coco import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
 from datasets.loading import PlannedBatch, load_planned
 from datasets.registry import PathsConfig
 from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
-from models.eval_setup import (
+from models.evaluation.coco import STAT_NAMES, coco_results, keypoint_ap
+from models.evaluation.images import body_over_crop, keypoints_over_crop
+from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan
+from models.evaluation.scorers import KeypointScorer
+from models.evaluation.setup import (
     EvaluationConfig,
     Subject,
     fingerprint_of,
@@ -38,12 +42,7 @@ from models.eval_setup import (
     tell_of_labels,
     versions,
 )
-from models.evaluation import KeypointScorer
-from utils.coco_eval import STAT_NAMES, coco_results, keypoint_ap
-from utils.command_line import ALL_GOOD, SOME_SKIPPED
-from utils.config import group, option, parse_config
-from utils.eval_pictures import body_over_crop, keypoints_over_crop
-from utils.eval_report import (
+from models.evaluation.summary import (
     Score,
     Summary,
     print_summary,
@@ -53,13 +52,13 @@ from utils.eval_report import (
     with_extremes,
     write_evaluation,
 )
-from utils.evaluation import Results, RowStore, plan_batches, run_plan
+from utils.command_line import ALL_GOOD, SOME_SKIPPED
+from utils.config import group, option, parse_config
+from utils.io import DataFileError, require_free, require_writable, save_json_atomic
 from utils.metrics import pck
 from utils.renderer import MeshRenderer
 from utils.report import histogram
 from utils.runtime import Processes
-from utils.safe_io import DataFileError
-from utils.safe_write import require_free, require_writable, save_json_atomic
 from utils.skeleton import GT24_TO_COCO17
 
 log = logging.getLogger("eval_coco")

@@ -30,23 +30,21 @@ from datasets.label_counts import UNLABELLED, count_labels, passed_over
 from datasets.loading import WorkerError, load_batches, training_batches
 from datasets.mixed_dataset import SYNTHETIC
 from datasets.sampler import Share, StepSampler
-from datasets.synthetic import SyntheticPeople
+from datasets.synthetic.dataset import SyntheticPeople
 from datasets.training_data import DataConfig, TrainingData, build_training_data
 from datasets.transforms import denormalize
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import preset
-from models.loss_feed import SilentSteps, as_table, feeding, require_fed
 from models.losses import IUVCriterion, LossWeights, SMPLCriterion
-from models.pretraining import CHOICES as PRETRAINED
-from models.resuming import (
-    newest_checkpoint,
-    require_continuable,
-    require_free,
-    tidy_checkpoints,
-)
-from models.scoring import score
 from models.targets import TargetBuilder
-from models.train_step import (
+from models.training.checkpoints import load_unchanged, prune_checkpoints
+from models.training.loss_feed import SilentSteps, as_table, feeding, require_fed
+from models.training.optim import OptimConfig
+from models.training.pretrained_backbones import CHOICES as PRETRAINED
+from models.training.resuming import newest_checkpoint, require_continuable, require_free, tidy_checkpoints
+from models.training.run_log import Pace, RunLog, WatchConfig, in_words, note_start, require_positive
+from models.training.state import TrainingState, build_state, export_weights, write_checkpoint
+from models.training.step import (
     Stage,
     Stages,
     SupervisedNetwork,
@@ -56,20 +54,12 @@ from models.train_step import (
     make_targets,
     seed_step,
 )
-from models.training import (
-    TrainingState,
-    build_state,
-    export_weights,
-    write_checkpoint,
-)
-from utils.assets import BODY_CHOICES, DATA_DIR, resolve_body
-from utils.body import SMPL_ID
+from models.training.tensorboard_images import training_pictures
+from models.training.validation import score
+from utils.body import BODY_CHOICES, DATA_DIR, SMPL_ID, resolve_body
 from utils.command_line import ALL_GOOD
 from utils.config import ConfigError, group, option, parse_config, require_range, to_dict, to_yaml
-from utils.optim import OptimConfig
 from utils.renderer import MeshRenderer
-from utils.run_checkpoints import load_unchanged, prune_checkpoints
-from utils.run_log import Pace, RunLog, WatchConfig, in_words, note_start, require_positive
 from utils.runtime import (
     Processes,
     choose_device,
@@ -83,7 +73,6 @@ from utils.runtime import (
 )
 from utils.stopping import StopSignals
 from utils.structures import Batch, DaNetOutput, Targets
-from utils.train_pictures import training_pictures
 
 log = logging.getLogger("train")
 

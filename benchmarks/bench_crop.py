@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
+from datasets.legacy_crop import crop_legacy
 from datasets.transforms import crop_picture
-from utils.legacy_crop import crop_legacy
 
 TARGET = 3.0
 SIZE = 1000

@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 
 import demo
-from datasets.picture_run import PictureRun
+from models.inference.image_run import PictureRun
+from models.inference.pipeline import Seconds
 from utils.config import parse_config
-from utils.pipeline import Seconds
 from utils.runtime import Processes
 from utils.stopping import StopSignals
 

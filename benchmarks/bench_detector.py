@@ -20,9 +20,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datasets.boxes import PERSON  # noqa: E402
-from datasets.detector import MIN_SCORE, Box, Detection, MoveNet, box_iou  # noqa: E402
-from datasets.pictures import read_picture  # noqa: E402
+from datasets.people.boxes import PERSON  # noqa: E402
+from datasets.people.detector import MIN_SCORE, Box, Detection, MoveNet, box_iou  # noqa: E402
+from datasets.people.images import read_picture  # noqa: E402
 from datasets.preprocess.common import read_json  # noqa: E402
 
 MIN_IOU = 0.5

@@ -23,8 +23,8 @@ from datasets.loading import training_batches
 from datasets.sampler import StepSampler
 from datasets.training_data import DataConfig, TrainingData, build_training_data
 from models.danet import PRESETS
-from models.train_step import Stage
-from utils.assets import DATA_DIR
+from models.training.step import Stage
+from utils.body import DATA_DIR
 
 
 def samples_per_second(data: TrainingData, batch_size: int, workers: int, batches: int) -> float:

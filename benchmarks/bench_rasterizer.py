@@ -23,11 +23,15 @@ import torchvision
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.body import body_tensors, load_open_body, skin  # noqa: E402
-from utils.densepose_uv import load_open_atlas  # noqa: E402
+from utils.body import (  # noqa: E402
+    body_tensors,
+    load_open_atlas,  # noqa: E402
+    load_open_body,
+    skin,
+)
 from utils.geometry import batch_rodrigues  # noqa: E402
+from utils.io import load_npz  # noqa: E402
 from utils.renderer import IUV_Renderer  # noqa: E402
-from utils.safe_io import load_npz  # noqa: E402
 from utils.skeleton import SMPL_PARENTS  # noqa: E402
 
 NUM_BODIES = 16

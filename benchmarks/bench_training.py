@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from datasets.synthetic import SyntheticPeople
+from datasets.synthetic.dataset import SyntheticPeople
 from models import build_danet
 from models.danet import PRESETS, preset
 from models.losses import IUVCriterion, SMPLCriterion
-from models.train_step import Stage, SupervisedNetwork, add_gradients, make_targets
-from models.training import make_optimizer
-from utils.assets import resolve_body
+from models.training.state import make_optimizer
+from models.training.step import Stage, SupervisedNetwork, add_gradients, make_targets
+from utils.body import resolve_body
 from utils.runtime import keep_freed_memory
 from utils.structures import collate_samples
 

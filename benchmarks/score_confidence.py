@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from datasets.detector import Detection, MoveNet, box_iou
-from datasets.pictures import read_picture
+from datasets.people.detector import Detection, MoveNet, box_iou
+from datasets.people.images import read_picture
 from datasets.preprocess.common import read_json
 from datasets.transforms import box_to_center_scale, crop_picture, network_input
 from models import SMPL, build_danet
 from models.danet import preset
-from models.predictor import Predictor
-from models.pretrained import weights_file
-from utils.assets import resolve_body
+from models.inference.confidence import COCO17_FROM_49, LOW_CONFIDENCE, why_no_body, with_keypoints
+from models.inference.predictor import Predictor
+from models.inference.weights import weights_file
+from utils.body import resolve_body
 from utils.checkpoint import load_danet
-from utils.confidence import COCO17_FROM_49, LOW_CONFIDENCE, why_no_body, with_keypoints
 from utils.geometry import CROP_SIZE, UNIT, project_to_crop
 from utils.renderer import IUV_Renderer
 

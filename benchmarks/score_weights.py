@@ -19,17 +19,16 @@ import torch
 from tqdm import tqdm
 
 from datasets.loading import load_batches
-from datasets.synthetic import SyntheticPeople
+from datasets.synthetic.dataset import SyntheticPeople
 from models import SMPL, build_danet
 from models.danet import PRESETS, preset
-from models.scoring import mean_rotations, score, score_fixed_pose
 from models.targets import TargetBuilder
-from utils.assets import resolve_body
-from utils.body import OPEN_DIR
+from models.training.validation import mean_rotations, score, score_fixed_pose
+from utils.body import OPEN_DIR, resolve_body
 from utils.checkpoint import load_danet
 from utils.geometry import batch_rodrigues
+from utils.io import require_free, save_json_atomic
 from utils.renderer import IUV_Renderer
-from utils.safe_write import require_free, save_json_atomic
 from utils.structures import Batch
 
 TRAINING_POSES = 2000

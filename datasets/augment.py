@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from datasets.legacy_crop import transform_points
 from datasets.transforms import CROP_SIZE, picture_points_to_crop
 from utils.config import option
-from utils.legacy_crop import transform_points
 from utils.skeleton import GT24_FLIP, SMPL_FLIP
 
 if TYPE_CHECKING:

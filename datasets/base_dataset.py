@@ -24,14 +24,14 @@ from datasets.augment import (
     flip_keypoints,
     keypoints_to_crop,
 )
-from datasets.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
-from datasets.label_check import check_labels, sizes_of_some
-from datasets.labels import Labels, read_label_file
-from datasets.pictures import PictureError, read_picture
+from datasets.labels.arrays import Labels, read_label_file
+from datasets.labels.check import check_labels, sizes_of_some
+from datasets.labels.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
+from datasets.legacy_crop import crop_box, crop_legacy
+from datasets.people.images import PictureError, read_picture
 from datasets.registry import EXTRAS, PathsConfig, find_spec, origin_of_labels, picture_root
 from datasets.transforms import UNIT, crop_picture, normalize, to_tensor
-from utils.densepose_uv import DATA_DIR
-from utils.legacy_crop import crop_box, crop_legacy
+from utils.body import DATA_DIR
 from utils.skeleton import JOINT49_FLIP, SMPL_FLIP
 from utils.structures import DensePosePoints, Sample
 

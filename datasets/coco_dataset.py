@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from datasets import label_values as values
 from datasets.base_dataset import BaseDataset, LabelledPeople
-from datasets.coco_file import CocoHead, is_person, read_coco_file, read_json
-from datasets.label_check import check_corners
-from datasets.labels import NUM_OPENPOSE, Labels
+from datasets.labels import values as values
+from datasets.labels.arrays import NUM_OPENPOSE, Labels
+from datasets.labels.check import check_corners
+from datasets.labels.coco import CocoHead, is_person, read_coco_file, read_json
 from datasets.registry import PathsConfig
 from datasets.transforms import box_to_center_scale
-from utils.densepose_uv import DATA_DIR
-from utils.safe_io import DataFileError
+from utils.body import DATA_DIR
+from utils.io import DataFileError
 from utils.skeleton import GT24_TO_COCO17
 
 log = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ import torch
 
 from datasets.base_dataset import LabelledPeople
 from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MixedDataset
-from utils.densepose_uv import DATA_DIR
-from utils.safe_io import DataFileError, load_npy, load_npz
+from utils.body import DATA_DIR
+from utils.io import DataFileError, load_npy, load_npz
 from utils.skeleton import SMPL_FLIP
 from utils.structures import Batch, BodyFits
 

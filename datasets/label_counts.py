@@ -9,14 +9,14 @@ import numpy as np
 
 from datasets.base_dataset import LabelledPeople
 from datasets.fits import NO_FITS, Fits, fit_paths
-from datasets.labels import NUM_OPENPOSE
+from datasets.labels.arrays import NUM_OPENPOSE
 from datasets.mixed_dataset import MixedDataset, member_name
-from datasets.synthetic import SyntheticPeople
+from datasets.synthetic.dataset import SyntheticPeople
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
 
-# Kinds of labels, as the losses need them (`models.loss_feed`).
+# Kinds of labels, as the losses need them (`models.training.state.loss_feed`).
 MAPS, POINTS, CENTERS, BODIES = "rendered maps", "annotated points", "joint centres", "bodies"
 KEYPOINTS, OPENPOSE, JOINTS_3D = "2D keypoints", "OpenPose keypoints", "3D joints"
 KINDS = (MAPS, POINTS, CENTERS, BODIES, KEYPOINTS, OPENPOSE, JOINTS_3D)

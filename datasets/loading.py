@@ -12,9 +12,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.pictures import PictureError
+from datasets.people.images import PictureError
 from datasets.sampler import Place, StepSampler
-from utils.evaluation import Unreadable
+from models.evaluation.resumable import Unreadable
 from utils.structures import Batch, Sample, collate_samples
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base_dataset import BaseDataset
-from datasets.pictures import PictureError, read_labels
-from utils.lsp_parts import TrueParts
+from datasets.people.images import PictureError, read_labels
+from utils.renderer.lsp_parts import TrueParts
 
 
 class LabelPictures:

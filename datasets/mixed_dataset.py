@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from datasets.augment import AugmentConfig
 from datasets.base_dataset import BaseDataset, LabelledPeople
 from datasets.registry import EXTRAS, SPECS, PathsConfig, picture_root
-from datasets.synthetic import SyntheticPeople
-from utils.densepose_uv import DATA_DIR
+from datasets.synthetic.dataset import SyntheticPeople
+from utils.body import DATA_DIR
 from utils.structures import Sample
 
 log = logging.getLogger(__name__)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.synthetic import SyntheticPeople
-from datasets.synthetic_wide import render_wide
+from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.wide import render_wide
 from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture
 from utils.command_line import SentenceParser
-from utils.safe_write import atomic_path, require_free, require_writable
+from utils.io import atomic_path, require_free, require_writable
 
 OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
 PERSON = 24  # of the held-out rendered people: near the picture's left edge

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import demo
 from utils.command_line import SentenceParser
-from utils.safe_write import atomic_path, require_free
+from utils.io import atomic_path, require_free
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "results.png"

@@ -29,15 +29,14 @@ import torch
 from torch import Tensor
 
 from models.smpl import SMPL
-from utils.assets import resolve_body
+from utils.body import resolve_body
 from utils.command_line import SentenceParser
-from utils.file_marks import SHEET, marked_picture
 from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation
+from utils.io import atomic_write, load_npz, require_free, writable_folder
+from utils.io.marks import SHEET, marked_picture
 from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.renderer.panel import colorize_parts, image_grid, to_uint8
 from utils.runtime import refuse
-from utils.safe_io import load_npz
-from utils.safe_write import atomic_write, require_free, writable_folder
-from utils.visualize import colorize_parts, image_grid, to_uint8
 
 ROOT = Path(__file__).resolve().parents[1]
 CROP = 224

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from models.fold import can_pack, fold_batch_norm, pack_convolutions
-from models.hrnet import HRNet
+from models.backbones.hrnet import HRNet
+from models.backbones.movenet import MoveNetBackbone
+from models.backbones.resnet import ResNetBackbone
+from models.fuse_batch_norm import can_pack, fold_batch_norm, pack_convolutions
 from models.iuv_estimator import GlobalIUVEstimator, IUVEstimator
 from models.lstm_refinement import DirectLSTMRefinement, LSTMRefinement
-from models.movenet import MoveNetBackbone
 from models.part_crop import part_drop
-from models.resnet import ResNetBackbone
 from models.smpl_regressor import (
     AggregatedRefinement,
     DirectGraphRefinement,
@@ -24,7 +24,7 @@ from models.smpl_regressor import (
     SMPLRegressor,
     WithoutRefinement,
 )
-from utils.assets import DATA_DIR, MeanParams, load_learned_ratio, load_mean_params
+from utils.body import DATA_DIR, MeanParams, load_learned_ratio, load_mean_params
 from utils.config import option, require_range
 from utils.geometry import CROP_SIZE
 from utils.iuvmap import iuvmap_clean

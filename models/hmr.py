@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from utils.assets import DATA_DIR, MeanParams, load_mean_params
+from utils.body import DATA_DIR, MeanParams, load_mean_params
 from utils.geometry import CROP_SIZE, rot6d_to_rotmat
 from utils.structures import SMPLParams
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from models.backbones.resnet import Bottleneck
 from models.part_crop import hidden_joints, part_crops, part_targets, sample_crops, soft_argmax
-from models.resnet import Bottleneck
 from utils.iuvmap import one_hot_max
 from utils.structures import IUVEstimate, IUVMaps, PartCrops
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.backbones.resnet import GroupedLayer4, stem_and_trunk
 from models.gcn import (
     GraphNet,
     normalize_undirected,
@@ -22,7 +23,6 @@ from models.gcn import (
     rotation_to_position_graph,
 )
 from models.iuv_estimator import NUM_CHANNELS, NUM_LOCAL, NUM_PARTS
-from models.resnet import GroupedLayer4, stem_and_trunk
 from utils.geometry import rot6d_to_rotmat
 from utils.structures import IUVMaps, SMPLEstimate, SMPLParams
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.preprocess.label_files import FIELDS, FILES
+from datasets.labels.files import FIELDS, FILES
 from utils.command_line import ALL_GOOD, DOCTOR, SOME_SKIPPED
-from utils.safe_io import load_npz
+from utils.io import load_npz
 
 
 def convert(

@@ -13,11 +13,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datasets.detector import Detection, suppress
-from datasets.synthetic_pose import TURN, load_motions
+from datasets.people.detector import Detection, suppress
+from datasets.synthetic.pose import TURN, load_motions
 from models import SMPL
-from utils.assets import BodyAssets, resolve_body
-from utils.full_picture import FullCamera, draw_people
+from utils.body import BodyAssets, resolve_body
+from utils.renderer.people import FullCamera, draw_people
 from utils.skeleton import GT24_TO_COCO17
 from utils.video_file import VideoFile
 

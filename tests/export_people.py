@@ -7,14 +7,13 @@ import dataclasses
 import numpy as np
 import torch
 
-from datasets.synthetic_pose import load_motions
+from datasets.synthetic.pose import load_motions
 from models import SMPL
-from utils.assets import resolve_body
-from utils.body import SMPL_ID
+from utils.body import SMPL_ID, resolve_body
 from utils.export import ExportMotion, still_motion
 from utils.export.motion import Y_UP
-from utils.full_picture import full_camera
 from utils.geometry import batch_rodrigues, cam_to_translation
+from utils.renderer.people import full_camera
 
 ASSETS = resolve_body("open")
 CENTER, SCALE, IMAGE_SIZE = (410.0, 260.0), 1.7, (640, 480)

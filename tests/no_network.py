@@ -48,7 +48,7 @@ def run_scripts(out: Path) -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    from datasets.detector import load_session
+    from datasets.people.detector import load_session
 
     load_session()
     imported = time.monotonic()

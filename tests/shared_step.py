@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from datasets.synthetic import SyntheticPeople
+from datasets.synthetic.dataset import SyntheticPeople
 from models import SMPL, build_danet
 from models.danet import DaNetConfig
 from models.losses import IUVCriterion, SMPLCriterion
 from models.targets import TargetBuilder
-from models.train_step import Stage, SupervisedNetwork, add_gradients, distribute
-from utils.assets import resolve_body
+from models.training.step import Stage, SupervisedNetwork, add_gradients, distribute
+from utils.body import resolve_body
 from utils.checkpoint import save_checkpoint
 from utils.renderer import IUV_Renderer
 from utils.runtime import Processes, joined_processes

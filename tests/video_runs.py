@@ -6,14 +6,14 @@ import crossing
 import numpy as np
 import torch
 
-from datasets.video import VideoFrames
-from datasets.video_people import VideoPeople
-from datasets.video_run import VideoRun
-from datasets.video_smoothing import to_crop
-from utils.pipeline import Seconds
+from datasets.people.video import VideoFrames
+from datasets.people.video_people import VideoPeople
+from models.inference.pipeline import Seconds
+from models.inference.track_files import TrackFiles
+from models.inference.video_run import VideoRun
+from utils.smoothing import to_crop
 from utils.stopping import StopSignals
 from utils.structures import SMPLParams
-from utils.track_files import TrackFiles
 
 SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES
 FACTS = {"body_model": "danet-open-1", "weights": "none"}

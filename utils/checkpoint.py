@@ -19,10 +19,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from utils.plain_state import content_sum, require_plain
-from utils.safe_io import DataFileError, load_torch
-from utils.safe_read import load_safetensors
-from utils.safe_write import atomic_path, atomic_write, raise_if_full
+from utils.io import DataFileError, atomic_path, atomic_write, load_safetensors, load_torch, raise_if_full
+from utils.io.state_tree import content_sum, require_plain
 from utils.wording import shorten, shown
 
 log = logging.getLogger(__name__)

@@ -30,19 +30,19 @@ from torch.nn import functional as F
 
 from models import DaNet, DaNetConfig, build_danet
 from models.danet import PRESETS
-from models.fold import fold_batch_norm
-from models.pretrained import network_of, weights_file
+from models.fuse_batch_norm import fold_batch_norm
+from models.inference.weights import network_of, weights_file
 from utils.body import OPEN_DIR
 from utils.checkpoint import load_danet
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
-from utils.file_marks import ONNX
 from utils.geometry import CROP_SIZE
+from utils.io import atomic_path, require_free, require_writable
+from utils.io.marks import ONNX
 from utils.iuvmap import iuv_map2img
 from utils.onnx_runtime import onnx_session
 from utils.optional_packages import require_packages
 from utils.runtime import refuse, setup_logging
-from utils.safe_write import atomic_path, require_free, require_writable
 
 if TYPE_CHECKING:
     from jaxtyping import Float

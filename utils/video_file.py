@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.file_marks import DEMO
-from utils.leftovers import remove_leftovers, temporary_name
-from utils.safe_write import move, naming
+from utils.io import move, naming
+from utils.io.leftovers import remove_leftovers, temporary_name
+from utils.io.marks import DEMO
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.coco_file import is_person
+from datasets.labels.coco import is_person
+from datasets.labels.files import Rows
 from datasets.preprocess import openpose
 from datasets.preprocess.common import (
     INCOMPLETE,
@@ -35,7 +36,6 @@ from datasets.preprocess.common import (
     run,
     those_there,
 )
-from datasets.preprocess.label_files import Rows
 from utils.skeleton import GT24_TO_COCO17
 
 BODY = slice(5, 17)  # COCO's shoulders to ankles

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.coco_file import CocoHead, coco_head, entries_of, keypoints_of
-from datasets.preprocess.label_files import Rows, save_labels
+from datasets.labels.coco import CocoHead, coco_head, entries_of, keypoints_of
+from datasets.labels.files import Rows, save_labels
 from utils.command_line import ALL_GOOD, DOCTOR, NOTHING_DONE, SOME_SKIPPED, SentenceParser
-from utils.file_marks import LABELS
-from utils.safe_io import DataFileError, load_json, load_mat
-from utils.safe_write import require_free, require_writable
+from utils.io import DataFileError, load_json, load_mat, require_free, require_writable
+from utils.io.marks import LABELS
 
 BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
 BOX_MARGIN = 1.2

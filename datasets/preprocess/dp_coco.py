@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.label_values import MAX_PIXELS, absurd_row
+from datasets.labels.files import Rows
+from datasets.labels.values import MAX_PIXELS, absurd_row
 from datasets.preprocess.common import (
     INCOMPLETE,
     box_of_xywh,
@@ -35,7 +36,6 @@ from datasets.preprocess.common import (
     run,
     those_there,
 )
-from datasets.preprocess.label_files import Rows
 from utils.skeleton import GT24_TO_COCO17
 
 SPLITS = {"train": "train2014", "minival": "val2014"}  # and where their pictures are

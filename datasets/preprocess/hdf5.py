@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.file_budget import Budget, limited_memory
-from utils.safe_io import DataFileError
+from utils.io import Budget, DataFileError, limited_memory
 
 
 def is_hdf5(path: Path) -> bool:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.labels.files import Rows
 from datasets.preprocess.common import box_of_points, make_parser, part_of_lsp, read_lsp_joints, run
-from datasets.preprocess.label_files import Rows
 
 FILE = "lsp_dataset_test.npz"
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.labels.files import Rows
 from datasets.preprocess import openpose
 from datasets.preprocess.common import box_of_points, make_parser, part_of_lsp, run
-from datasets.preprocess.label_files import Rows
 from datasets.preprocess.lsp import NUM_TRAIN, read_joints
 
 FILE = "lsp_dataset_original_train.npz"

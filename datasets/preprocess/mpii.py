@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from datasets.labels.files import Rows
 from datasets.preprocess import openpose
 from datasets.preprocess.common import INCOMPLETE, MPII16_IN_GT24, gt24, make_parser, read_json, run
-from datasets.preprocess.label_files import Rows
-from utils.safe_io import DataFileError
+from utils.io import DataFileError
 
 FILE = "mpii_train.npz"
 

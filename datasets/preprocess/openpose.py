@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.label_values import MAX_PIXELS, absurd_row
+from datasets.labels.values import MAX_PIXELS, absurd_row
 from datasets.preprocess.common import BOX_UNIT, INCOMPLETE, read_json
-from utils.safe_io import DataFileError
+from utils.io import DataFileError
 from utils.skeleton import GT24_NAMES, OPENPOSE25_NAMES
 
 log = logging.getLogger(__name__)

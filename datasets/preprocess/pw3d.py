@@ -26,9 +26,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from datasets.labels.files import Rows
 from datasets.preprocess.common import box_of_points, make_parser, run
-from datasets.preprocess.label_files import Rows
-from utils.safe_io import DataFileError, read_pickle
+from utils.io import DataFileError, read_pickle
 
 FILE = "3dpw_test.npz"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from utils.safe_io import DataFileError
-from utils.safe_write import atomic_write, require_free
+from utils.io import DataFileError, atomic_write, require_free
 
 JPEG_QUALITY = 95
 

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.assets import (
+from utils.body import (
     CORE_NEED,
     LICENSED_FILES,
+    SMPL_ID,
     load_learned_ratio,
     load_mean_params,
+    load_uv_processed,
+    read_regressor,
+    read_smpl_file,
     unknown_bodies,
 )
-from utils.body import SMPL_ID, read_regressor, read_smpl_file
 from utils.checkpoint import load_checkpoint
-from utils.densepose_uv import load_uv_processed
 from utils.doctor.checks import ABSENT, MISSING, ROOT, Finding, examine
-from utils.safe_io import DataFileError, load_mat, load_npz
+from utils.io import DataFileError, load_mat, load_npz
 
 WEIGHTS_FOLDER = "pretrained_model"
 EXAMPLE = ROOT / "examples" / "rendered_1.jpg"

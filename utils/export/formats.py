@@ -18,10 +18,10 @@ from utils.export.mesh import obj_bytes, ply_bytes
 from utils.export.motion import ExportMotion
 from utils.export.params import amass_arrays, humans4d_arrays, vibe_arrays
 from utils.export.person import DENSEPOSE_SUFFIX
-from utils.file_marks import DEMO
 from utils.geometry import CROP_SIZE
+from utils.io import atomic_write, save_npz_atomic
+from utils.io.marks import DEMO
 from utils.optional_packages import require_packages
-from utils.safe_io import atomic_write, save_npz_atomic
 
 
 def densepose_bytes(still: ExportMotion) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from utils.export.motion import Y_UP, Y_UP_TEXT, ExportMotion, turned_root
-from utils.file_marks import DEMO
+from utils.io.marks import DEMO
 from utils.renderer import LIGHT_BLUE, vertex_normals
 from utils.skeleton import SMPL_JOINT_NAMES
 from utils.structures import BodyModel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.export.motion import Y_UP, Y_UP_TEXT, Z_UP, Z_UP_TEXT, ExportMotion
-from utils.file_marks import DEMO
+from utils.io.marks import DEMO
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from utils.file_marks import DEMO
 from utils.geometry import cam_to_translation
+from utils.io import save_npz_atomic
+from utils.io.marks import DEMO
 from utils.iuvmap import iuv_map2img, part_maps2img
-from utils.safe_io import save_npz_atomic
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 from utils.structures import DaNetOutput, SMPLOutput
 

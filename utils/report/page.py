@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from utils.file_marks import PAGE
-from utils.safe_write import atomic_write
+from utils.io import atomic_write
+from utils.io.marks import PAGE
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

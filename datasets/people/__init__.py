@@ -1,0 +1,1 @@
+"""Users' images and videos -> detections, boxes, tracks and person crops."""

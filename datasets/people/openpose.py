@@ -1,0 +1,99 @@
+"""Person boxes from a folder of OpenPose results: one JSON file a picture, BODY_25, `<stem>_keypoints.json`.
+
+The box spans the points with a confidence above 0.2; the crop is the same 1.2 times its longer side as for any box,
+which is how SPIN's demo cuts people out by keypoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datasets.people.detector import Detection
+from datasets.preprocess.openpose import read_people
+from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, OPENPOSE25_NAMES
+from utils.unused import Unused
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+log = logging.getLogger(__name__)
+
+SUFFIX = "_keypoints.json"
+MIN_CONFIDENCE = 0.2
+MIN_POINTS = 2  # fewer span no box
+OPENPOSE25_TO_COCO17 = [OPENPOSE25_NAMES.index(GT24_NAMES[joint]) for joint in GT24_TO_COCO17]
+
+
+class KeypointFiles:
+    """People by picture, from a folder of OpenPose files. Raises ValueError when there is no such folder."""
+
+    what, named_by = "folder of keypoints", f"its files must be named <picture's stem>{SUFFIX}"
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.unused = Unused()  # of the files that were read so far
+        if not self.folder.is_dir():
+            raise ValueError(f"There is no folder '{folder}' of OpenPose results (<picture's stem>{SUFFIX}).")
+
+    def reads(self, path: Path) -> bool:
+        """Whether this is one of the files."""
+        return path.name.endswith(SUFFIX) and path.parent.resolve() == self.folder.resolve()
+
+    def names(self, path: Path) -> bool:
+        """Whether the picture has a file."""
+        return self._file(path).is_file()
+
+    def detections(self, path: Path) -> list[Detection]:
+        """The people of a picture; those with fewer than two confident points are left out, which is logged.
+
+        Raises ValueError for a file that is damaged, cannot be read or has nobody who could be cut out.
+        """
+        file = self._file(path)
+        try:
+            people = read_people(file)
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read ({error.strerror or error}).") from error
+        found = [detection for detection in map(to_detection, people) if detection is not None]
+        unsure = len(people) - len(found)
+        self.unused.add(
+            f"people with less than {MIN_POINTS} keypoints above {MIN_CONFIDENCE:g}", unsure, file.name
+        )
+        told = f"{unsure} of its people with less than {MIN_POINTS} points of a confidence above {MIN_CONFIDENCE:g}"
+        if not found:
+            raise ValueError(f"{file} holds nobody that could be cut out" + (f" ({told})" if unsure else ""))
+        if unsure:
+            log.warning("%s: left out %s.", file, told)
+        return found
+
+    def without_picture(self, paths: Iterable[Path]) -> list[str]:
+        """Names of files that belong to none of these pictures."""
+        used = {self._file(path).name for path in paths}
+        return sorted(f.name for f in self.folder.glob(f"*{SUFFIX}") if f.name not in used)
+
+    def why_nobody(self, paths: list[Path]) -> str:
+        """Why no picture has a file."""
+        return self.named_by
+
+    def suspicions(self, paths: Iterable[Path]) -> list[str]:
+        """None: OpenPose's numbers have one form."""
+        return []
+
+    def _file(self, path: Path) -> Path:
+        return self.folder / f"{path.stem}{SUFFIX}"
+
+
+def to_detection(points: Float[np.ndarray, "25 3"]) -> Detection | None:
+    """Box around the confident points (pixels, confidence), and the 17 COCO keypoints among them."""
+    confident = points[points[:, 2] > MIN_CONFIDENCE]
+    if len(confident) < MIN_POINTS:
+        return None
+    with np.errstate(over="ignore"):  # a box that is not finite is refused later, in words
+        low, high = confident[:, :2].min(axis=0), confident[:, :2].max(axis=0)
+        box = tuple(map(float, (*low, *(high - low))))
+        keypoints = points[OPENPOSE25_TO_COCO17].astype(np.float32)
+    return Detection(box, float(confident[:, 2].mean()), keypoints)

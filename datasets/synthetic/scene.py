@@ -1,0 +1,185 @@
+"""Things around the person: occluders, things in hands, seats, vehicles, skirts and long hair, shadows.
+
+Everything draws on one picture [224,224,3] float32 in 0..1, in place; places are pixels of the crop.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from datasets.synthetic.appearance import Outfit
+from datasets.synthetic.places import paint_color
+from datasets.synthetic.shading import BOTTOM, HAIR, TEXELS
+from datasets.synthetic.split import Split
+from datasets.synthetic.texture import SURFACE_PATTERNS, TILE, draw_color, make_tile
+
+SIZE = 224
+_AA = cv2.LINE_AA
+
+
+def _blend(picture: np.ndarray, mask: np.ndarray, surface: np.ndarray) -> None:
+    x, y, w, h = cv2.boundingRect(mask)
+    window = (slice(y, y + h), slice(x, x + w))
+    alpha = (mask[window].astype(np.float32) / 255)[..., None]
+    picture[window] += alpha * (surface[window] - picture[window])
+
+
+def _surface(rng: np.random.Generator, split: Split) -> np.ndarray:
+    """A texture that fills the picture, for occluders."""
+    tile = make_tile(split.texture_seed(rng), SURFACE_PATTERNS, 0.45)
+    size = int(rng.integers(TILE, SIZE + 1))
+    tile = cv2.resize(tile, (size, size), interpolation=cv2.INTER_LINEAR)
+    count = -(-SIZE // size)
+    shade = np.linspace(1, rng.uniform(0.6, 1.2), SIZE, dtype=np.float32)[:, None, None]
+    return np.tile(tile, (count, count, 1))[:SIZE, :SIZE] * shade
+
+
+def add_occluder(rng: np.random.Generator, picture: np.ndarray, split: Split) -> None:
+    """One thing between camera and person: a table top, a pole, a box, a round or cornered thing."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    kind = rng.random()
+    x, y = (int(v) for v in rng.integers(0, SIZE, 2))
+    w, h = (int(v) for v in rng.uniform(12, 60, 2))
+    if kind < 0.3:  # table, counter, fence: the lower edge of the picture
+        top, tilt = int(rng.uniform(125, 215)), int(rng.normal(0, 12))
+        cv2.fillPoly(mask, [np.array([[0, top + tilt], [SIZE, top - tilt], [SIZE, SIZE], [0, SIZE]])], 255)
+    elif kind < 0.45:  # pole, rail
+        shift, width = int(rng.normal(0, 20)), int(rng.integers(3, 16))
+        ends = ((x, 0), (x + shift, SIZE)) if rng.random() < 0.7 else ((0, y), (SIZE, y + shift))
+        cv2.line(mask, *ends, 255, width, _AA)
+    elif kind < 0.7:
+        cv2.rectangle(mask, (x - w // 2, y - h // 2), (x + w // 2, y + h // 2), 255, -1)
+    elif kind < 0.85:
+        cv2.ellipse(mask, (x, y), (w // 2, h // 2), float(rng.uniform(0, 180)), 0, 360, 255, -1, _AA)
+    else:
+        corners = np.array([x, y]) + rng.normal(0, 0.5, (int(rng.integers(3, 8)), 2)) * (w, h)
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 255, _AA)
+    _blend(picture, mask, _surface(rng, split))
+
+
+def _point(place: np.ndarray) -> tuple[int, int]:
+    return int(np.clip(place[0], -999, 999)), int(np.clip(place[1], -999, 999))
+
+
+def add_held_thing(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+    """A racket, bat, pole, ball, phone or bag in a hand; `joints` [24,2] pixels, `metre` pixels long."""
+    side = int(rng.integers(2))
+    hand = joints[22 + side]
+    out = hand - joints[18 + side]
+    a = np.arctan2(out[1], out[0]) + rng.normal(0, 0.7)
+    out = np.array([np.cos(a), np.sin(a)])
+    end, color = hand + out * metre * rng.uniform(0.4, 0.8), paint_color(rng)
+    kind = rng.integers(5)
+    if kind == 0:  # racket
+        axes = tuple(max(2, int(0.16 * metre * share)) for share in (1, rng.uniform(0.3, 0.8)))
+        cv2.line(picture, _point(hand), _point(end), color, max(1, int(0.02 * metre)), _AA)
+        at, angle, width = _point(end + out * 0.1 * metre), float(np.degrees(a)), max(1, int(0.015 * metre))
+        cv2.ellipse(picture, at, axes, angle, 0, 360, paint_color(rng), width, _AA)
+    elif kind == 1:  # bat, pole, umbrella
+        width = max(1, int(rng.uniform(0.01, 0.06) * metre))
+        cv2.line(picture, _point(hand - out * 0.1 * metre), _point(end), color, width, _AA)
+    elif kind == 2:  # ball, plate, balloon
+        radius = max(2, int(rng.uniform(0.04, 0.14) * metre))
+        cv2.circle(picture, _point(hand + out * 0.1 * metre), radius, color, -1, _AA)
+    elif kind == 3:  # phone, book, cup
+        size = tuple((rng.uniform(0.06, 0.25, 2) * metre).tolist())
+        corners = cv2.boxPoints((_point(hand), size, float(rng.uniform(0, 180))))
+        cv2.fillPoly(picture, [corners.astype(np.int32)], color, _AA)
+    else:  # bag
+        size, at = rng.uniform(0.15, 0.4, 2) * metre, hand + [0, 0.2 * metre]
+        cv2.rectangle(picture, _point(at - size / 2), _point(at + size / 2), color, -1)
+        cv2.line(picture, _point(hand), _point(at - [0, size[1] / 2]), color, max(1, int(0.02 * metre)), _AA)
+
+
+def add_ride(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+    """Something under the feet or the seat: skis, a board, a bicycle; `joints` [24,2] pixels."""
+    feet = joints[[10, 11]] + [0, 0.05 * metre]
+    along = np.array([1.0, rng.normal(0, 0.25)]) * metre * rng.uniform(0.3, 0.8)
+    color, width = paint_color(rng), max(1, int(rng.uniform(0.03, 0.09) * metre))
+    kind = rng.integers(3)
+    if kind < 2:
+        for at in feet if kind == 0 else feet.mean(0, keepdims=True):
+            cv2.line(picture, _point(at - along), _point(at + along), color, width, _AA)
+        return
+    seat, radius = joints[0], rng.uniform(0.25, 0.36) * metre
+    hubs = [feet.mean(0) + side * along * 1.2 - [0, 0.5 * radius] for side in (-1, 1)]
+    for hub in hubs:
+        cv2.circle(picture, _point(hub), int(radius), (0.08, 0.08, 0.08), width, _AA)
+        cv2.line(picture, _point(hub), _point(seat + [0, 0.1 * metre]), color, width, _AA)
+    cv2.line(picture, _point(hubs[0]), _point(hubs[1]), color, width, _AA)
+
+
+def add_seat(
+    rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float, split: Split
+) -> None:
+    """A chair, box or sofa under somebody who sits; nothing when the thighs hang. `joints` [24,2] pixels."""
+    hips, knees, feet = joints[[1, 2]], joints[[4, 5]], joints[[7, 8]]
+    if (knees - hips)[:, 1].mean() > 0.22 * metre:
+        return
+    across = np.concatenate([hips[:, 0], (hips + 0.6 * (knees - hips))[:, 0]])
+    left, right = across.min() - rng.uniform(0.1, 0.4) * metre, across.max() + rng.uniform(0.05, 0.4) * metre
+    top, bottom = hips[:, 1].mean() + 0.08 * metre, max(feet[:, 1].mean(), hips[:, 1].mean() + 0.2 * metre)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.rectangle(mask, _point(np.array([left, top])), _point(np.array([right, bottom])), 255, -1)
+    if rng.random() < 0.6:
+        back = np.array([left, top - rng.uniform(0.2, 0.7) * metre])
+        cv2.rectangle(mask, _point(back), _point(np.array([right, top])), 255, -1)
+    _blend(picture, mask, _surface(rng, split))
+
+
+def add_shadow(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+    """A soft dark spot under the feet; `joints` [24,2] pixels."""
+    feet = joints[[7, 8, 10, 11]]
+    small = np.zeros((56, 56), np.float32)
+    center = tuple(int(v) for v in np.clip(feet.mean(0) / 4 + rng.normal(0, 1, 2), -99, 150))
+    width = int(np.clip(np.ptp(feet[:, 0]) / 8 + rng.uniform(0.1, 0.3) * metre / 4, 1, 60))
+    cv2.ellipse(small, center, (width, max(1, width // 4)), float(rng.normal(0, 8)), 0, 360, 1.0, -1)
+    shade = cv2.resize(cv2.GaussianBlur(small, (0, 0), rng.uniform(0.8, 2.5)), (SIZE, SIZE))
+    picture *= 1 - np.float32(rng.uniform(0.2, 0.7)) * shade[..., None]
+
+
+def add_loose_parts(picture: np.ndarray, outfit: Outfit, pixels: np.ndarray, leg_share: np.ndarray) -> None:
+    """Cloth between the legs of a skirt and hair behind the neck, before the person is painted over them.
+
+    `pixels` [V,2] are the projected vertices, `leg_share` [V] the share of the leg's length above each.
+    """
+    if outfit.skirt:
+        covered = (outfit.wear == BOTTOM) & (leg_share > 0.05)
+        _fill_hull(picture, outfit, pixels[covered], BOTTOM)
+    if outfit.cut.hair_drop > -0.1:
+        hair = pixels[outfit.wear == HAIR]
+        if len(hair):
+            size = np.ptp(hair, axis=0)
+            drop = np.array([0, (0.35 + 2 * max(0.0, outfit.cut.hair_drop)) * size.max()])
+            fall = hair.mean(0) + (hair - hair.mean(0)) * [0.85, 0.5] + drop
+            _fill_hull(picture, outfit, np.concatenate([hair, fall]), HAIR)
+
+
+def _fill_hull(picture: np.ndarray, outfit: Outfit, points: np.ndarray, garment: int) -> None:
+    """The convex hull of points [N,2], textured with a garment's tile."""
+    if len(points) < 3:
+        return
+    hull = cv2.convexHull(points.astype(np.float32))[:, 0]
+    height, width = picture.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(mask, np.clip(hull, -500, 700).astype(np.int32), 255, _AA)
+    light = outfit.light
+    energy = light.ambient * (1 - 0.15 * light.sky) + 0.3 * light.key + 0.2 * light.fill
+    folds = 1 + np.float32(outfit.cut.fold) * outfit.folds[:1, :, None]
+    tile = np.clip(outfit.tiles[garment] * folds * np.float32(energy), 0, 1)
+    count = (-(-height // TEXELS), -(-width // TEXELS), 1)
+    _blend(picture, mask, np.tile(tile, count)[:height, :width])
+
+
+def add_border(rng: np.random.Generator, picture: np.ndarray) -> None:
+    """The photograph ends within the crop: one colour beyond its edge, as cropping beyond a picture gives."""
+    color = np.float32(0) if rng.random() < 0.7 else draw_color(rng)
+    width = int(rng.uniform(4, 50))
+    for side in range(4):
+        if rng.random() < 0.4:
+            flipped = picture[::-1, ::-1] if side % 2 else picture
+            if side < 2:
+                flipped[:width] = color
+            else:
+                flipped[:, :width] = color

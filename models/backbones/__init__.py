@@ -1,0 +1,1 @@
+"""Backbones: HRNet, ResNet and MoveNet's trunk."""

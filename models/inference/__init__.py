@@ -1,0 +1,1 @@
+"""The engine of demo.py: from person crops to bodies and files."""

@@ -1,0 +1,156 @@
+"""The files of a picture's people: `<stem>_result.png`, `<stem>.npz`, exports; `<picture>_people.jpg` of all.
+
+Arrays in, files out, without a network: the work of threads behind the network. A person's npz comes last, and the
+picture of all people after theirs, so what is missing tells that a run was killed before them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from utils.body import BodyAssets
+from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, endings, save_person, still_motion, write_exports
+from utils.geometry import CROP_SIZE
+from utils.io import IS_THERE, DataFileError, atomic_write, files_together, load_npz, require_free, why_kept
+from utils.io.marks import DEMO, DEMO_MARKS, is_marked, marked_picture
+from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.renderer.panel import result_panel
+from utils.renderer.people import FullCamera, draw_people
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+
+class PersonFiles:
+    """Draws and writes the files of people into one folder; any thread may call it."""
+
+    def __init__(
+        self,
+        out_dir: Path,
+        assets: BodyAssets,
+        formats: Sequence[str] = (),
+        renderer: type[MeshRenderer] = MeshRenderer,
+        extra: MeshRenderer | None = None,
+        overwrite: bool = False,
+    ):
+        """formats: of exports. extra: a renderer whose two views stand in the panel, too.
+
+        overwrite: replace results that are there, and nothing else; without it only what a killed run left unfinished.
+        """
+        self.out_dir = out_dir
+        self.overwrite = overwrite
+        self._written: set[str] = set()
+        self.assets = assets
+        self.formats = formats
+        self._renderer, self._extra = renderer, extra
+        self._iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
+        self._mesh_renderer = renderer(assets.body.faces)
+
+    def names(self, stem: str, people: Sequence[str], full_picture: bool) -> list[str]:
+        """Files of the picture `stem` and its people's stems."""
+        written = [PANEL_SUFFIX, *endings(self.formats), ".npz"]
+        names = [f"{person}{ending}" for person in people for ending in written]
+        return [*names, f"{stem}{PEOPLE_SUFFIX}"] if full_picture else names
+
+    def is_whole(self, person: str) -> bool:
+        """Whether the files of a person's stem are there, as far as every run writes them."""
+        return all(self._is_ours(f"{person}{ending}") for ending in (".npz", PANEL_SUFFIX))
+
+    def _is_ours(self, name: str) -> bool:
+        path = self.out_dir / name
+        return path.is_file() and path.stat().st_size > 0 and is_marked(path, *DEMO_MARKS)
+
+    def why_kept(self, stem: str, people: Sequence[str], full_picture: bool) -> str | None:
+        """Why nothing of a picture must be written; None when results may be replaced, or some are missing."""
+        names = self.names(stem, people, full_picture)
+        for name in names:
+            if reason := why_kept(self.out_dir / name, True, *DEMO_MARKS):
+                return f"its result '{name}' {reason}"
+        is_done = people and all(self.is_whole(person) for person in people)
+        if full_picture:
+            is_done = is_done and self._is_ours(names[-1])
+        if self.overwrite or not is_done:
+            return None
+        missing = [name for name in names if not os.path.lexists(self.out_dir / name)]
+        asked = f", without '{missing[0]}'" if missing else ""
+        return f"its result '{people[0]}.npz'{asked} {IS_THERE}"
+
+    def why_kept_unread(self, stem: str) -> str | None:
+        """`why_kept` as far as it shows before the picture is read; who is in it is not known yet."""
+        if self.overwrite:
+            return None
+        several, one = os.path.lexists(self.out_dir / f"{stem}_0.npz"), self.out_dir / f"{stem}.npz"
+        if several:
+            return self.why_kept(stem, [f"{stem}_0"], full_picture=True)
+        if not os.path.lexists(one):
+            return None
+        try:
+            is_full = self.is_whole(stem) and "people_picture" in load_npz(one, only=["people_picture"])
+        except (OSError, DataFileError):
+            is_full = False
+        return self.why_kept(stem, [stem], is_full)
+
+    def write_person(
+        self,
+        stem: str,
+        crop: UInt8[np.ndarray, "224 224 3"],
+        arrays: dict[str, np.ndarray],
+        facts: dict[str, Any],
+    ) -> bool:
+        """Panel, npz and exports of a person; whether they were written: those that are whole are kept.
+
+        Raises OSError when one cannot be written; then none is, and earlier ones stay as they were.
+        """
+        if stem in self._written:
+            raise FileExistsError(f"'{stem}.npz' was written for another picture of this run; rename one of them")
+        if not self.overwrite and self.is_whole(stem):
+            return False
+        panel = result_panel(
+            crop, arrays["iuv"], arrays.get("part_iuv"), arrays["vertices"], arrays["cam"],
+            self._iuv_renderer, self._mesh_renderer, self._extra,
+        )  # fmt: skip
+        with files_together(self.out_dir, f"{stem}.npz", self._may_replace) as aside:
+            write_picture(aside / f"{stem}{PANEL_SUFFIX}", panel)
+            if self.formats:
+                still = still_motion(self.assets.body, self.assets.surface, arrays, facts)
+                write_exports(aside / stem, self.formats, still)
+            save_person(aside / f"{stem}.npz", arrays, **facts)
+        self._written.add(stem)
+        return True
+
+    def _may_replace(self, path: Path) -> bool:
+        return is_marked(path, *DEMO_MARKS)  # whole sets are kept before it comes to this
+
+    def write_people(
+        self,
+        stem: str,
+        picture: UInt8[np.ndarray, "H W 3"],
+        people: Sequence[tuple[Float[np.ndarray, "V 3"], FullCamera]],
+    ) -> None:
+        """The full picture with all its people, unless it is there. Raises OSError."""
+        name = f"{stem}{PEOPLE_SUFFIX}"
+        if not self.overwrite and self._is_ours(name):
+            return
+        require_free(self.out_dir / name, True, *DEMO_MARKS)
+        drawn = draw_people(picture, people, self.assets.body.faces, self._renderer)
+        write_picture(self.out_dir / name, drawn, replace=self.overwrite)
+
+
+def write_picture(path: Path, picture: UInt8[np.ndarray, "H W C"], replace: bool = True) -> None:
+    """Write an RGB or RGBA picture whole or not at all, as its ending says (.png, .jpg).
+
+    Raises OSError, also for a picture that the format cannot hold: a JPEG has at most 65535 pixels a side.
+    """
+    channels = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    is_made, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, channels))
+    if not is_made:
+        size = f"{picture.shape[1]} x {picture.shape[0]}"
+        raise OSError(f"a picture of {size} px cannot be stored as {path.suffix}")
+    with atomic_write(path, replace=replace) as file:
+        file.write(marked_picture(data.tobytes(), DEMO))

@@ -1,0 +1,1 @@
+"""The engine of train.py: steps, stages, optimisation, validation, checkpoints, logs."""

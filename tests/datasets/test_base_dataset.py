@@ -1,0 +1,428 @@
+"""Labelled data sets: items of 2020 in legacy mode, exact maps in warp mode, and what is refused at the start."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from labelled import (
+    N,
+    base_arrays,
+    dp_entry,
+    write_dp_coco,
+    write_h36m,
+    write_labels,
+    write_picture,
+    write_set,
+)
+from scipy.spatial.transform import Rotation
+from torch.utils.data import DataLoader
+
+from datasets.augment import AugmentConfig, AugmentValues
+from datasets.base_dataset import BaseDataset
+from datasets.labels.densepose import MASK_FLIP
+from datasets.legacy_crop import crop_legacy, transform_points
+from datasets.people.images import PictureError
+from datasets.registry import FOLDERS, SPECS, PathsConfig
+from datasets.transforms import MEAN, STD, preprocess
+from utils.io import DataFileError
+from utils.skeleton import GT24_FLIP, JOINT49_FLIP, SMPL_FLIP
+from utils.structures import collate_samples
+
+CHANGES = [
+    AugmentValues(),
+    AugmentValues(True, (0.61, 1.37, 1.0), 0.0, 1.21),
+    AugmentValues(False, (1.2, 0.7, 1.1), -33.0, 0.8),
+    AugmentValues(True, (0.9, 1.1, 1.4), 41.5, 1.1),
+]
+
+
+@pytest.fixture(scope="module")
+def h36m(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("h36m")
+    return folder, write_h36m(folder)
+
+
+@pytest.fixture(scope="module")
+def dp_coco(tmp_path_factory):
+    from labelled import write_symmetry
+
+    folder = tmp_path_factory.mktemp("dp_coco")
+    write_symmetry(folder)
+    return folder, write_dp_coco(folder)
+
+
+def item_of_2020(arrays, picture, i, values):
+    """The item by the rules of method.md 8, step after step."""
+    center, scale, rotation = arrays["center"][i], values.scale * arrays["scale"][i], values.rotation_deg
+    crop = crop_legacy(picture, center, scale, rotation)
+    crop = np.fliplr(crop) if values.flip else crop
+    channels = []
+    for c in range(3):
+        noisy = np.minimum(255.0, np.maximum(0.0, crop[..., c] * values.noise[c])).astype(np.uint8)
+        pixels = torch.from_numpy(noisy.astype(np.float32) / np.float32(255))
+        channels.append((pixels - torch.tensor(MEAN[c])) / torch.tensor(STD[c]))
+
+    def points(given, partners):
+        result = given.copy()
+        result[:, :2] = transform_points(given[:, :2] + 1, center, scale, rotation)
+        result[:, :2] = 2.0 * result[:, :2] / 224 - 1.0
+        if values.flip:
+            result = result[list(partners)] * np.array([-1, 1, 1])
+        return result
+
+    smpl = points(arrays["smpl_2dkps"][i], SMPL_FLIP) if "smpl_2dkps" in arrays else np.zeros((24, 3))
+    smpl[smpl[:, 2] == 0] = 0
+    openpose = arrays["openpose"][i] if "openpose" in arrays else np.zeros((25, 3))
+    angle = np.deg2rad(-rotation)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    joints, pose = np.zeros((24, 4)), np.zeros(72)
+    if "S" in arrays:
+        joints = arrays["S"][i].copy()
+        joints[:, :3] = joints[:, :3] @ turn.T
+        joints = joints[list(GT24_FLIP)] * np.array([-1, 1, 1, 1]) if values.flip else joints
+    pose = arrays["pose"][i].copy() if "pose" in arrays else pose
+    pose[:3] = cv2.Rodrigues(turn @ cv2.Rodrigues(pose[:3])[0])[0][:, 0]
+    if values.flip:
+        pose = pose.reshape(24, 3)[list(SMPL_FLIP)] * np.array([1, -1, -1])
+    keypoints = points(np.concatenate([openpose, arrays["part"][i]]), JOINT49_FLIP)
+    betas = arrays["shape"][i] if "shape" in arrays else np.zeros(10)
+    return torch.stack(channels), keypoints, smpl, joints, pose.reshape(72), betas, scale
+
+
+@pytest.mark.parametrize("values", CHANGES)
+def test_legacy_items_are_those_of_2020(h36m, values):
+    folder, arrays = h36m
+    people = BaseDataset("h36m", folder, crop_mode="legacy")
+    for i in range(N):
+        found = people.sample(i, values)
+        image, keypoints, smpl, joints, pose, betas, scale = item_of_2020(
+            arrays, people.picture(i), i, values
+        )
+        assert torch.equal(found.image, image)
+        assert np.array_equal(found.keypoints, keypoints.astype(np.float32))
+        assert np.array_equal(found.smpl_keypoints, smpl.astype(np.float32))
+        assert np.allclose(found.joints_3d, joints.astype(np.float32), atol=1e-7, rtol=0)
+        assert np.allclose(found.rotvec, pose.astype(np.float32), atol=1e-6, rtol=0)
+        assert np.array_equal(found.betas, betas.astype(np.float32))
+        assert np.array_equal(found.center, arrays["center"][i].astype(np.float32))
+        assert float(found.scale) == np.float32(scale)
+        assert float(found.rotation_deg) == np.float32(values.rotation_deg)
+        assert bool(found.is_flipped) == values.flip and int(found.index) == i
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_legacy_dense_items(dp_coco, flip):
+    """Never rotated; the crop's whole-pixel box; zero pose turned or not stays zero."""
+    folder, arrays = dp_coco
+    people = BaseDataset("dp_coco", folder, crop_mode="legacy")
+    values = AugmentValues(flip, (1.1, 1, 1), 25.0, 0.9)
+    upright = AugmentValues(flip, (1.1, 1, 1), 0.0, 0.9)
+    found = people.sample(2, values)
+    image, keypoints, smpl, *_ = item_of_2020(arrays, people.picture(2), 2, upright)
+    assert torch.equal(found.image, image) and float(found.rotation_deg) == 0
+    assert np.array_equal(found.keypoints, keypoints.astype(np.float32))
+    assert np.array_equal(found.smpl_keypoints, smpl.astype(np.float32))
+    assert found.has_dense and not found.has_smpl and not found.has_joints_3d and not found.rotvec.any()
+    assert (found.dense.part > 0).sum() > 10 and found.dense.ann_labels.any()
+
+
+def test_types_and_shapes(h36m, dp_coco):
+    samples = [BaseDataset("h36m", h36m[0])[1], BaseDataset("dp_coco", dp_coco[0])[1]]
+    batch = collate_samples(samples)
+    for name, shape in {"image": (3, 224, 224), "rotvec": (72,), "betas": (10,), "keypoints": (49, 3), "scale": (),
+                        "joints_3d": (24, 4), "smpl_keypoints": (24, 3), "center": (2,),
+                        "rotation_deg": ()}.items():  # fmt: skip
+        value = getattr(batch, name)
+        assert value.shape == (2, *shape) and value.dtype == torch.float32, name
+    for name in ("has_smpl", "has_dense", "has_joints_3d", "is_flipped"):
+        assert getattr(batch, name).dtype == torch.bool
+    assert batch.has_smpl.tolist() == [True, False] == batch.has_joints_3d.tolist()
+    assert batch.has_dense.tolist() == [False, True] and batch.gender.tolist() == [-1, -1]
+    assert batch.dataset == ("h36m", "dp_coco") and batch.name[0] == "images/S1_Walk.cam_000001.png"
+
+
+# ------------------------------------------------------------------------------------------------------- warp
+
+
+@pytest.mark.parametrize("values", CHANGES)
+@pytest.mark.parametrize("scale", [0.5, 1.2, 3.0])
+def test_a_bright_dot_lands_on_its_keypoint(tmp_path, values, scale):
+    spot, center = np.array([430.0, 350.0]), np.array([430.0 - 40 * scale, 350.0 + 30 * scale])
+    y, x = np.mgrid[:700, :800] + 0.5
+    blob = 150 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * (2.5 * scale) ** 2))
+    part = np.zeros((N, 24, 3))
+    part[:, 0] = [*spot, 1]
+    arrays = {"part": part, "center": np.tile(center, (N, 1)), "scale": np.full(N, scale)}
+    names = write_set(tmp_path, "mpii_train", "mpii", ("part",), **arrays)["imgname"]
+    write_picture(tmp_path / "mpii" / names[0], np.repeat(blob[..., None], 3, -1).astype(np.uint8))
+    found = BaseDataset("mpii", tmp_path).sample(0, values)
+    weight = found.image[0].double() * STD[0] + MEAN[0]
+    weight = torch.where(weight > 0.03, weight, 0.0).numpy()
+    rows, columns = np.mgrid[:224, :224] + 0.5
+    seen = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    joint = 25 + (GT24_FLIP[0] if values.flip else 0)
+    mapped = (found.keypoints[joint, :2].double().numpy() + 1) * 112
+    assert np.abs(seen - mapped).max() < 0.5 and found.keypoints[joint, 2] == 1
+
+
+def test_a_checkerboard_turns_grey(tmp_path):
+    y, x = np.mgrid[:1000, :1000]
+    board = np.repeat((255 * ((x + y) % 2))[..., None], 3, -1).astype(np.uint8)
+    arrays = {"center": np.full((N, 2), 500.0), "scale": np.full(N, 5.0)}
+    write_set(tmp_path, "mpii_train", "mpii", ("part",), **arrays)
+    people = BaseDataset("mpii", tmp_path)
+    write_picture(people.picture_path(0), board)
+    for rotation in (0.0, 17.0):
+        pixels = people.sample(0, AugmentValues(rotation_deg=rotation)).image[0, 60:160, 60:160]
+        assert (pixels * STD[0] + MEAN[0]).std() < 0.02
+
+
+def test_warp_items_are_the_preprocessing_of_all_scripts(h36m):
+    folder, arrays = h36m
+    people = BaseDataset("h36m", folder)
+    for i in range(N):
+        expected = preprocess(people.picture(i), arrays["center"][i], arrays["scale"][i])
+        assert torch.equal(people.sample(i).image, expected)
+        kept = people.sample(i).keypoints[25:, :2].double().numpy()
+        exact = (arrays["part"][i, :, :2] - arrays["center"][i]) / (100 * arrays["scale"][i])
+        assert np.allclose(kept, exact, atol=1e-6)
+
+
+def test_dense_labels_follow_the_flip_beside_the_middle(dp_coco):
+    """The annotated box is not in the middle of the crop; flipped labels must lie on the flipped picture."""
+    people = BaseDataset("dp_coco", dp_coco[0])
+    for i in range(N):
+        plain, flipped = people.sample(i).dense, people.sample(i, AugmentValues(flip=True)).dense
+        expected = np.array(MASK_FLIP)[plain.ann_labels.numpy()[:, :0:-1]]
+        assert (flipped.ann_labels.numpy()[:, 1:] == expected).mean() > 0.96
+
+
+def test_poses_without_label_stay_zero(h36m, tmp_path):
+    arrays = write_h36m(tmp_path, has_smpl=np.array([1, 0, 1, 0]))
+    people = BaseDataset("h36m", tmp_path)
+    values = AugmentValues(rotation_deg=30.0)
+    assert [bool(people.sample(i).has_smpl) for i in range(N)] == [True, False, True, False]
+    assert not people.sample(1, values).rotvec.any() and not people.sample(1, values).betas.any()
+    turned = Rotation.from_rotvec(people.sample(0, values).rotvec[:3].double().numpy())
+    expected = Rotation.from_euler("z", -30, degrees=True) * Rotation.from_rotvec(arrays["pose"][0, :3])
+    assert (turned.inv() * expected).magnitude() < 1e-5
+
+
+# ---------------------------------------------------------------------------------------------- epochs and modes
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(h36m):
+    people, same = BaseDataset("h36m", h36m[0], seed=3), BaseDataset("h36m", h36m[0], seed=3)
+    first = [people[i] for i in range(N)]
+    backwards = [same[i] for i in reversed(range(N))][::-1]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, backwards, strict=True))
+    in_worker = next(iter(DataLoader(people, N, num_workers=1, collate_fn=collate_samples)))
+    assert torch.equal(in_worker.image, torch.stack([s.image for s in first]))
+    people.set_epoch(1)
+    assert not torch.equal(people[0].image, first[0].image)
+
+
+def test_evaluation_changes_nothing(h36m, tmp_path):
+    write_set(tmp_path, "h36m_valid_protocol2", "h36m", ("S",))
+    people = BaseDataset("h36m-p2", tmp_path, is_train=False)
+    assert torch.equal(people[1].image, people.sample(1).image) and not people[1].is_flipped
+    assert len(people) == N and people[1].has_joints_3d and not people[1].has_smpl
+
+
+def test_ignore_3d(h36m):
+    sample = BaseDataset("h36m", h36m[0], ignore_3d=True).sample(0)
+    assert not sample.has_smpl and not sample.has_joints_3d
+    assert not sample.joints_3d.any() and not sample.rotvec.any()
+
+
+def test_no_augmentation_but_flips(h36m):
+    people = BaseDataset("h36m", h36m[0], augmentation=AugmentConfig(0.0, 0.0, 0.0))
+    assert all(torch.equal(people[i].image, people.sample(i, AugmentValues(bool(people[i].is_flipped))).image)
+               for i in range(N))  # fmt: skip
+
+
+def test_genders(tmp_path):
+    for kind in (np.array(["m", "f", "f", "m"]), np.array([b"m", b"f", b"f", b"m"])):
+        write_set(tmp_path, "3dpw_test", "3dpw", ("pose", "shape"), gender=kind)
+        people = BaseDataset("3dpw", tmp_path, is_train=False)
+        assert [int(people.sample(i).gender) for i in range(N)] == [0, 1, 1, 0]
+    write_set(tmp_path, "3dpw_test", "3dpw", ("pose", "shape"), gender=np.array(["m", "f", "x", "m"]))
+    with pytest.raises(DataFileError, match="gender holds 'x'; expected 'm' or 'f'"):
+        BaseDataset("3dpw", tmp_path, is_train=False)
+
+
+def test_lsp_masks(tmp_path):
+    masks = {
+        f"{kind}name": np.array([f"data/lsp/im{i:04d}_{kind}.png" for i in range(N)])
+        for kind in ("mask", "part")
+    }
+    write_set(tmp_path, "lsp_dataset_test", "lsp_dataset", ("part",), **masks)
+    with pytest.raises(FileNotFoundError, match="upi-s1h, which is not there"):
+        BaseDataset("lsp", tmp_path, is_train=False)
+    for name in np.concatenate(list(masks.values())):
+        write_picture(tmp_path / "elsewhere" / str(name), np.zeros((10, 10), np.uint8))
+    people = BaseDataset(
+        "lsp", tmp_path, PathsConfig(upi_s1h_root=str(tmp_path / "elsewhere")), is_train=False
+    )
+    assert people.mask_path(2) == tmp_path / "elsewhere" / "data/lsp/im0002_mask.png"
+    assert people.part_path(1).is_file()
+
+
+def test_only_lsp_has_masks(h36m):
+    with pytest.raises(ValueError, match="has no maskname"):
+        BaseDataset("h36m", h36m[0]).mask_path(0)
+
+
+# -------------------------------------------------------------------------------------------------- refusals
+
+
+def test_every_spec_is_complete():
+    for spec in SPECS.values():
+        assert spec.root in FOLDERS and (spec.train_file or spec.test_file) and spec.pictures
+    assert set(FOLDERS) == set(PathsConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_train", "said"),
+    [
+        ("h36m-p3", True, "no data set 'h36m-p3'; choose one of h36m, h36m-p1"),
+        ("h36m-p2", True, "no training split; choose one of h36m, lsp-orig"),
+        ("mpii", False, "no test split; choose one of h36m-p1"),
+    ],
+)
+def test_unknown_names_and_splits(tmp_path, name, is_train, said):
+    with pytest.raises(ValueError, match=said):
+        BaseDataset(name, tmp_path, is_train=is_train)
+
+
+def test_missing_files_are_told(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"dataset_extras.mpii_train.npz; `python -m datasets.preprocess.mpii`"
+    ):
+        BaseDataset("mpii", tmp_path)
+    write_labels(
+        tmp_path, "mpii_train", **{k: base_arrays()[k] for k in ("imgname", "center", "scale", "part")}
+    )
+    with pytest.raises(FileNotFoundError, match="in the folder .*mpii, which is not there.*--mpii_root"):
+        BaseDataset("mpii", tmp_path)
+    (tmp_path / "mpii").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"4 of the 4 pictures .* the first is images/S1_Walk.cam_000000.png"
+    ):
+        BaseDataset("mpii", tmp_path)
+
+
+def test_missing_mirror_tables_are_told(tmp_path):
+    write_dp_coco(tmp_path)
+    with pytest.raises(FileNotFoundError, match="UV_symmetry_transforms.mat.*get_densepose_uv.sh"):
+        BaseDataset("dp_coco", tmp_path)
+    write_dp_coco(tmp_path, "dp_coco_2014_minival")
+    people = BaseDataset("dp_coco", tmp_path, is_train=False)  # evaluation does not mirror
+    assert people.sample(0).has_dense
+    with pytest.raises(FileNotFoundError, match="UV_symmetry_transforms.mat"):
+        people.sample(0, AugmentValues(flip=True))
+
+
+def nan_at_2(shape):
+    values = np.ones(shape)
+    values[2] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"part": None}, "lacks part; expected imgname, center, scale, part"),
+        ({"part": np.zeros((N, 23, 3))}, r"part has the shape \(4, 23, 3\); expected \(4, 24, 3\)"),
+        ({"part": np.zeros((N - 1, 24, 3))}, r"part has the shape \(3, 24, 3\)"),
+        ({"center": np.zeros((N, 3))}, r"center has the shape \(4, 3\); expected \(4, 2\)"),
+        ({"center": nan_at_2((N, 2))}, "center of item 2 is not finite"),
+        ({"scale": nan_at_2(N)}, "scale of item 2 is not finite"),
+        ({"scale": np.array([1.0, 0.0, 1.0, 1.0])}, "scale of item 1 is 0; expected the side"),
+        ({"scale": np.array(["a"] * N)}, "scale holds <U1; expected numbers"),
+        ({"S": nan_at_2((N, 24, 4))}, "S of item 2 is not finite"),
+        ({"pose": np.zeros((N, 72))}, "holds pose alone"),
+        ({"imgname": np.arange(N)}, "imgname holds int64; expected text"),
+        ({"imgname": np.zeros(0, "U3")}, "holds no people"),
+        ({"gender": np.array(["m"] * 3)}, r"gender has the shape \(3,\)"),
+        ({"dp_annot": np.array([None] * 3, dtype=object)}, r"dp_annot has the shape \(3,\)"),
+    ],
+)
+def test_wrong_fields_are_told(tmp_path, changes, said):
+    arrays = {k: base_arrays()[k] for k in ("imgname", "center", "scale", "part")} | changes
+    write_labels(tmp_path, "mpii_train", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(DataFileError, match=said) as caught:
+        BaseDataset("mpii", tmp_path)
+    assert "mpii_train.npz" in str(caught.value)
+
+
+def test_damaged_files_are_told(tmp_path):
+    path = write_labels(tmp_path, "mpii_train", imgname=np.array(["a"]))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataFileError, match="not a readable .npz"):
+        BaseDataset("mpii", tmp_path)
+    write_dp_coco(tmp_path, "dp_coco_2014_minival")
+    entries = np.empty(N, dtype=object)
+    entries[:] = [dp_entry(), dp_entry(), {**dp_entry(), "dp_I": [99.0] * 40}, dp_entry()]
+    write_dp_coco(tmp_path, "dp_coco_2014_minival", dp_annot=entries)
+    with pytest.raises(DataFileError, match="dp_annot, item 2: dp_I must hold parts 1 to 24"):
+        BaseDataset("dp_coco", tmp_path, is_train=False)
+
+
+class Exploit:
+    def __reduce__(self):
+        return (print, ("this must never be printed",))
+
+
+def test_code_in_a_label_file_is_refused(tmp_path, capsys):
+    entries = np.empty(N, dtype=object)
+    entries[:] = [Exploit()] * N
+    write_dp_coco(tmp_path, "dp_coco_2014_minival", dp_annot=entries)
+    with pytest.raises(DataFileError, match="print"):
+        BaseDataset("dp_coco", tmp_path, is_train=False)
+    assert not capsys.readouterr().out
+
+
+def test_unusual_but_readable_fields(tmp_path):
+    """Column vectors, bytes, text and numbers saved as objects."""
+    arrays = write_set(tmp_path, "mpii_train", "mpii", ("part",))
+    names, scale = arrays["imgname"], arrays["scale"]
+    expected = BaseDataset("mpii", tmp_path).sample(1)
+    for changes in (
+        {"imgname": np.char.encode(names)},
+        {"imgname": names.astype(object), "scale": scale.astype(object)},
+        {"scale": scale[:, None]},
+    ):
+        write_labels(tmp_path, "mpii_train", **arrays | changes)
+        sample = BaseDataset("mpii", tmp_path).sample(1)
+        assert sample.name == str(names[1]) and torch.equal(sample.image, expected.image)
+
+
+def test_unreadable_pictures_are_named(tmp_path):
+    write_set(
+        tmp_path,
+        "mpii_train",
+        "mpii",
+        ("part",),
+        center=np.array([[120.0, 120], [120, 120], [900, 120], [1, 1]]),
+    )
+    people = BaseDataset("mpii", tmp_path)
+    people.picture_path(1).write_bytes(b"no picture")
+    with pytest.raises(PictureError, match="cam_000001.png: not a picture"):
+        people[1]
+    with pytest.raises(PictureError, match="cam_000002.png: The crop .* lies outside the picture"):
+        people.sample(2)
+    people.picture_path(0).unlink()
+    with pytest.raises(PictureError, match="cam_000000.png: the file is not there"):
+        people[0]
+
+
+def test_settings_out_of_range(h36m):
+    with pytest.raises(ValueError, match="crop_mode is 'fast'; choose one of warp, legacy"):
+        BaseDataset("h36m", h36m[0], crop_mode="fast")
+    with pytest.raises(ValueError, match="must not be negative"):
+        BaseDataset("h36m", h36m[0], seed=-1)
+    with pytest.raises(IndexError, match="holds 0..3"):
+        BaseDataset("h36m", h36m[0])[N]

@@ -1,0 +1,270 @@
+"""COCO files as strangers make them: keypoints in other orders, gaps that are filled, numbers that cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from labelled import waves, write_picture
+from pycocotools import mask as coco_mask
+
+from datasets import COCODataset
+from datasets.labels.coco import in_file_order, read_coco_file, truth_for_pycocotools
+from datasets.labels.keypoint_names import COCO17_NAMES, keypoint_places
+from models.evaluation.coco import coco_results, keypoint_ap
+from utils.io import DataFileError
+
+SIZE = (320, 240)  # width, height
+IMAGES = (7, 42)
+
+
+def content(change=lambda value: None):
+    """Four people with all keypoints labelled, in two images; `change` alters the file."""
+    rng = np.random.default_rng(0)
+    people = []
+    for number in range(4):
+        corner = rng.uniform(0, 60, 2).round(1)
+        points = corner + rng.uniform(5, 95, (17, 2)).round(1)
+        people.append({
+            "id": number + 1, "image_id": IMAGES[number % 2], "category_id": 1, "iscrowd": 0, "area": 5000.0,
+            "bbox": [*corner.tolist(), 100.0, 120.0], "num_keypoints": 17,
+            "keypoints": np.column_stack([points, np.full(17, 2)]).ravel().tolist(),
+        })  # fmt: skip
+    value = {
+        "info": {},
+        "images": [{"id": i, "file_name": f"{i}.png", "width": SIZE[0], "height": SIZE[1]} for i in IMAGES],
+        "annotations": people,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17_NAMES)}],
+    }
+    change(value)
+    return value
+
+
+@pytest.fixture(scope="module")
+def write(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("coco")
+    for image in IMAGES:
+        write_picture(folder / "pictures" / f"{image}.png", waves(SIZE[1], SIZE[0], image))
+
+    def write(value):
+        (folder / "ann.json").write_text(json.dumps(value))
+        return folder / "ann.json"
+
+    write.root = folder / "pictures"
+    return write
+
+
+def each(**values):
+    """Set these in all annotations; None takes them away."""
+
+    def change(value):
+        for entry in value["annotations"]:
+            entry.update(values)
+            for key in [key for key in entry if entry[key] is None]:
+                del entry[key]
+
+    return change
+
+
+def third(**values):
+    return lambda value: value["annotations"][2].update(values)
+
+
+def perfect(file):
+    """Rows of a network that finds everybody where the file says."""
+    people = file.people
+    points = np.stack([person.keypoints[:, :2] for person in people])
+    ids = np.array([person.image_id for person in people])
+    return coco_results(ids, points, np.ones(len(people)), np.zeros((len(people), 2)), np.ones(len(people)))
+
+
+# ----------------------------------------------------------------------------------------------------- order
+
+
+def reordered(value, order, names=COCO17_NAMES):
+    value["categories"][0]["keypoints"] = [names[place] for place in order]
+    for entry in value["annotations"]:
+        entry["keypoints"] = np.reshape(entry["keypoints"], (-1, 3))[order].ravel().tolist()
+    return value
+
+
+def test_another_order_is_read_by_name_and_scores_as_coco_s_own(write):
+    order = np.random.default_rng(3).permutation(17)
+    plain = read_coco_file(write(content()))
+    file = read_coco_file(write(reordered(content(), order)))
+    for person, other in zip(plain.people, file.people, strict=True):
+        np.testing.assert_array_equal(person.keypoints, other.keypoints)
+    scores = keypoint_ap(truth_for_pycocotools(file), perfect(file), IMAGES)
+    assert scores["AP"] == pytest.approx(1.0) and "were reordered by name" in " ".join(file.notes)
+    assert not plain.notes
+
+
+def test_results_stand_in_the_file_s_own_order_and_category(write):
+    order = np.random.default_rng(4).permutation(17)
+    value = reordered(content(each(category_id=5)), order)
+    value["categories"][0]["id"] = 5
+    file = read_coco_file(write(value))
+    rows = in_file_order(perfect(file), file.head)
+    for row, entry in zip(rows, value["annotations"], strict=True):
+        written, given = (np.reshape(e["keypoints"], (17, 3)) for e in (row, entry))
+        np.testing.assert_allclose(written[:, :2], given[:, :2])
+        assert row["category_id"] == 5
+
+
+def test_keypoints_beside_coco_s_are_passed_over_and_written_as_zero(write):
+    value = content()
+    value["categories"][0]["keypoints"] = ["neck", *COCO17_NAMES]
+    for entry in value["annotations"]:
+        entry["keypoints"] = [1, 1, 2, *entry["keypoints"]]
+        entry["num_keypoints"] = 18
+    file = read_coco_file(write(value))
+    assert file.people[0].num_keypoints == 17 and not file.suspicions
+    written = np.reshape(in_file_order(perfect(file), file.head)[0]["keypoints"], (18, 3))
+    assert not written[0].any() and written[1:].all()
+
+
+@pytest.mark.parametrize(
+    "style",
+    [str.upper, lambda n: n.replace("_", " "), lambda n: n.replace("_", ""), lambda n: n.title().replace("_", ""),
+     lambda n: "-".join(reversed(n.split("_"))), lambda n: n.replace("left_", "l_").replace("right_", "R ")],
+)  # fmt: skip
+def test_spellings_of_names(style):
+    assert keypoint_places([style(name) for name in COCO17_NAMES], "a file") == tuple(range(17))
+
+
+H36M = (
+    "pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax neck head left_shoulder "
+    "left_elbow left_wrist right_shoulder right_elbow right_wrist"
+).split()
+
+
+@pytest.mark.parametrize(
+    "names", [H36M, COCO17_NAMES[:16], ["nose"] * 17, [*COCO17_NAMES, "nose"], "nose", [1] * 17, {}]
+)
+def test_other_keypoints_are_refused_before_anything_is_scored(write, names):
+    names = list(names) if isinstance(names, tuple) else names
+    change = lambda value: value["categories"][0].update(keypoints=names)  # noqa: E731
+    with pytest.raises(DataFileError, match="ann.json, category 1"):
+        COCODataset(write(content(change)), write.root)
+
+
+def test_a_list_of_another_length_than_the_names_is_refused(write):
+    change = lambda value: value["categories"][0].update(keypoints=[*COCO17_NAMES, "neck"])  # noqa: E731
+    with pytest.raises(DataFileError, match="annotation 0: 'keypoints' is .* expected 54 numbers"):
+        read_coco_file(write(content(change)))
+
+
+# ------------------------------------------------------------------------------------------------------ gaps
+
+
+@pytest.mark.parametrize("missing", ["area", "iscrowd", "category_id", "id", "num_keypoints"])
+def test_what_can_be_filled_in_is_and_the_score_stays(write, missing):
+    file = read_coco_file(write(content(each(**{missing: None}))))
+    scores = keypoint_ap(truth_for_pycocotools(file), perfect(file), IMAGES)
+    assert scores["AP"] == pytest.approx(1.0) and f"{missing} " in file.notes[0] and "4" in file.notes[0]
+
+
+@pytest.mark.parametrize("gone", ["info", "categories"])
+def test_a_file_without_its_head_is_read(write, gone):
+    file = read_coco_file(write(content(lambda value: value.pop(gone))))
+    assert len(file.people) == 4 and ("COCO's order is assumed" in " ".join(file.notes)) == (gone == "categories")
+
+
+def square(side):
+    mask = np.zeros((SIZE[1], SIZE[0]), np.uint8, order="F")
+    mask[10 : 10 + side, 20 : 20 + side] = 1
+    return mask
+
+
+def test_areas_come_from_polygons_runs_or_the_box(write):
+    code = coco_mask.encode(square(30))
+    code = {"counts": code["counts"].decode(), "size": list(code["size"])}
+    flat = square(30).ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.r_[0, flat, 0])) if flat[0] == 0 else None
+    runs = {"counts": np.diff(np.r_[0, edges, flat.size]).tolist(), "size": [SIZE[1], SIZE[0]]}
+    polygon = [[20, 10, 50, 10, 50, 40, 20, 40]]
+    value = content(each(area=None))
+    given = [code, runs, polygon, {"counts": "zzz", "size": [9, 9]}]
+    for entry, segmentation in zip(value["annotations"], given, strict=True):
+        entry["segmentation"] = segmentation
+    areas = [person.area for person in read_coco_file(write(value)).people]
+    assert areas == pytest.approx([900, 900, 900, 0.53 * 100 * 120])
+
+
+def test_ids_are_numbered_because_zero_would_match_nobody(write):
+    file = read_coco_file(write(content(each(id=0))))
+    assert "repeated id (numbered) of 3" in file.notes[0]
+    assert [a["id"] for a in truth_for_pycocotools(file)["annotations"]] == [1, 2, 3, 4]
+    assert keypoint_ap(truth_for_pycocotools(file), perfect(file), IMAGES)["AR"] == pytest.approx(1.0)
+
+
+def test_any_single_category_is_the_person_s_and_others_are_counted(write):
+    value = content(each(category_id=0))
+    value["categories"] = [{"id": 0, "name": "player"}]
+    assert len(COCODataset(write(value), write.root)) == 4
+    value = content(third(category_id=2))
+    value["categories"].append({"id": 2, "name": "dog"})
+    people = COCODataset(write(value), write.root)
+    assert len(people) == 3 and people.left_out == {"of a category other than person": 1}
+
+
+def test_what_is_left_out_is_counted_by_reason(write):
+    value = content(third(iscrowd=1))
+    value["annotations"][0].update(num_keypoints=0)
+    people = COCODataset(write(value), write.root)
+    assert people.left_out == {"that are crowds": 1, "without a labelled keypoint": 1}
+    assert "a num_keypoints that is not" in people.suspicions[0]
+    with pytest.raises(DataFileError, match="holds no people .*4 that are crowds"):
+        COCODataset(write(content(each(iscrowd=1))), write.root)
+
+
+# ----------------------------------------------------------------------------------------------- absurd values
+
+ABSURD = [
+    {"bbox": [1e308, 0, 10, 10]}, {"bbox": [0, 0, 1e308, 1e308]}, {"bbox": [10**30, 0, 1, 1]}, {"bbox": ["1", 2, 3, 4]},
+    {"bbox": [True, 2, 3, 4]}, {"bbox": [5, 5, -3, 4]}, {"area": 1e308}, {"area": "big"}, {"area": float("nan")},
+    {"keypoints": [1e308] * 51}, {"keypoints": [True] * 51}, {"keypoints": ["1"] * 51}, {"image_id": 2**70},
+    {"image_id": "42"}, {"id": "a"}, {"iscrowd": 2}, {"num_keypoints": 1e308},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", ABSURD, ids=str)
+def test_an_absurd_value_names_its_file_and_entry(write, values):
+    (key,) = values
+    with pytest.raises(DataFileError, match=f"ann.json, annotation 2: '{key}' is .*, expected"):
+        COCODataset(write(content(third(**values))), write.root)
+
+
+def corners(value):
+    for number, entry in enumerate(value["annotations"]):
+        x, y = 150 + number, 110 + number
+        entry["bbox"] = [x, y, x + 100, y + 120]
+
+
+def shares(value):
+    for entry in value["annotations"]:
+        points = np.reshape(entry["keypoints"], (17, 3)) / (*SIZE, 1)
+        entry["keypoints"] = points.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (corners, "4 of 4 boxes leave their pictures.*as corners x1, y1, x2, y2 all fit"),
+        (shares, "all labelled keypoints lie in 0..1"),
+        (each(bbox=[0.2, 0.2, 0.3, 0.4]), "all box centres lie in 0..1"),
+        (each(bbox=[5000.0, 20, 80, 90]), "no box touches its picture"),
+    ],
+)
+def test_boxes_and_keypoints_of_another_form_are_refused(write, change, said):
+    with pytest.raises(DataFileError, match=said):
+        COCODataset(write(content(change)), write.root)
+
+
+def test_a_few_boxes_of_another_form_and_other_sizes_are_suspected(write):
+    value = content(corners)
+    value["annotations"] = value["annotations"][:1]
+    assert "x1, y1, x2, y2" in COCODataset(write(value), write.root).suspicions[0]
+    value = content(lambda value: [image.update(width=640, height=480) for image in value["images"]])
+    assert "320 x 240 px, not 640 x 480" in COCODataset(write(value), write.root).suspicions[0]

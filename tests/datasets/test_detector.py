@@ -1,0 +1,355 @@
+"""The person detector: what goes into the network and what comes out, tiles, merging, and the real network once."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.people import detector
+from datasets.people.crops import BadPicture, People
+from datasets.people.detector import Detection, MoveNet, box_iou, letterbox, suppress, tiles, to_detection
+from datasets.people.images import read_picture
+from datasets.people.openpose import OPENPOSE25_TO_COCO17, KeypointFiles
+from utils.skeleton import OPENPOSE25_NAMES
+
+COCO17 = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+    "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
+).split()
+
+
+class MarkFinder:
+    """A session that finds white squares on black: their corners and, as 17 keypoints, their middle."""
+
+    def __init__(self, score=0.9):
+        self.score, self.seen = score, []
+
+    def run(self, _, feeds):
+        picture = feeds["picture"][0]
+        self.seen.append(picture.shape)
+        people = np.zeros((1, 6, 56), np.float32)
+        rows, columns = np.nonzero(picture[..., 0] > 127)
+        if len(rows):
+            box = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], np.float32)
+            box /= np.array([*picture.shape[:2]] * 2)
+            middle = [*((box[:2] + box[2:]) / 2), 0.5]
+            people[0, 0] = [*middle * 17, *box, self.score]
+        return [people]
+
+
+def marked(height, width, x, y, side):
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[y : y + side, x : x + side] = 255
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(256, 256), (100, 300), (333, 500), (511, 40), (8, 8), (300, 100)]
+)
+def test_letterbox_keeps_the_proportions_and_a_multiple_of_32(height, width):
+    canvas, (fx, fy) = letterbox(np.full((height, width, 3), 200, np.uint8))
+    assert canvas.dtype == np.int32 and canvas.shape[1] % 32 == 0 and canvas.shape[2] % 32 == 0
+    assert max(canvas.shape) == 256
+    filled = canvas[0, ..., 0] > 0
+    assert (filled.sum(1).max(), filled.sum(0).max()) == (round(width * fx), round(height * fy))
+    assert (
+        filled[: round(height * fy), : round(width * fx)].all()
+        and max(filled.sum(1).max(), filled.sum(0).max()) == 256
+    )
+    assert abs(fx - fy) * min(height, width) <= 0.5 + 1e-9  # less than half a pixel of the input
+
+
+@pytest.mark.parametrize(("height", "width"), [(333, 500), (500, 211), (480, 480), (120, 50)])
+def test_points_come_back_to_where_they_were_in_rectangular_pictures(height, width):
+    """A point's way into the network's 0..1 and back; the network answers (y, x)."""
+    canvas, factor = letterbox(np.zeros((height, width, 3), np.uint8))
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 1, (19, 2)) * (width, height)
+    points[17:] = np.sort(points[17:], axis=0)
+    asked = points * factor / (canvas.shape[2], canvas.shape[1])
+    row = np.concatenate([np.c_[asked[:17, ::-1], np.full(17, 0.5)].ravel(), asked[17:, ::-1].ravel(), [0.7]])
+    found = to_detection(row, canvas.shape[1:3], factor, (width, height))
+    assert (
+        np.allclose(found.keypoints[:, :2], points[:17], atol=1e-3) and (found.keypoints[:, 2] == 0.5).all()
+    )
+    assert np.allclose(found.box, [*points[17], *(points[18] - points[17])], atol=1e-6)
+    assert found.score == 0.7
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 180), (256, 256)])
+def test_what_is_marked_in_the_picture_is_found_there(height, width):
+    (found,) = MoveNet(MarkFinder()).detect(marked(height, width, 90, 120, 60))
+    assert np.allclose(found.box, [90, 120, 60, 60], atol=2.5)
+    assert np.allclose(found.keypoints[:, :2], [120, 150], atol=2.5)
+
+
+def test_boxes_end_at_the_picture_and_nonsense_is_dropped():
+    row = np.zeros(56)
+    row[51:] = [-0.5, 0.25, 2.0, 0.5, 0.9]
+    found = to_detection(row, (256, 256), (1.0, 1.0), (256, 200))
+    assert found.box == (64.0, 0.0, 64.0, 200.0)
+    for broken in ([0.5, 0.5, 0.5, 0.7, 1], [0, 1.5, 1, 2, 1], [np.nan, 0, 1, 1, 1], [0, 0, 1, 1, np.inf]):
+        row[51:] = broken
+        assert to_detection(row, (256, 256), (1.0, 1.0), (256, 200)) is None
+
+
+def test_low_scores_are_passed_over():
+    picture = marked(200, 200, 50, 50, 60)
+    finder = MoveNet(MarkFinder(0.2))
+    assert finder.detect(picture) == [] == finder.detect(picture)
+    assert finder.unused.counts == {"people whom the detector gives a score from 0.1 to 0.25 only": 2}
+    assert not MoveNet(MarkFinder(0.05)).unused
+    assert len(MoveNet(MarkFinder(0.2), min_score=0.1).detect(picture)) == 1
+
+
+@pytest.mark.parametrize("size", [(640, 480), (512, 512), (2000, 300), (301, 1201)])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_tiles_cover_the_picture_and_overlap(size, parts):
+    squares = tiles(*size, parts)
+    covered = np.zeros(size[::-1], int)
+    for (x, y), side in squares:
+        assert (
+            x >= 0
+            and y >= 0
+            and (x + side <= size[0] or side > size[0])
+            and (y + side <= size[1] or side > size[1])
+        )
+        covered[y : y + side, x : x + side] += 1
+    assert covered.min() >= 1 and covered.max() >= 2 and len(squares) <= (9, 25)[parts == 4]
+
+
+def test_large_pictures_get_a_second_pass_that_counts_nobody_twice():
+    session = MarkFinder()
+    (found,) = MoveNet(session).detect(marked(600, 800, 190, 160, 40))
+    assert len(session.seen) == 1 + len(tiles(800, 600))
+    assert np.allclose(found.box, [190, 160, 40, 40], atol=4)
+    session = MarkFinder()
+    MoveNet(session, tiled=False).detect(marked(600, 800, 190, 160, 40))
+    MoveNet(session).detect(marked(400, 500, 190, 160, 40))
+    assert len(session.seen) == 2
+
+
+def test_half_people_at_the_edge_of_a_tile_are_dropped_but_not_at_the_edge_of_the_picture():
+    finder = MoveNet(MarkFinder())
+    picture = marked(400, 400, 150, 150, 100)
+    assert finder._in_tile(picture, (0, 0), 200) == []
+    assert len(finder._in_tile(picture, (0, 0), 300)) == 1
+    assert len(finder._in_tile(marked(400, 400, 0, 0, 100), (0, 0), 200)) == 1
+
+
+def test_suppression_keeps_the_better_of_two_and_neighbours():
+    one, same, near = (Detection((x, 0, 100, 100), s) for x, s in ((0, 0.5), (20, 0.8), (90, 0.3)))
+    assert suppress([one, same, near]) == [same, near]
+    assert suppress([one, same, near], max_overlap=0.7) == [same, one, near]
+    assert box_iou(one.box, same.box) == pytest.approx(80 / 120)
+    assert box_iou(one.box, (100, 0, 5, 5)) == 0 == box_iou(one.box, (0, 300, 5, 5))
+
+
+def test_a_face_is_not_another_person_but_a_child_in_front_is():
+    points = np.column_stack([np.linspace(40, 60, 17), np.linspace(10, 190, 17), np.full(17, 0.9)])
+    adult = Detection((0, 0, 100, 200), 0.8, points)
+    face_points = points.copy()
+    face_points[4:, 2] = 0.1  # only the first are sure
+    face_points[4:, :2] += 50
+    face = Detection((30, 0, 40, 50), 0.5, face_points)
+    child = Detection((30, 60, 40, 80), 0.5, points * (0.4, 0.4, 1) + (25, 62, 0))
+    assert suppress([face, adult, child]) == [adult, child]
+    assert suppress([Detection(face.box, 0.5), adult]) == [adult, Detection(face.box, 0.5)]
+
+
+def test_very_large_pictures_get_tiles_of_a_quarter_too():
+    session = MarkFinder()
+    MoveNet(session).detect(marked(400, 1024, 300, 100, 40))
+    assert len(session.seen) == 1 + len(tiles(1024, 400)) + len(tiles(1024, 400, 4))
+
+
+def test_the_benchmark_counts_each_person_once_and_leaves_crowds_out(root):
+    spec = importlib.util.spec_from_file_location("bench_detector", root / "benchmarks/bench_detector.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    people, crowds = [(0, 0, 100, 100), (300, 0, 100, 100)], [(500, 0, 200, 200)]
+    found = [Detection((x, 0, 100, 100), score) for x, score in ((5, 0.9), (10, 0.8), (520, 0.7), (900, 0.6))]
+    assert bench.count_matches(found, people, crowds) == (1, 3)  # a double and a wrong one count against it
+    assert bench.count_matches(found[:1], people, crowds) == (1, 1) and bench.count_matches(
+        [], people, []
+    ) == (0, 0)
+
+
+# --------------------------------------------------------------------------------------------- the shipped network
+
+
+def test_the_shipped_network_finds_the_people_of_the_examples(root):
+    finder = MoveNet()
+    for name in ("grace_hopper", "rendered_1", "rendered_2", "rendered_3", "rendered_4"):
+        picture = read_picture(root / f"examples/{name}.jpg")
+        best = finder.detect(picture)[0]
+        assert best.score > 0.4, name
+        assert best.box[3] > 0.7 * picture.shape[0], name
+        confident = best.keypoints[best.keypoints[:, 2] > 0.3, :2]
+        x, y, w, h = best.box
+        inside = (confident > (x - 0.1 * w, y - 0.1 * h)) & (confident < (x + 1.1 * w, y + 1.1 * h))
+        assert len(confident) >= 5 and inside.mean() > 0.95, name
+
+
+def test_a_person_is_found_at_the_same_place_in_a_wider_picture(root):
+    picture = read_picture(root / "examples/rendered_2.jpg")
+    wide = np.full((300, 500, 3), 127, np.uint8)
+    wide[50:274, 230:454] = picture
+    alone, placed = (MoveNet().detect(p)[0] for p in (picture, wide))
+    moved = (alone.box[0] + 230, alone.box[1] + 50, *alone.box[2:])
+    assert box_iou(placed.box, moved) > 0.8
+
+
+def test_a_missing_or_damaged_network_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="git checkout -- data/open"):
+        detector.load_session(tmp_path / "none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"x")
+    with pytest.raises(ValueError, match="may be damaged"):
+        detector.load_session(tmp_path / "bad.onnx")
+
+
+def test_a_missing_package_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="pip install onnxruntime"):
+        detector.load_session()
+
+
+# ---------------------------------------------------------------------------------------------- on the way to crops
+
+
+def save(path, picture):
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def test_auto_takes_one_persons_crop_whole_and_looks_for_people_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.people.crops.MoveNet", lambda: MoveNet(MarkFinder()))
+    save(tmp_path / "a.png", marked(200, 200, 40, 40, 120))
+    save(tmp_path / "b.png", marked(200, 300, 60, 60, 80))
+    save(tmp_path / "c.png", marked(400, 400, 60, 60, 80))
+    save(tmp_path / "d.png", marked(400, 400, 0, 0, 0))
+    whole, cut, small, nobody = People(tmp_path, detector="auto")
+    assert whole.full_picture is None and whole.scale == 1.0 and whole.box == (0, 0, 200, 200)
+    assert whole.score == pytest.approx(0.9) and whole.keypoints.shape == (17, 3)
+    assert cut.full_picture.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
+    assert cut.scale == pytest.approx(1.2 * 80 / 200, abs=0.02) and cut.score == pytest.approx(0.9)
+    assert small.full_picture is not None and "nobody was found" in nobody.reason
+    assert [p.full_picture is None for p in People(tmp_path, detector="none")] == [True] * 4
+    assert all(np.isnan(person.score) for person in People(tmp_path, detector="none"))
+    assert [p.full_picture is None for p in list(People(tmp_path, detector="movenet"))[:3]] == [False] * 3
+    with pytest.raises(ValueError, match="choose one of auto, none, movenet"):
+        People(tmp_path, detector="other")
+
+
+MAIN, HALF, FAR = (50, 20, 120, 180), (0, 20, 60, 170), (20, 90, 60, 80)
+GROWN = tuple(5 * value for value in MAIN)
+
+
+@pytest.mark.parametrize(
+    ("size", "boxes", "expected"),
+    [
+        ((224, 224), [], True),  # a close portrait, perhaps
+        ((224, 220), [FAR, MAIN], True),  # somebody who fills it, before a bystander
+        ((224, 224), [MAIN, HALF], True),  # who is cut by the crop
+        ((224, 224), [MAIN, (100, 20, 120, 180)], False),  # two of one size
+        ((224, 224), [FAR], False),  # too small to be what was cropped for
+        ((224, 224), [(0, 0, 60, 120)], False),  # in a corner
+        ((224, 200), [MAIN], False),  # not square
+        ((224, 200), [], False),
+        ((1120, 1120), [GROWN], True),
+        ((1120, 1120), [GROWN, FAR], False),  # all in it are to be found
+        ((1120, 1120), [(300, 300, 400, 700)], False),  # a photograph of somebody
+        ((300, 300), [], False),
+    ],
+)
+def test_which_pictures_are_one_persons_crop(size, boxes, expected):
+    assert detector.is_one_crop(size, boxes) is expected
+
+
+def test_bystanders_of_a_crop_are_counted():
+    class Finder:
+        def detect(self, picture):
+            return [Detection(FAR, 0.9), Detection(MAIN, 0.4)]
+
+    taken = detector.CropOrPeople(Finder())
+    (found,) = taken.detect(np.zeros((224, 224, 3), np.uint8))
+    assert (found.box, found.score, found.is_whole, found.bystanders) == ((0, 0, 224, 224), 0.4, True, 1)
+    assert list(taken.unused.counts.values()) == [1]
+
+
+def test_six_people_at_a_look_may_not_be_all():
+    rows = np.zeros((1, 6, 56), np.float32)
+    rows[0, :, 51:] = [[0, i / 6, 1, (i + 1) / 6, 0.9] for i in range(6)]
+    finder = MoveNet(SimpleNamespace(run=lambda *_: [rows]))
+    assert len(finder.detect(marked(200, 200, 0, 0, 8))) == 6
+    assert list(finder.unused.counts.values()) == [1] and "may be missing" in finder.unused.line()
+
+
+def test_a_missing_detector_is_said_once_and_at_the_start(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", marked(200, 200, 40, 40, 120))
+    load = detector.load_session
+    monkeypatch.setattr(detector, "load_session", lambda: load(tmp_path / "gone.onnx"))
+    with pytest.raises(ValueError, match="gone.onnx' is missing"):
+        People(tmp_path, detector="auto")
+
+
+def test_any_detector_will_do_and_finding_nobody_is_reported(tmp_path):
+    class Given:
+        def detect(self, picture):
+            return [Detection((10, 10, 50, 90)), Detection((300, 10, 50, 90))] if picture.any() else []
+
+    (
+        save(tmp_path / "a.png", marked(200, 200, 60, 60, 80)),
+        save(tmp_path / "b.png", marked(100, 100, 0, 0, 0)),
+    )
+    good, outside, nobody = People(tmp_path, detector=Given())
+    assert (good.stem, good.box) == ("a_0", (10, 10, 50, 90))
+    assert isinstance(outside, BadPicture) and "outside the picture" in outside.reason
+    assert "nobody was found; --detector none" in nobody.reason
+
+
+def openpose(points):
+    body = np.zeros((25, 3))
+    body[: len(points)] = points
+    return {"pose_keypoints_2d": body.ravel().tolist()}
+
+
+def test_keypoints_files_give_boxes_of_their_confident_points(tmp_path):
+    (tmp_path / "json").mkdir()
+    (
+        save(tmp_path / "a.png", marked(200, 300, 60, 60, 80)),
+        save(tmp_path / "b.png", marked(200, 300, 60, 60, 80)),
+    )
+    people = [openpose([(50, 40, 0.9), (90, 160, 0.3), (290, 190, 0.2)]), openpose([(5, 5, 0.9)])]
+    (tmp_path / "json/a_keypoints.json").write_text(json.dumps({"people": people}))
+    (tmp_path / "json/c_keypoints.json").write_text("{}")
+    (person,) = People(tmp_path, KeypointFiles(tmp_path / "json"))
+    assert (person.stem, person.box, person.center) == ("a", (50, 40, 40, 120), (70, 100))
+    assert person.scale == pytest.approx(120 / 200 * 1.2)
+    assert person.keypoints.shape == (17, 3) and person.keypoints[0] == pytest.approx([50, 40, 0.9])
+    assert [OPENPOSE25_NAMES[i] for i in OPENPOSE25_TO_COCO17] == COCO17
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[", "not valid JSON"), ('{"people": [{}]}', "75 numbers"), ('{"people": []}', "holds nobody")],
+)
+def test_bad_keypoints_files_are_reported(tmp_path, text, said):
+    save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
+    (tmp_path / "a_keypoints.json").write_text(text)
+    (bad,) = People(tmp_path, KeypointFiles(tmp_path))
+    assert isinstance(bad, BadPicture) and said in bad.reason
+
+
+def test_a_folder_of_keypoints_that_is_not_there_or_of_other_pictures(tmp_path):
+    save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
+    with pytest.raises(ValueError, match="no folder"):
+        KeypointFiles(tmp_path / "none")
+    with pytest.raises(ValueError, match="folder of keypoints has nobody of a picture"):
+        People(tmp_path, KeypointFiles(tmp_path))

@@ -1,0 +1,224 @@
+"""Mixes: lengths, probabilities, repeatable draws, and fresh augmentation for repeated people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
+
+from datasets.base_dataset import BaseDataset
+from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MIXES, MixedDataset, mix_of, parse_mix
+from datasets.synthetic.dataset import SyntheticPeople
+from utils.structures import collate_samples
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mix")
+    write_symmetry(folder)
+    write_h36m(folder)
+    write_dp_coco(folder)
+    names = np.array([f"train2014/COCO_train2014_{i:012d}.png" for i in range(N)])
+    write_set(folder, "coco_2014_train", "coco", ("part", "openpose"), imgname=names)
+    return folder
+
+
+class Stub:
+    """A member that only has a length."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def test_members_are_drawn_as_told():
+    mix = MixedDataset([Stub(5), Stub(40_000), Stub(7)], [0.3, 0.6, 0.1])
+    assert len(mix) == 40_000
+    places = [mix.place(i)[:2] for i in range(5000)]
+    shares = np.bincount([member for member, _ in places], minlength=3) / 5000
+    assert np.abs(shares - [0.3, 0.6, 0.1]).max() < 0.02
+    sizes = (5, 40_000, 7)
+    assert all(own == i % sizes[member] for i, (member, own) in enumerate(places))
+    assert [mix.place(i)[:2] for i in range(100)] == places[:100]
+    mix.set_epoch(1)
+    assert [mix.place(i)[0] for i in range(100)] != [member for member, _ in places[:100]]
+    assert mix.members[0].epoch == 1
+
+
+def test_a_member_of_probability_0_or_1():
+    for probabilities, only in (([0.0, 1.0], 1), ([1.0, 0.0], 0)):
+        mix = MixedDataset([Stub(3), Stub(50)], probabilities)
+        assert {mix.place(i)[0] for i in range(50)} == {only}
+
+
+def test_a_mix_of_2020(folder):
+    mix = mix_of("h36m_dp", folder, seed=5)
+    assert [member.name for member in mix.members] == list(MIXES["h36m_dp"].members) and len(mix) == N
+    sample = mix[2]
+    number, own, _ = mix.place(2)
+    assert sample.dataset == mix.members[number].name and int(sample.index) == own
+    assert torch.equal(mix_of("h36m_dp", folder, seed=5)[2].image, sample.image)
+
+
+def test_repeated_people_are_augmented_anew(folder):
+    short, long = BaseDataset("h36m", folder), Stub(200)
+    mix = MixedDataset([short, long], [1.0, 0.0])
+    first, again = mix[1], mix[1 + N]
+    assert int(first.index) == int(again.index) == 1 and not torch.equal(first.image, again.image)
+
+
+def test_the_wild_sets_share_by_their_size():
+    mix = parse_mix("h36m_coco_itw")
+    assert mix.members == ("h36m", "lsp-orig", "mpii", "lspet", "coco", "mpi-inf-3dhp")
+    shares = mix.probabilities(dict(zip(mix.members, [100, 10, 20, 30, 40, 70], strict=True)))
+    assert tuple(shares) == mix.members
+    assert np.allclose(list(shares.values()), [0.3, 0.06, 0.12, 0.18, 0.24, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "said"),
+    [([0.5], "2 data sets were given 1"), ([0.5, 0.6], "add up to 1"), ([1.5, -0.5], "add up to 1")],
+)
+def test_wrong_probabilities(probabilities, said):
+    with pytest.raises(ValueError, match=said):
+        MixedDataset([Stub(1), Stub(2)], probabilities)
+
+
+def test_other_refusals(folder):
+    with pytest.raises(ValueError, match="no training data '3dpw'; choose h36m_dp, h36m_coco_itw"):
+        mix_of("3dpw", folder)
+    with pytest.raises(FileNotFoundError, match="lsp_dataset_original_train.npz"):
+        mix_of("h36m_coco_itw", folder)
+    with pytest.raises(IndexError, match="holds 0..2"):
+        MixedDataset([Stub(3)], [1.0])[3]
+
+
+# ------------------------------------------------------------------------------------------ names of mixtures
+
+
+@pytest.mark.parametrize(
+    ("name", "shares", "bodies"),
+    [
+        ("synthetic", {"synthetic": 1}, LABELS),
+        ("coco", {"coco": 1}, LABELS_OR_FITS),
+        ("synthetic+coco", {"synthetic": 0.5, "coco": 0.5}, LABELS_OR_FITS),
+        ("synthetic:0.7+coco:0.3", {"synthetic": 0.7, "coco": 0.3}, LABELS_OR_FITS),
+        (" coco:.25 + synthetic : .75", {"coco": 0.25, "synthetic": 0.75}, LABELS_OR_FITS),
+        ("mpii:0.333+coco:0.333+h36m:0.333", {"mpii": 1 / 3, "coco": 1 / 3, "h36m": 1 / 3}, LABELS_OR_FITS),
+        ("h36m_dp", {"h36m": 0.5, "dp_coco": 0.5}, LABELS),
+        ("synthetic+h36m_dp", {"synthetic": 0.5, "h36m": 0.25, "dp_coco": 0.25}, LABELS),
+        ("h36m_dp+coco", {"h36m": 0.25, "dp_coco": 0.25, "coco": 0.5}, LABELS_OR_FITS),
+    ],
+)
+def test_mixtures_by_name(name, shares, bodies):
+    mix = parse_mix(name)
+    found = mix.probabilities(dict.fromkeys(mix.members, 10))
+    assert tuple(found) == mix.members == tuple(shares) and found == pytest.approx(shares)
+    assert mix.bodies == bodies
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "no training data ''"),
+        ("coco+", "no training data ''"),
+        ("lsp", "no training data 'lsp'; choose h36m_dp, h36m_coco_itw, or one or more of synthetic, h36m,"),
+        ("coco+coco", "holds a data set twice"),
+        ("h36m_dp+h36m", "holds a data set twice"),
+        ("synthetic:0.7+coco", "to every member one"),
+        ("synthetic:0.7+coco:0.2", "add up to 1"),
+        ("synthetic:1.5+coco:-0.5", "above 0"),
+        ("synthetic:1+coco:0", "above 0"),
+        ("synthetic:nan+coco:0.5", "above 0"),
+        ("synthetic:half+coco:0.5", "cannot be used"),
+        ("coco:", "cannot be used"),
+    ],
+)
+def test_names_that_are_no_mixtures(name, said):
+    with pytest.raises(ValueError, match=said):
+        parse_mix(name)
+
+
+def test_what_missing_members_leave_goes_to_the_others():
+    mix = parse_mix("h36m_coco_itw")
+    assert mix.probabilities({"h36m": 9, "coco": 5, "mpi-inf-3dhp": 7}) == pytest.approx(
+        {"h36m": 0.3, "coco": 0.6, "mpi-inf-3dhp": 0.1}
+    )
+    assert mix.probabilities({"h36m": 9, "mpi-inf-3dhp": 7}) == pytest.approx(
+        {"h36m": 0.75, "mpi-inf-3dhp": 0.25}
+    )
+    assert mix.probabilities({"mpii": 30, "coco": 10}) == pytest.approx({"mpii": 0.75, "coco": 0.25})
+
+
+# ------------------------------------------------------------------------------------- members that are there
+
+
+def test_members_that_a_user_lacks(folder, caplog):
+    with pytest.raises(FileNotFoundError, match="lsp_dataset_original_train.npz"):
+        mix_of("h36m_coco_itw", folder)
+    mix = mix_of("h36m_coco_itw", folder, skip_missing=True)
+    assert [member.name for member in mix.members] == ["h36m", "coco"]
+    assert mix.probabilities == pytest.approx([1 / 3, 2 / 3])
+    assert mix.left_out == ("lsp-orig", "mpii", "lspet", "mpi-inf-3dhp")
+    assert mix.description == (
+        "h36m_coco_itw: 33.3% h36m (4 people), 66.7% coco (4 people); without lsp-orig, mpii, lspet, mpi-inf-3dhp"
+    )
+    assert "runs without mpii" in caplog.text and "mpii_train.npz is not there" in caplog.text
+    assert mix.bodies == LABELS_OR_FITS and {mix[i].dataset for i in range(N)} <= {"h36m", "coco"}
+    with pytest.raises(
+        FileNotFoundError, match=r"No member of the mix 'mpii\+lspet' is there.*mpii_train.npz"
+    ):
+        mix_of("mpii+lspet", folder, skip_missing=True)
+
+
+def test_damage_is_never_skipped(folder, tmp_path):
+    """A label file of a set whose pictures are partly gone is an error, not a set that a user lacks."""
+    write_h36m(tmp_path)
+    write_set(tmp_path, "mpii_train", "mpii", ("part",))
+    (tmp_path / "mpii" / "images" / "S1_Walk.cam_000002.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of the 4 pictures of 'mpii'"):
+        mix_of("h36m+mpii", tmp_path, skip_missing=True)
+
+
+def test_rendered_people_in_a_mix(folder):
+    """They collate with labelled people, follow the epoch, and never repeat within one."""
+    mix = mix_of("synthetic+coco+dp_coco", folder, seed=3, synthetic_size=12)
+    assert isinstance(mix.synthetic, SyntheticPeople) and len(mix) == 12
+    assert mix.description.startswith("synthetic+coco+dp_coco: 33.3% synthetic (12 people), 33.3% coco (4")
+    mix.synthetic.labels_only = True
+    samples = [mix[i] for i in range(12)]
+    batch = collate_samples(samples)
+    assert set(batch.dataset) == {"synthetic", "coco", "dp_coco"}
+    for i, sample in enumerate(samples):
+        if sample.dataset == "synthetic":
+            assert int(sample.index) == i and sample.has_smpl
+        else:
+            assert int(sample.index) == i % N and not sample.has_smpl
+        assert bool(sample.has_dense) == (sample.dataset == "dp_coco")
+        assert mix.name_of(i) == f"{sample.dataset}: {sample.name}"
+    again = mix_of("synthetic+coco+dp_coco", folder, seed=3, synthetic_size=12)
+    again.synthetic.labels_only = True
+    torch.testing.assert_close(again[5].keypoints, samples[5].keypoints, rtol=0, atol=0)
+    again.set_epoch(1)
+    assert again.synthetic.epoch == 1
+    assert any(not torch.equal(again[i].keypoints, samples[i].keypoints) for i in range(3))
+
+
+def test_synthetic_alone_is_the_synthetic_set():
+    mix = mix_of("synthetic", synthetic_size=5, seed=2)
+    people = SyntheticPeople(5, split="train", seed=2, assets=mix.synthetic.assets)
+    mix.synthetic.labels_only = people.labels_only = True
+    assert len(mix) == 5 and mix.description == "synthetic: 100.0% synthetic (5 people)"
+    for i in (0, 4):
+        torch.testing.assert_close(mix[i].rotvec, people[i].rotvec, rtol=0, atol=0)
+        assert mix[i].name == people[i].name
+
+
+def test_rendered_people_are_as_many_as_the_mix_is_long(folder):
+    assert len(mix_of("synthetic+coco", folder, synthetic_size=2).synthetic) == N

@@ -1,0 +1,379 @@
+"""Synthetic evaluation sets: fields, names, and truth that a perfect prediction meets without error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from datasets.synthetic import dataset as synthetic
+from datasets.synthetic.annotations import in_picture, part_picture
+from datasets.synthetic.body import pose_body, project
+from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.sets import h36m_name, write_sets
+from datasets.synthetic.wide import place_body, render_wide, see_surface
+from datasets.transforms import crop_picture, picture_points_to_crop
+from models.smpl import SMPL
+from utils.body import OPEN_DIR, load_open_atlas, load_open_body, read_regressor
+from utils.geometry import batch_rodrigues
+from utils.io import load_npz
+from utils.renderer import IUV_Renderer
+from utils.renderer.lsp_parts import PartRenderer, skinning_classes, uncrop
+from utils.skeleton import ANN_CLASSES, GT24_NAMES, GT24_TO_COCO17, GT24_TO_J17, H36M_TO_J17
+
+COUNT, SEED = 4, 0  # among these are somebody at the picture's edge and bystanders
+
+# method.md 8: fields beside imgname, center and scale; kind and shape of an item.
+FIELDS = {
+    "h36m_valid_protocol1": {"S": ("f", (24, 4))},
+    "h36m_valid_protocol2": {"S": ("f", (24, 4))},
+    "3dpw_test": {"pose": ("f", (72,)), "shape": ("f", (10,)), "gender": ("U", ()),
+                  "smpl_joints": ("f", (24, 3))},
+    "lsp_dataset_test": {"part": ("f", (24, 3)), "maskname": ("U", ()), "partname": ("U", ())},
+    "mpi_inf_3dhp_valid": {"part": ("f", (24, 3)), "S": ("f", (24, 4))},
+    "coco_2014_val": {"part": ("f", (24, 3))},
+    "dp_coco_2014_minival": {"part": ("f", (24, 3)), "smpl_2dkps": ("f", (24, 3)), "dp_annot": ("O", ()),
+                             "im_id": ("i", ()), "id": ("i", ())},
+}  # fmt: skip
+ROOTS = {"h36m_valid_protocol1": "h36m", "h36m_valid_protocol2": "h36m", "3dpw_test": "3dpw",
+         "lsp_dataset_test": "lsp_dataset", "mpi_inf_3dhp_valid": "mpi_inf_3dhp", "coco_2014_val": "coco",
+         "dp_coco_2014_minival": "coco"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def people() -> SyntheticPeople:
+    return SyntheticPeople(COUNT, split="eval", seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def persons(people):
+    return [render_wide(people, i) for i in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def written(people, tmp_path_factory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("sets")
+    sentences = write_sets(people, folder)
+    labels = {n: load_npz(folder / "dataset_extras" / f"{n}.npz", objects=True) for n in FIELDS}
+    return SimpleNamespace(folder=folder, labels=labels, sentences=sentences)
+
+
+@pytest.fixture(scope="module")
+def posed(written):
+    """The body layer's output for the parameters that the 3DPW set stores."""
+    truth = written.labels["3dpw_test"]
+    rotmat = batch_rodrigues(torch.from_numpy(truth["pose"]).float().reshape(-1, 3)).reshape(-1, 24, 3, 3)
+    return SMPL(load_open_body())(rotmat, torch.from_numpy(truth["shape"]).float())
+
+
+def picture(written, name: str, index: int) -> np.ndarray:
+    path = written.folder / ROOTS[name] / written.labels[name]["imgname"][index]
+    return cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def lsp_labels(written, kind: str, index: int) -> np.ndarray:
+    path = written.folder / "upi-s1h" / str(written.labels["lsp_dataset_test"][kind][index])
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_have_the_kinds_and_shapes_of_the_real_set(written, name):
+    labels, expected = written.labels[name], FIELDS[name]
+    assert set(labels) == {"imgname", "center", "scale", *expected}
+    assert (labels["center"].dtype, labels["center"].shape) == (np.float64, (COUNT, 2))
+    assert (labels["scale"].dtype, labels["scale"].shape) == (np.float64, (COUNT,))
+    for key, (kind, shape) in {"imgname": ("U", ()), **expected}.items():
+        assert labels[key].dtype.kind == kind, key
+        assert labels[key].shape == (COUNT, *shape), key
+    assert len(set(labels["imgname"])) == COUNT
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_picture_is_there_and_shows_the_person(written, persons, name):
+    for index, person in enumerate(persons):
+        shown = picture(written, name, index)
+        assert shown.shape == person.image.shape
+        assert np.abs(shown.astype(int) - person.image).mean() < 6  # JPEG
+
+
+def test_names_follow_the_real_sets(written):
+    labels = written.labels
+    assert labels["h36m_valid_protocol2"]["imgname"][0] == "images/S9_Directions_1.60457274_000001.jpg"
+    assert all(".60457274_" in name for name in labels["h36m_valid_protocol2"]["imgname"])
+    assert len({name.split(".")[1][:8] for name in labels["h36m_valid_protocol1"]["imgname"]}) == 4
+    assert labels["3dpw_test"]["imgname"][1] == "imageFiles/open_people_00/image_00001.jpg"
+    assert labels["3dpw_test"]["gender"].tolist() == ["m", "f"] * (COUNT // 2)
+    assert labels["mpi_inf_3dhp_valid"]["imgname"][2] == (
+        "mpi_inf_3dhp_test_set/TS3/imageSequence/img_000001.jpg"
+    )
+    assert labels["lsp_dataset_test"]["imgname"][3] == "images/im1004.jpg"
+    assert labels["lsp_dataset_test"]["partname"][3] == "data/lsp/im1004_part_segmentation.png"
+    assert {h36m_name(i, 1).split("_")[1] for i in range(15)} >= {"Directions", "SittingDown", "WalkTogether"}
+    assert len({h36m_name(i, 1) for i in range(700)}) == 700
+    assert [s.split(":")[0] for s in written.sentences] == [f"{name}.npz" for name in FIELDS]
+    assert all(f"{COUNT} people" in s for s in written.sentences)
+
+
+def test_a_perfect_prediction_has_no_error(written, posed):
+    regressor = torch.from_numpy(read_regressor(OPEN_DIR / "regressors.npz", "h36m").matrix)
+    joints = (regressor @ posed.vertices).double()
+    joints = (joints - joints[:, :1])[:, list(H36M_TO_J17)]
+    for name in ("h36m_valid_protocol1", "h36m_valid_protocol2", "mpi_inf_3dhp_valid"):
+        truth = torch.from_numpy(written.labels[name]["S"])
+        assert (truth[:, list(GT24_TO_J17), 3] == 1).all()
+        assert truth[:, :, 3].sum(1).eq(17).all()
+        error = (truth[:, list(GT24_TO_J17), :3] - joints).norm(dim=-1)
+        assert error.mean(1).max() < 1e-6  # metres
+    stored = written.labels["3dpw_test"]["smpl_joints"]
+    smpl = posed.smpl_joints - posed.smpl_joints[:, :1]
+    np.testing.assert_allclose(stored, smpl, atol=3e-6)
+
+
+def test_joints_lie_on_the_person(written, persons):
+    for index, person in enumerate(persons):
+        mask = lsp_labels(written, "maskname", index) > 0
+        np.testing.assert_array_equal(mask, person.surface.mask)
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        points = written.labels["dp_coco_2014_minival"]["smpl_2dkps"][index]
+        assert set(points[:, 2]) <= {0, 0.5}
+        x, y = points[points[:, 2] > 0, :2].astype(int).T
+        assert near[np.minimum(y, mask.shape[0] - 1), np.minimum(x, mask.shape[1] - 1)].all()
+
+
+def test_sets_annotate_their_own_joints_and_none_outside(written, persons):
+    rows = {"lsp_dataset_test": set(range(14)), "coco_2014_val": set(GT24_TO_COCO17)}
+    for name, labelled in rows.items():
+        for part, person in zip(written.labels[name]["part"], persons, strict=True):
+            xy = person.view.project(person.body.joints[25:])[:, :2]
+            inside = ((xy >= 0) & (xy <= person.size)).all(1)
+            expected = inside & np.isin(np.arange(24), list(labelled))
+            np.testing.assert_array_equal(part[:, 2] > 0, expected)
+            np.testing.assert_allclose(part[expected, :2], xy[expected], atol=1e-9)
+            assert not part[~expected].any()
+
+
+@pytest.mark.parametrize("name", ["h36m_valid_protocol2", "coco_2014_val"])
+def test_the_stored_box_crops_the_person(written, persons, posed, people, name):
+    """The true body, drawn by the network's camera, covers the person in the crop."""
+    for index, person in enumerate(persons):
+        center, scale = (written.labels[name][key][index] for key in ("center", "scale"))
+        mask = np.repeat(person.surface.mask[..., None], 3, axis=2).astype(np.uint8) * 255
+        crop = crop_picture(mask, center, scale)[..., 0] > 127
+        pixels = project(posed.vertices[index].numpy(), person.view.cam)
+        inside = crop_picture(np.full_like(mask, 255), center, scale)[..., 0] > 127
+        cam = torch.from_numpy(person.view.cam).float()[None]
+        body = IUV_Renderer(out_size=224, atlas=load_open_atlas()).verts2uvimg(
+            posed.vertices[index : index + 1], cam
+        )
+        body = (body[0, 0].numpy() > 0) & inside
+        assert (crop & body).sum() / (crop | body).sum() > 0.97
+        rows, cols = np.nonzero(crop)
+        extent = max(np.ptp(rows), np.ptp(cols)) + 1
+        assert extent == pytest.approx(224 / 1.2, abs=4)
+        xy = picture_points_to_crop(person.view.project(posed.vertices[index].numpy())[:, :2], center, scale)
+        np.testing.assert_allclose(xy, pixels[:, :2], atol=1e-3)
+
+
+def test_lsp_parts_cover_the_mask(written, persons):
+    sides = {"right_elbow": 3, "left_elbow": 4, "right_knee": 5, "left_knee": 6}
+    right = []
+    for index, person in enumerate(persons):
+        mask, parts = lsp_labels(written, "maskname", index), lsp_labels(written, "partname", index)
+        assert mask.dtype == parts.dtype == np.uint8 and mask.shape == parts.shape == person.image.shape[:2]
+        assert set(np.unique(parts)) <= {0, 1, 2, 3, 4, 5, 6, 255}
+        np.testing.assert_array_equal((parts > 0) & (parts < 255), mask > 0)
+        assert (parts == 255).any() == (index % 2 == 1)
+        points = in_picture(person.view.project(person.body.joints[25:])[:, :2], person.size)
+        for name, number in sides.items():
+            x, y, inside = points[GT24_NAMES.index(name)]
+            if inside:
+                right.append(parts[min(int(y), len(parts) - 1), min(int(x), parts.shape[1] - 1)] == number)
+    assert np.mean(right) > 0.6  # others are hidden
+
+
+def test_a_perfect_prediction_has_the_parts_of_lsp(written, persons, posed):
+    """What the evaluation draws of the true body differs from the labels by pixels of the outline only."""
+    body = load_open_body()
+    renderer = PartRenderer(body.faces, skinning_classes(body))
+    for index, person in enumerate(persons):
+        cam = torch.from_numpy(person.view.cam).float()[None]
+        crop = renderer(posed.vertices[index : index + 1], cam)[0].numpy()
+        center, scale = (written.labels["lsp_dataset_test"][key][index] for key in ("center", "scale"))
+        truth = lsp_labels(written, "partname", index)
+        truth[truth == 255] = 0
+        found = uncrop(crop, center, scale, truth.shape)
+        assert (found == truth).mean() > 0.99
+        assert (found == truth)[truth > 0].mean() > 0.95
+
+
+def test_a_part_picture_shows_the_class_of_the_nearest_face(people):
+    pose = np.zeros((24, 3))
+    pose[0] = [np.pi, 0, 0]
+    body, size = pose_body(people.assets, pose, np.zeros(10)), (400, 320)
+    view = place_body(body.vertices, 120, np.array([200, 160]), size)
+    surface = see_surface(people, body.vertices, view, size)
+    assert view.metre == pytest.approx(120)
+    assert np.isin([3, 4, 5, 6, 23, 24], surface.part).all()
+    columns = np.arange(400)[None].repeat(320, 0)
+    assert (
+        columns[surface.part == 3].mean() < 200 < columns[surface.part == 4].mean()
+    )  # right hand, left hand
+    classes = np.arange(len(people.assets.faces)) % 6 + 1
+    parts = part_picture(surface, classes.astype(np.uint8), unknown_rim=False)
+    np.testing.assert_array_equal(parts[surface.mask], classes[surface.face[surface.mask]])
+    assert not parts[~surface.mask].any()
+
+
+def test_coco_scores_perfect_keypoints_with_one(written, persons):
+    truth = COCO(str(written.folder / "coco" / "annotations" / "person_keypoints_val2014.json"))
+    assert len(truth.getImgIds()) == COUNT
+    labels = written.labels["dp_coco_2014_minival"]
+    results = []
+    for index, person in enumerate(persons):
+        annotation = truth.loadAnns(int(labels["id"][index]))[0]
+        assert annotation["image_id"] == labels["im_id"][index]
+        assert f"{annotation['image_id']:012d}" in labels["imgname"][index]
+        np.testing.assert_array_equal(truth.annToMask(annotation) > 0, person.surface.mask)
+        assert annotation["area"] == person.surface.mask.sum()
+        x, y, w, h = annotation["bbox"]
+        np.testing.assert_allclose([x + w / 2, y + h / 2], labels["center"][index])
+        assert 1.2 * max(w, h) / 200 == pytest.approx(labels["scale"][index])
+        visibility = np.array(annotation["keypoints"]).reshape(17, 3)[:, 2]
+        assert annotation["num_keypoints"] == (visibility > 0).sum() > 0
+        keypoints = person.view.project(person.body.joints[25:])[list(GT24_TO_COCO17)]
+        keypoints[:, 2] = 1
+        results.append({"image_id": annotation["image_id"], "category_id": 1, "score": 1.0,
+                        "keypoints": keypoints.reshape(-1).tolist()})  # fmt: skip
+    score = COCOeval(truth, truth.loadRes(results), "keypoints")
+    score.evaluate()
+    score.accumulate()
+    score.summarize()
+    assert score.stats[0] == pytest.approx(1)
+    assert score.stats[5] == pytest.approx(1)
+
+
+def test_bystanders_are_annotated_without_keypoints(written, persons):
+    content = json.loads((written.folder / "coco/annotations/person_keypoints_val2014.json").read_text())
+    empty = [a for a in content["annotations"] if a["num_keypoints"] == 0]
+    shown = [p for p in persons if p.bystander is not None and p.bystander.sum() >= 300]
+    assert len(empty) == len(shown) > 0
+    for annotation, person in zip(empty, shown, strict=True):
+        assert annotation["area"] == person.bystander.sum()
+        assert not (person.bystander & person.surface.mask).any()
+        assert not any(annotation["keypoints"])
+
+
+def test_some_keypoints_are_hidden(written):
+    content = json.loads((written.folder / "coco/annotations/person_keypoints_val2014.json").read_text())
+    kinds = np.concatenate([a["keypoints"][2::3] for a in content["annotations"]])
+    assert {1, 2} <= set(kinds.tolist()) <= {0, 1, 2}
+
+
+def test_dense_points_agree_with_the_rendered_surface(written, persons, posed):
+    renderer = IUV_Renderer(out_size=224, atlas=load_open_atlas())
+    for index, person in enumerate(persons):
+        annotation = written.labels["dp_coco_2014_minival"]["dp_annot"][index]
+        x, y, w, h = annotation["bbox"]
+        points = {key: np.array(annotation[key]) for key in ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")}
+        assert len({len(v) for v in points.values()}) == 1 and len(points["dp_I"]) > 90
+        assert min(points["dp_x"].min(), points["dp_y"].min()) >= 0
+        assert max(points["dp_x"].max(), points["dp_y"].max()) <= 255
+        xy = np.column_stack([points["dp_x"] * w / 255 + x, points["dp_y"] * h / 255 + y])
+        crop = picture_points_to_crop(xy, person.view.center, person.view.scale)
+        cam = torch.from_numpy(person.view.cam).float()[None]
+        iuv = renderer.verts2uvimg(posed.vertices[index : index + 1], cam)[0].numpy()
+        part, u, v = iuv[:, crop[:, 1].astype(int), crop[:, 0].astype(int)]
+        same = np.round(24 * part) == points["dp_I"]
+        assert same.mean() > 0.9  # a pixel of the crop is not one of the picture
+        error = np.abs([u - points["dp_U"], v - points["dp_V"]])[:, same]
+        assert np.median(error) < 0.02
+        _check_masks(annotation["dp_masks"], points)
+
+
+def _check_masks(masks: list, points: dict[str, np.ndarray]) -> None:
+    assert len(masks) == 14
+    grid = np.zeros((256, 256), int)
+    for number, mask in enumerate(masks, start=1):
+        if mask:
+            assert mask["size"] == [256, 256] and isinstance(mask["counts"], str)
+            grid[coco_mask.decode(mask) > 0] = number
+    class_of = {part: number for number, parts in enumerate(ANN_CLASSES) for part in parts}
+    expected = np.array([class_of[int(part)] for part in points["dp_I"]])
+    found = grid[np.round(points["dp_y"]).astype(int), np.round(points["dp_x"]).astype(int)]
+    assert (found == expected).mean() > 0.93
+
+
+def test_a_person_follows_from_seed_split_and_index_alone(persons):
+    again = render_wide(SyntheticPeople(9, split="eval", seed=SEED), 2)
+    np.testing.assert_array_equal(again.image, persons[2].image)
+    np.testing.assert_array_equal(again.rotvec, persons[2].rotvec)
+    for other in (SyntheticPeople(9, split="eval", seed=SEED + 1), SyntheticPeople(9, seed=SEED)):
+        assert not np.array_equal(render_wide(other, 2).betas, persons[2].betas)
+
+
+def test_some_people_are_cut_by_the_edge_and_keep_their_visible_box(persons):
+    cut = 0
+    for person in persons:
+        xy = person.view.project(person.body.vertices)[:, :2]
+        x, y, w, h = person.view.box
+        assert 0 <= x < x + w <= person.size[0] + 1e-9 and 0 <= y < y + h <= person.size[1] + 1e-9
+        rows, cols = np.nonzero(person.surface.mask)
+        seen = [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose([x, y, x + w, y + h], seen, atol=2)
+        cut += bool(((xy < 0) | (xy > person.size)).any())
+    assert cut > 0
+
+
+# ------------------------------------------------------------------------------------------- the command line
+
+
+def test_sets_are_written_from_the_command_line_and_replaced_only_on_demand(tmp_path, capsys):
+    folder = tmp_path / "sets"
+    command = ["--write", str(folder), "--count", "2", "--seed", "3"]
+    assert synthetic.main(command) == 0
+    assert "coco_2014_val.npz: 2 people" in capsys.readouterr().out
+    first = snapshot(folder)
+    mine = folder / "coco" / "val2014" / "mine.jpg"
+    mine.write_bytes(b"x")
+    with pytest.raises(SystemExit):
+        synthetic.main(command)
+    assert "--overwrite" in capsys.readouterr().err
+    assert synthetic.main([*command, "--overwrite"]) == 0
+    assert mine.read_bytes() == b"x"
+    mine.unlink()
+    assert snapshot(folder) == first  # the same people to the last byte
+    synthetic.main([*command[:3], "1", "--overwrite"])
+    assert len(list((folder / "lsp_dataset" / "images").iterdir())) == 1
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Content of all files."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def test_real_data_is_never_written_over(tmp_path, capsys):
+    (tmp_path / "coco").mkdir()
+    real = tmp_path / "coco" / "mine.jpg"
+    real.write_bytes(b"x")
+    for more in ([], ["--overwrite"]):
+        with pytest.raises(SystemExit) as stop:
+            synthetic.main(["--write", str(tmp_path), "--count", "1", *more])
+        assert stop.value.code == 1
+        assert "was not written by this command" in capsys.readouterr().err
+    assert real.read_bytes() == b"x"
+    assert [p.name for p in tmp_path.iterdir()] == ["coco"]
+
+
+def test_one_thing_at_a_time(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        synthetic.main(["--write", str(tmp_path), "--preview"])
+    assert "Exactly one of these is required" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""Tracks of rendered people who cross: the numbers hold through overlaps, missed frames, noise and strangers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import crossing
+import numpy as np
+import pytest
+
+from datasets.people.detector import Detection
+from datasets.people.tracking import MAX_LOST, NEW_SCORE, Tracker, color_distance, torso_colors
+
+FPS = crossing.FPS
+BOX = (100.0, 50.0, 40.0, 100.0)
+
+
+def owner(found: Detection, people: tuple[crossing.Walker, ...], frame: int) -> int:
+    """Whose detection it is, by the true keypoints."""
+    away = [np.abs(found.keypoints[:, :2] - person.keypoints[frame][:, :2]).mean() for person in people]
+    return int(np.argmin(away))
+
+
+def tracks_of(frames: list[int], seed: int, with_pictures: bool, hidden: bool = True) -> list[set]:
+    """The track numbers that each of the two got."""
+    people, rng, tracker = crossing.crossing(), np.random.default_rng(seed), Tracker()
+    numbers: list[set] = [set(), set()]
+    for i, frame in enumerate(frames):
+        found = crossing.detections(people, frame, rng, hidden)
+        picture = crossing.picture(people, frame) if with_pictures else None
+        for person, number in zip(found, tracker.update(found, i / FPS, picture), strict=True):
+            numbers[owner(person, people, frame)].add(number)
+    return numbers
+
+
+def missed(seed: int) -> int:
+    people, rng = crossing.crossing(), np.random.default_rng(seed)
+    return sum(2 - len(crossing.detections(people, frame, rng)) for frame in range(crossing.FRAMES))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_people_who_cross_keep_their_numbers_by_place_and_velocity(hidden):
+    assert missed(0) >= 5  # or the test were too easy
+    for seed in range(5):
+        assert sorted(map(sorted, tracks_of(list(range(crossing.FRAMES)), seed, False, hidden))) == [[0], [1]]
+
+
+def test_people_who_meet_and_turn_back_keep_their_numbers_by_their_colours():
+    there_and_back = [*range(31), *range(29, -1, -1)]
+    for seed in range(3):
+        assert sorted(map(sorted, tracks_of(there_and_back, seed, True))) == [[0], [1]]
+
+
+def test_a_lost_person_is_found_again_within_the_limit_and_is_somebody_else_after_it():
+    for lost, expected in ((MAX_LOST * 0.9, [0]), (MAX_LOST * 1.1, [1])):
+        tracker = Tracker()
+        for i in range(10):
+            tracker.update([Detection(BOX)], i / FPS)
+        for i in range(1, int(lost * FPS)):
+            tracker.update([], (9 + i) / FPS)
+        assert tracker.update([Detection(BOX)], 9 / FPS + lost) == expected
+
+
+def test_a_lost_person_is_expected_where_the_velocity_leads():
+    tracker = Tracker()
+    for i in range(20):
+        tracker.update([Detection((100.0 + 5 * i, 50.0, 40.0, 100.0))], i / FPS)
+    there, back = (
+        Detection((100.0 + 5 * 35, 50.0, 40.0, 100.0)),
+        Detection((100.0 + 5 * 10, 50.0, 40.0, 100.0)),
+    )
+    assert tracker.update([back, there], 35 / FPS) == [1, 0]
+
+
+def test_unsure_detections_continue_tracks_and_start_none():
+    unsure = Detection(BOX, NEW_SCORE - 0.01)
+    tracker = Tracker()
+    assert tracker.update([unsure], 0.0) == [None]
+    assert tracker.update([replace(unsure, score=0.9)], 0.1) == [0]
+    assert tracker.update([unsure], 0.2) == [0]
+
+
+def test_the_order_of_detections_does_not_matter_and_each_number_is_given_once():
+    people, rng = crossing.crossing(), np.random.default_rng(0)
+    one, two = Tracker(), Tracker()
+    for frame in range(crossing.FRAMES):
+        found = crossing.detections(people, frame, rng, hidden=False)
+        first = one.update(found, frame / FPS)
+        second = two.update(found[::-1], frame / FPS)
+        assert len(set(first)) == len(first)
+        if frame == 0:
+            names = dict(zip(first, second[::-1], strict=True))
+        assert [names[number] for number in first] == second[::-1]
+
+
+def test_a_stranger_far_away_does_not_take_a_number():
+    tracker = Tracker()
+    tracker.update([Detection(BOX)], 0.0)
+    assert tracker.update([Detection((400.0, 50.0, 40.0, 100.0)), Detection(BOX)], 1 / FPS) == [1, 0]
+    assert tracker.update([Detection((100.0, 50.0, 10.0, 20.0))], 2 / FPS) == [2]  # far smaller
+
+
+def test_frames_without_anybody_and_time_that_stands_still():
+    tracker = Tracker()
+    assert tracker.update([], 0.0) == []
+    assert tracker.update([Detection(BOX)], 0.1) == [0]
+    with pytest.raises(ValueError, match="order of time"):
+        tracker.update([Detection(BOX)], 0.1)
+
+
+def test_colours_of_torsos_tell_people_apart():
+    people = crossing.crossing()
+    first, last = (crossing.picture(people, frame) for frame in (5, 55))
+    red, blue = (
+        [
+            torso_colors(picture, Detection(tuple(person.boxes[frame]), keypoints=person.keypoints[frame]))
+            for picture, frame in ((first, 5), (last, 55))
+        ]
+        for person in people
+    )
+    assert color_distance(*red) < 0.8 and color_distance(*blue) < 0.8  # light changes
+    assert min(color_distance(a, b) for a in red for b in blue) > 0.9
+    assert torso_colors(first, Detection((-100.0, 0.0, 50.0, 50.0))) is None
+    assert color_distance(red[0], red[0]) == pytest.approx(0.0, abs=1e-6)

@@ -1,0 +1,77 @@
+"""The predictor: chunks of a batch give what the whole batch gives, and `adjust` sees every row once, in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models import SMPL, build_danet
+from models.danet import preset
+from models.inference.predictor import Predictor, bounded
+from utils.body import resolve_body
+from utils.export import people_arrays
+
+SIZE = 5
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    torch.manual_seed(0)
+    assets = resolve_body("open")
+    smpl = SMPL(assets.body, assets.extra, assets.surface)
+    return Predictor(build_danet(preset("danet_s")), smpl, assets.atlas, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(SIZE, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, images):
+    with torch.inference_mode():
+        output = predictor.network(images)
+        params = bounded(output.smpl.params)
+        output = replace(output, smpl=replace(output.smpl, params=params))
+        expected = people_arrays(output, predictor.smpl(params.rotmat, params.betas))
+    found = predictor.predict(images)
+    assert len(found) == SIZE
+    for person, other in zip(found, expected, strict=True):
+        assert person.keys() - {"confidence"} == other.keys() and 0 <= person["confidence"] <= 1
+        for name in ("vertices", "cam", "rotmat", "joints"):
+            assert np.allclose(person[name], other[name], atol=1e-4), name
+        assert (person["iuv"][0] == other["iuv"][0]).mean() > 0.999
+
+
+def test_adjusted_parameters_make_the_body(predictor, images):
+    seen = []
+
+    def straight(params, rows):
+        seen.extend(rows)
+        assert len(params.cam) == len(rows)
+        rest = torch.eye(3).expand_as(params.rotmat)
+        return replace(params, rotmat=rest, betas=torch.zeros_like(params.betas))
+
+    people = predictor.predict(images, straight)
+    assert seen == list(range(SIZE))
+    template = predictor.smpl(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10)).vertices[0].numpy()
+    for person in people:
+        assert np.allclose(person["vertices"], template, atol=1e-6)
+        assert (person["rotmat"] == np.eye(3)).all() and not person["betas"].any()
+
+
+def test_people_whose_map_is_empty_are_not_adjusted(predictor, images, monkeypatch):
+    plain, seen = predictor.predict(images), []
+
+    def moved(params, rows):
+        seen.extend(rows)
+        return replace(params, cam=params.cam + 1)
+
+    monkeypatch.setattr("models.inference.predictor.is_empty", lambda maps: np.arange(len(maps)) % 2 == 1)
+    found = predictor.predict(images, moved)
+    assert seen and set(seen) < set(range(SIZE))
+    for row, (person, before) in enumerate(zip(found, plain, strict=True)):
+        assert np.allclose(person["cam"], before["cam"] + (row in seen), atol=1e-5)
+        assert np.array_equal(person["betas"], before["betas"])

@@ -1,0 +1,63 @@
+"""The files of a video's tracks: exports in the frames' own times; whole or not at all, and then named."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from export_people import ASSETS, make_motion
+
+from models.inference.track_files import TrackFiles
+from utils.export import write_exports
+from utils.io import REASONS, load_npz
+
+
+def filled_files(out_dir, formats=(), tracks=(0,)) -> tuple[TrackFiles, dict]:
+    """Tracks as of a camera that gives 12 frames a second instead of 25; and the facts to write them with."""
+    motion, files = make_motion(), TrackFiles(out_dir, "camera0", ASSETS, formats, overwrite=True)
+    for track in tracks:
+        for i, frame in enumerate(motion.frame_ids):
+            row = {name: array[i] for name, array in motion.arrays.items()}
+            files.add(track, row, {**row, "seconds": frame / 12})
+    facts = {name: fact for name, fact in motion.facts.items() if name not in ("picture", "track_id")}
+    return files, {**facts, "video": "camera 0", "fps": 25.0, "smoothed": False}
+
+
+def test_exports_of_a_camera_have_its_true_times(tmp_path):
+    files, facts = filled_files(tmp_path, ("amass", "vibe"))
+    assert files.write(facts, remove_older=True) == {}
+    track, vibe = (load_npz(tmp_path / f"camera0_track0{ending}") for ending in (".npz", ".vibe.npz"))
+    assert float(track["fps"]) == 25.0 and vibe["seconds"] == pytest.approx(track["frame_ids"] / 12)
+    assert float(load_npz(tmp_path / "camera0_track0.amass.npz")["mocap_framerate"]) == pytest.approx(12)
+
+
+def test_a_track_that_cannot_be_written_is_named_and_keeps_no_other_from_it(tmp_path, monkeypatch):
+    """Its older files stay as they were, all of them; those that nobody has any more go."""
+    older = {f"camera0_track{i}{ending}": b"older" for i in (0, 7) for ending in (".npz", ".amass.npz")}
+    for name, content in older.items():
+        (tmp_path / name).write_bytes(content)
+
+    def write_or_fail(stem, formats, motion):
+        if motion.facts["track_id"] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_exports(stem, formats, motion)
+
+    monkeypatch.setattr("models.inference.track_files.write_exports", write_or_fail)
+    files, facts = filled_files(tmp_path, ["amass"], tracks=(0, 1))
+    reason = f"the files of track 0 cannot be written to '{tmp_path}': {REASONS[errno.ENOSPC]}"
+    assert files.write(facts, remove_older=True) == {0: reason}
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {name: left.pop(name) for name in older if "track0" in name} == {
+        name: b"older" for name in older if "track0" in name
+    }
+    assert set(left) == {"camera0_track1.npz", "camera0_track1.amass.npz"}
+
+
+def test_older_files_that_cannot_be_removed_hide_nothing(tmp_path, caplog):
+    for name in ("camera0_track7.npz", "camera0_track8.npz", "camera0_track0.npz"):
+        (tmp_path / name / "x").mkdir(parents=True)
+    files, facts = filled_files(tmp_path, tracks=(0, 1))
+    assert set(files.write(facts, remove_older=True)) == {0}
+    assert "camera0_track7.npz" in caplog.text and "camera0_track8.npz" in caplog.text
+    assert (tmp_path / "camera0_track1.npz").is_file()

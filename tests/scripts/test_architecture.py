@@ -1,0 +1,179 @@
+"""Rules that keep the rooms apart, checked on the syntax trees: imports, safe reading, devices, sizes."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("utils", "models", "datasets")
+SCRIPTS = ("demo", "train", "eval", "eval_coco")
+# Run by python -m, with their parts.
+MODULE_SCRIPTS = ("utils/export_onnx.py",)
+# Distribution -> import name, where they differ.
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
+# Calls that read files of unknown origin, and who may make them: others use `utils.io`.
+READERS = {
+    **dict.fromkeys(("np.load", "loadmat", "scipy.io.loadmat", "torch.load", "load_file", "np.fromfile"), ()),
+    **dict.fromkeys(("safe_open", "json.load"), ("utils/io/readers.py",)),
+    "json.loads": ("utils/io/readers.py", "data/open/build/movenet_trunk.py"),
+}
+MEGABYTE = 1_000_000
+
+
+def tracked() -> list[Path]:
+    """Files of the project: what git would ship, or all files where there is no git."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode == 0:
+        found = [ROOT / line for line in listing.stdout.splitlines()]
+    else:
+        found = [p for p in ROOT.rglob("*") if not {".venv", "output", "logs"} & set(p.parts)]
+    return sorted(p for p in found if p.is_file())
+
+
+FILES = tracked()
+SOURCES = {
+    p.relative_to(ROOT).as_posix(): ast.parse(p.read_text(encoding="utf-8"))
+    for p in FILES
+    if p.suffix == ".py"
+}
+RUNTIME = sorted(n for n in SOURCES if n.split("/")[0] in OURS or n.removesuffix(".py") in SCRIPTS)
+
+
+def modules(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
+    """Imported modules, relative ones aside, and their statements."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module, node
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Calls by dotted name, as written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            yield ast.unparse(node.func), node
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    for word in call.keywords:
+        if word.arg == name:
+            return word.value.value if isinstance(word.value, ast.Constant) else word.value
+    return None
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_rooms_import_only_what_they_may(name):
+    room = name.split("/")[0]
+    allowed = {"utils": {"utils"}, "models": {"utils", "models"}, "datasets": {"utils", "datasets"}}.get(
+        room, set(OURS)
+    )
+    if name in ("utils/structures.py", "utils/skeleton.py"):
+        allowed = set()
+    if name in MODULE_SCRIPTS or name.startswith("models/inference/"):
+        allowed = set(OURS)
+    for module, _ in modules(SOURCES[name]):
+        top = module.split(".")[0]
+        assert top not in (*OURS, *SCRIPTS) or top in allowed, f"{name} must not import {module}"
+
+
+@pytest.mark.parametrize("name", [n for n in RUNTIME if not n.startswith("datasets/preprocess/")])
+def test_other_packages_are_required_or_imported_in_a_function(name):
+    packages = {re.split(r"[<>=!~ ;\[]", line)[0].lower() for line in requirements()}
+    known = (
+        {IMPORT_NAMES.get(p, p) for p in packages}
+        | {"tensorboardX"}
+        | set(sys.stdlib_module_names)
+        | set(OURS)
+    )
+    at_import = [n for n in SOURCES[name].body if isinstance(n, ast.Import | ast.ImportFrom)]
+    for module, _ in (found for node in at_import for found in modules(node)):
+        assert module.split(".")[0] in known, f"{name} imports {module}, which requirements.txt does not name"
+
+
+def requirements() -> list[str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_packages_have_lower_bounds():
+    for path in ROOT.glob("requirements*.txt"):
+        for line in path.read_text().splitlines():
+            assert re.fullmatch(r"(#|-r ).*|[\w-]+>=[\d.]+", line), f"{path.name}: '{line}' needs a lower bound only"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_files_open_with_a_docstring(name):
+    if SOURCES[name].body:
+        assert ast.get_docstring(SOURCES[name]), f"{name} does not say what it holds"
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_no_device_is_assumed(name):
+    for called, _ in calls(SOURCES[name]):
+        assert not called.endswith(".cuda"), f"{name}: take the device from the input, not {called}()"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_files_are_read_without_running_them(name):
+    for called, call in calls(SOURCES[name]):
+        assert keyword(call, "allow_pickle") is not True, f"{name}: {called}(allow_pickle=True)"
+        assert called not in ("eval", "exec", "os.system"), f"{name}: {called}()"
+        assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), (
+            f"{name}: {called}()"
+        )
+        if called == "torch.load":
+            assert keyword(call, "weights_only") is True, f"{name}: torch.load without weights_only=True"
+        if called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"):
+            loader = keyword(call, "Loader")
+            assert name == "utils/config/values.py" and ast.unparse(loader) == "_StrictLoader", (
+                f"{name}: {called}"
+            )
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_files_are_read_by_the_safe_readers(name):
+    for called, _ in calls(SOURCES[name]):
+        assert called not in READERS or name in READERS[called], (
+            f"{name}: {called}() instead of utils.io"
+        )
+
+
+TEXT = (".py", ".md", ".toml", ".txt", ".sh", ".yaml", ".json", "")
+# Put together here, so that this file passes its own test.
+LOCAL_PATHS = re.compile("(?<![\\w.~}*-])/(" + "|".join(("work", "tmp", "home", "root", "Users")) + ")/")
+
+
+def test_no_path_of_a_single_machine():
+    for path in (p for p in FILES if p.suffix in TEXT and p.stat().st_size < MEGABYTE):
+        found = LOCAL_PATHS.search(path.read_text(encoding="utf-8", errors="ignore"))
+        assert not found, f"{path.relative_to(ROOT)} names {found.group(0)}"
+
+
+def total(folder: str, but: tuple[str, ...] = ()) -> int:
+    return sum(p.stat().st_size for p in FILES if (ROOT / folder) in p.parents and p.suffix not in but)
+
+
+def test_shipped_files_stay_small():
+    assert total("data/open", but=(".safetensors", ".onnx")) < 2 * MEGABYTE
+    assert all(p.stat().st_size < 24 * MEGABYTE for p in FILES)
+    assert total("tests/golden") < 2 * MEGABYTE
+    assert total("examples") < 2 * MEGABYTE
+
+
+def test_user_data_is_never_committed():
+    data = [p.relative_to(ROOT).as_posix() for p in FILES if (ROOT / "data") in p.parents]
+    assert all(n == "data/README.md" or n.startswith("data/open/") for n in data), data

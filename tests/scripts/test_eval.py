@@ -1,0 +1,293 @@
+"""Both evaluation scripts from end to end: synthetic sets in the real sets' files, a tiny network of random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_demo import TINY
+
+import eval as evaluation
+import eval_coco
+from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.sets import write_sets
+from models import DaNetConfig, build_danet
+from models.evaluation.coco import STAT_NAMES
+from models.evaluation.protocols import PROTOCOLS
+from models.hmr import build_hmr
+from utils.checkpoint import export_safetensors
+from utils.io import load_npz
+
+PEOPLE = 5
+FLAGS = ["--model", "danet", "--device", "cpu", "--batch_size", "2", "--log_freq", "1"]
+for key, value in TINY.items():
+    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    write_sets(SyntheticPeople(PEOPLE, split="eval"), folder, overwrite=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    export_safetensors(path, build_danet(DaNetConfig(**TINY)).state_dict(), {}, half=False)
+    return path
+
+
+@pytest.fixture
+def own_sets(sets, tmp_path):
+    """A copy that a test may damage."""
+    shutil.copytree(sets, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def arguments(folder, weights, out, *more):
+    more = more if "--num_workers" in more else (*more, "--num_workers", 0)
+    given = ["--data_dir", str(folder), "--checkpoint", str(weights), "--output_dir", str(out)]
+    return [*FLAGS, *given, *map(str, more)]
+
+
+def run(folder, weights, out, *more):
+    return evaluation.main(arguments(folder, weights, out, *more))
+
+
+def read(out, name):
+    tree = json.loads((out / name / "protocol.json").read_text())
+    return tree, load_npz(out / name / "errors.npz")
+
+
+@pytest.mark.parametrize("crop_mode", ["warp", "legacy"])
+@pytest.mark.parametrize("dataset", PROTOCOLS)
+def test_every_protocol(dataset, crop_mode, sets, weights, tmp_path, capsys):
+    result = tmp_path / "result.npz"
+    more = ("--dataset", dataset, "--crop_mode", crop_mode, "--check", "--result_file", result)
+    assert run(sets, weights, tmp_path / "out", *more, "--synthetic_size", PEOPLE) == 0
+    tree, errors = read(tmp_path / "out", f"{dataset}_danet")
+    assert tree["samples"] == {"in the set": PEOPLE, "scored": PEOPLE, "unreadable": []}
+    assert tree["crop mode"].startswith(crop_mode) and len(tree["weights_id"]) == 12
+    assert "certified" in capsys.readouterr().err and isinstance(tree["certificate"], list)
+    rows = load_npz(result)
+    assert rows["pose"].shape == (PEOPLE, 72) and rows["betas"].shape == (PEOPLE, 10)
+    if dataset == "lsp":
+        assert list(tree["scores"]) == ["mask accuracy", "mask F1", "part accuracy", "part F1"]
+        assert all(0 <= s["value"] <= 1 for s in tree["scores"].values())
+        assert errors["part_counts"].shape == (PEOPLE, 8, 7)
+    else:
+        joints = 17 if dataset == "mpi-inf-3dhp" else 14
+        assert errors["joint_error"].shape == (PEOPLE, joints) and rows["pred_joints"].shape == (
+            PEOPLE,
+            17,
+            3,
+        )
+        assert tree["scores"]["MPJPE"]["value"] == pytest.approx(errors["mpjpe"].mean() * 1000, rel=1e-5)
+        assert tree["scores"]["PA-MPJPE"]["value"] < tree["scores"]["MPJPE"]["value"]
+        assert ("PVE" in tree["scores"]) == (dataset in ("3dpw", "synthetic"))
+    assert ("Actions, mm" in tree["tables"]) == (dataset == "h36m-p2")
+    page = (tmp_path / "out" / f"{dataset}_danet" / "report.html").read_text()
+    assert page.count("<img") - page.count("data:image/svg") == min(PEOPLE, 6) * 2 and "Best samples" in page
+    assert not (tmp_path / "out" / f"{dataset}_danet" / "unfinished").exists()
+
+
+def test_coco_on_val2014_and_on_any_folder(sets, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert eval_coco.main(drop_log(arguments(sets, weights, out))) == 0
+    tree, errors = read(out, "coco_val2014_danet")
+    assert list(tree["scores"]) == list(STAT_NAMES) and errors["keypoints"].shape == (PEOPLE, 17, 2)
+    rows = json.loads((out / "results" / "keypoints_val2014_results_danet.json").read_text())
+    assert len(rows) == PEOPLE and len(rows[0]["keypoints"]) == 51
+    ann_file = sets / "coco" / "annotations" / "person_keypoints_val2014.json"
+    given = ("--ann_file", ann_file, "--img_root", sets / "coco" / "val2014")
+    assert eval_coco.main(drop_log(arguments(sets, weights, tmp_path / "again", *given))) == 0
+    other, _ = read(tmp_path / "again", "coco_val2014_danet")
+    assert other["scores"] == tree["scores"]
+    assert all(name in capsys.readouterr().out for name in STAT_NAMES[:1])
+
+
+def test_coco_with_detections(sets, weights, tmp_path):
+    ann_file = sets / "coco" / "annotations" / "person_keypoints_val2014.json"
+    people = [a for a in json.loads(ann_file.read_text())["annotations"] if a["num_keypoints"]]
+    found = [{k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.7} for a in people[:3]]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    given = ("--ann_file", ann_file, "--img_root", sets / "coco" / "val2014")
+    detections = ("--detections", tmp_path / "found.json")
+    assert eval_coco.main(drop_log(arguments(sets, weights, tmp_path, *given, *detections))) == 0
+    rows = json.loads((tmp_path / "results" / "keypoints_val2014_results_danet.json").read_text())
+    assert len(rows) == 3 and {row["score"] for row in rows} == {0.7}
+    tree, _ = read(tmp_path, "coco_val2014_danet")
+    assert "detections" in tree["boxes"]
+
+
+def drop_log(given):
+    """eval_coco.py has no --log_freq."""
+    at = given.index("--log_freq")
+    return given[:at] + given[at + 2 :]
+
+
+def test_an_unreadable_picture_is_reported_and_counted(own_sets, weights, tmp_path, capsys):
+    picture = sorted((own_sets / "h36m" / "images").iterdir())[0]
+    picture.write_bytes(picture.read_bytes()[:100])
+    assert run(own_sets, weights, tmp_path / "out", "--dataset", "h36m-p2") == 2
+    tree, errors = read(tmp_path / "out", "h36m-p2_danet")
+    assert tree["samples"]["scored"] == PEOPLE - 1 == errors["scored"].sum()
+    assert tree["samples"]["unreadable"][0]["name"] == f"images/{picture.name}"
+    assert np.isnan(errors["mpjpe"]).sum() == 1 and picture.name in capsys.readouterr().err
+    assert tree["scores"]["MPJPE"]["value"] == pytest.approx(np.nanmean(errors["mpjpe"]) * 1000, rel=1e-5)
+
+
+def test_an_interrupted_run_continues_with_the_same_numbers(sets, weights, tmp_path, monkeypatch):
+    assert run(sets, weights, tmp_path / "whole", "--dataset", "3dpw") == 0
+    calls = []
+    pred = evaluation.JointScorer.__call__
+
+    def failing(self, *given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return pred(self, *given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluation.JointScorer, "__call__", failing)
+        run(sets, weights, tmp_path / "out", "--dataset", "3dpw")
+    assert (tmp_path / "out" / "3dpw_danet" / "unfinished").is_dir()
+    assert run(sets, weights, tmp_path / "out", "--dataset", "3dpw", "--resume") == 0
+    whole, out = read(tmp_path / "whole", "3dpw_danet"), read(tmp_path / "out", "3dpw_danet")
+    assert whole[0]["scores"] == out[0]["scores"]
+    for name in whole[1]:
+        np.testing.assert_array_equal(whole[1][name], out[1][name])
+
+
+def test_nothing_of_anybody_else_is_replaced_and_results_only_when_told(
+    sets, weights, tmp_path, capsys, monkeypatch
+):
+    out, labels = tmp_path / "3dpw_danet", sets / "dataset_extras" / "3dpw_test.npz"
+    given, before = ("--dataset", "3dpw", "--result_file"), labels.read_bytes()
+    (out / "unfinished").mkdir(parents=True)
+    (out / "unfinished" / "mine.txt").write_text("mine")
+    assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz") == 1
+    assert "was not made by an evaluation" in capsys.readouterr().err
+    (out / "unfinished" / "mine.txt").rename(tmp_path / "mine.txt")
+    assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz") == 0
+    first = (tmp_path / "r.npz").stat(), (out / "report.html").stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "prepare", None)  # all this is said before
+        assert run(sets, weights, tmp_path, *given, tmp_path / "r2.npz") == 1
+        assert "protocol.json' is there; --overwrite replaces" in capsys.readouterr().err
+        for target in (labels, weights, tmp_path / "mine.txt", "/dev/null", tmp_path):
+            assert run(sets, weights, tmp_path, *given, target, "--overwrite") == 1
+            assert str(target) in capsys.readouterr().err
+    assert labels.read_bytes() == before and (tmp_path / "mine.txt").read_text() == "mine"
+    assert os.path.samestat(first[1], (out / "report.html").stat())
+    assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz", "--overwrite") == 0
+    assert not os.path.samestat(first[0], (tmp_path / "r.npz").stat())
+
+
+def test_another_setting_is_not_continued(sets, weights, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluation.JointScorer, "__call__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(sets, weights, tmp_path, "--dataset", "3dpw")
+    assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--resume", "--crop_mode", "legacy") == 1
+    assert "another crop_mode" in capsys.readouterr().err
+
+
+def test_two_processes_give_the_numbers_of_one(sets, weights, tmp_path, root):
+    assert run(sets, weights, tmp_path / "one", "--dataset", "mpi-inf-3dhp") == 0
+    two = arguments(sets, weights, tmp_path / "two", "--dataset", "mpi-inf-3dhp")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+               str(root / "eval.py"), *two]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = read(tmp_path / "one", "mpi-inf-3dhp_danet"), read(tmp_path / "two", "mpi-inf-3dhp_danet")
+    for name in ("joint_error", "pa_joint_error", "mpjpe"):
+        np.testing.assert_allclose(one[1][name], two[1][name], atol=1e-6)
+    for name, score in one[0]["scores"].items():
+        assert two[0]["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-3)
+
+
+def test_a_dead_worker_is_a_sentence_and_the_rest_is_kept(sets, weights, tmp_path, monkeypatch, capsys):
+    class Deadly(evaluation.BaseDataset):
+        def __getitem__(self, index):
+            return super().__getitem__(index) if index < 2 else os._exit(3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "BaseDataset", Deadly)
+        assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--num_workers", "1") == 1
+    assert "A data worker ended before its time" in capsys.readouterr().err
+    assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--resume") == 0
+
+
+def test_the_hmr_baseline(sets, tmp_path):
+    torch.manual_seed(0)
+    torch.save({"model": build_hmr().state_dict()}, tmp_path / "hmr.pt")
+    given = arguments(sets, tmp_path / "hmr.pt", tmp_path, "--dataset", "h36m-p1", "--regressor", "hmr")
+    assert evaluation.main(given) == 0
+    tree, _ = read(tmp_path, "h36m-p1_hmr")
+    assert tree["regressor"] == "hmr"
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "said"),
+    [
+        (lambda s: s * 1000, [], "Is it millimetres?"),
+        (lambda s: s + 2, [], "Subtract it from all joints"),
+        (lambda s: s + 0.002, ["--check"], "did not pass --check"),
+    ],
+)
+def test_wrong_ground_truth_is_refused_before_anything_is_scored(
+    own_sets, weights, tmp_path, change, flags, said, capsys
+):
+    path = own_sets / "dataset_extras" / "h36m_valid_protocol1.npz"
+    arrays = load_npz(path)
+    arrays["S"][..., :3] = change(arrays["S"][..., :3])
+    np.savez(path, **arrays)
+    assert run(own_sets, weights, tmp_path / "out", "--dataset", "h36m-p1", *flags) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("remove", "said"),
+    [
+        ("dataset_extras/h36m_valid_protocol2.npz", "h36m_valid_protocol2.npz"),
+        ("h36m", "h36m"),
+    ],
+)
+def test_what_is_missing_is_named_at_start(own_sets, weights, tmp_path, remove, said, capsys):
+    target = own_sets / remove
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    assert run(own_sets, weights, tmp_path / "out", "--dataset", "h36m-p2") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and said in lines[0] and "utils.doctor" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--regressor", "hmr"], "give --checkpoint"),
+        (["--batch_size", "0"], "at least 1"),
+        (["--dataset", "up3d"], "takes one of"),
+        (["--num_workers", "-1"], "negative"),
+    ],
+)
+def test_wrong_settings_are_sentences(given, said, sets, tmp_path, capsys):
+    try:
+        code = evaluation.main([*given, "--data_dir", str(sets), "--output_dir", str(tmp_path)])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 1 and said in capsys.readouterr().err
+
+
+def test_coco_annotations_and_pictures_belong_together(capsys):
+    with pytest.raises(SystemExit):
+        eval_coco.main(["--ann_file", "a.json"])
+    assert "belong together" in capsys.readouterr().err

@@ -1,0 +1,157 @@
+"""README and docs: commands, flags, make targets, files, links and sections that they name exist; Python runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.losses import LossWeights
+from utils.config import parse_config
+from utils.skeleton import PART_CHANNELS, PART_CHILD, PART_VISIBILITY, SMPL_JOINT_NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ["README.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
+TEXTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+SOURCES = ("*.py", "benchmarks/*.py", "datasets/**/*.py", "examples/*.py", "models/**/*.py", "utils/**/*.py")
+BUILTIN = {"cd", "git", "export"}
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    found = []
+    for name in TEXTS:
+        if (ROOT / name).is_file():
+            text = (ROOT / name).read_text(encoding="utf-8")
+            found += [(name, body) for body in re.findall(rf"```{kind}\n(.*?)```", text, re.S)]
+    return found
+
+
+def commands() -> list[str]:
+    """Single commands of all shell blocks; continued lines joined, comments dropped."""
+    found = []
+    for _, body in blocks("(?:shell|sh|bash)"):
+        for line in body.replace("\\\n", " ").splitlines():
+            found += [part.strip() for part in line.split("#")[0].split("&&") if part.strip()]
+    return sorted(set(found))
+
+
+def check_flags(script: str, arguments: list[str], command: str) -> None:
+    """Parse with the script's own config class; a script without one must at least name the flags."""
+    name = script.removesuffix(".py").replace("/", ".")
+    config = f"{name.rsplit('.')[-1].title().replace('_', '')}Config"
+    if name in ("demo", "train", "eval", "eval_coco", "utils.export_onnx"):
+        parse_config(getattr(importlib.import_module(name), config), arguments)
+        return
+    text = (ROOT / script).read_text(encoding="utf-8")
+    assert all(f'"{word}"' in text for word in arguments if word.startswith("--")), command
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command):
+    words = shlex.split(command)
+    program = Path(words[0]).name
+    if program in BUILTIN:
+        return
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+        given = [w for w in words[1:] if "=" not in w]
+        assert given and set(given) <= set(targets), command
+    elif program in ("bash", "sh"):
+        assert (ROOT / words[1]).is_file(), command
+    elif program == "torchrun":
+        check_python(words[next(i for i, word in enumerate(words) if word.endswith(".py")) :], command)
+    elif program.startswith("python"):
+        check_python(words[1:], command)
+    else:
+        pytest.fail(f"The README names a program the test does not know: {command}")
+
+
+def check_python(words: list[str], command: str) -> None:
+    if words[0] == "-m" and words[1] in ("venv", "pip", "pytest", "ruff"):
+        assert all((ROOT / w).is_file() for w in words if w.endswith(".txt")), command
+        return
+    script = words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0]
+    if (ROOT / script.removesuffix(".py")).is_dir():
+        script = f"{script.removesuffix('.py')}/__main__.py"
+    arguments = words[2:] if words[0] == "-m" else words[1:]
+    assert (ROOT / script).is_file(), command
+    if script.startswith("datasets/preprocess/"):
+        return  # needs packages of its own
+    check_flags(script, arguments, command)
+
+
+@pytest.mark.parametrize("block", [body for _, body in blocks("python")])
+def test_python_blocks_name_what_exists(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"from {node.module} import {alias.name}"
+
+
+def test_the_readme_example_finds_a_body():
+    example = next(body for name, body in blocks("python") if name == "README.md")
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "(6890, 3)" in done.stdout, done.stderr
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors of a Markdown file's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_resolve(name):
+    file = ROOT / name
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", file.read_text(encoding="utf-8")):
+        aim = (file.parent / target).resolve() if target else file
+        assert aim.exists(), f"{name} links to {target}"
+        assert not anchor or anchor in anchors(aim), f"{name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.startswith(("docs/", "README"))])
+def test_named_files_exist(name):
+    """Files and folders of the project that stand between backticks."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:benchmarks|datasets|examples|models|utils|data/open)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+def test_the_method_has_the_numbers_of_the_code():
+    text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    weights = re.findall(r"\| ([\d.]+) \(`(\w+)`\) \|", text)
+    assert len(weights) > 15 and all(getattr(LossWeights(), name) == float(value) for value, name in weights)
+    parts = re.findall(r"^\| (\d+) ([a-z0-9 ]+) \| [-\d]+ \| (\d+) \| ([\d, ]+) \| ([\d, ]+) \|$", text, re.M)
+    assert [(int(joint), name.replace(" ", "_")) for joint, name, *_ in parts] == list(enumerate(SMPL_JOINT_NAMES))
+    for (joint, _, child, visible, channels), shown in zip(parts, PART_VISIBILITY, strict=True):
+        assert int(child) == PART_CHILD[int(joint)]
+        assert tuple(map(int, visible.split(", "))) == shown
+        assert tuple(map(int, channels.split(", "))) == PART_CHANNELS[int(joint)]
+
+
+FLAGS_ELSEWHERE = {"--nproc_per_node", "--no-build-isolation", "--help"}
+FLAGS_GONE = {f"--{name}_loss_weight" for name in ("keypoint", "pose", "beta", "shape")} | {"--from_json"}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_flags_exist(name):
+    """Flags anywhere in a text: a field of a config class, or a literal of a parser."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for pattern in SOURCES for path in ROOT.glob(pattern))
+    known = set(re.findall(r"^    (\w+): .*= option\(", sources, re.M)) | set(re.findall(r"\"--(\w+)\"", sources))
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - FLAGS_ELSEWHERE - FLAGS_GONE:
+        assert flag[2:] in known or flag[2:].removeprefix("no_") in known, f"{name} names {flag}"
+
+
+def test_the_readme_is_short_and_has_the_sections_users_know():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 180
+    known = "Requirements, Necessary files, Rendering IUV, Demo, Evaluation, COCO evaluation, Training, Citation"
+    assert {*known.split(", "), "Acknowledgements"} <= set(re.findall(r"^## (.*)$", text, re.M))

@@ -1,0 +1,212 @@
+"""Training on labelled sets and mixes: what a sample depends on, what runs, and what ends a run in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import standin
+import torch
+from forked_runs import flags
+from labelled import write_dp_coco, write_h36m, write_set, write_symmetry
+from torch.utils.data import Dataset
+
+import train as script
+from datasets.loading import WorkerError, training_batches
+from datasets.sampler import Place, StepSampler
+from datasets.synthetic.dataset import SyntheticPeople
+from datasets.training_data import DataConfig, build_training_data
+from utils.checkpoint import load_checkpoint
+from utils.io import load_torch
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Stand-in body files and two labelled sets of four people."""
+    folder = tmp_path_factory.mktemp("data")
+    standin.write_all(str(folder))
+    write_symmetry(folder)
+    write_h36m(folder)
+    write_dp_coco(folder)
+    write_set(folder, "coco_2014_train", "coco", ("part",))
+    return folder
+
+
+def run(data_dir, log_dir, *switches, **settings):
+    settings = {"data_dir": data_dir, "log_dir": log_dir, "num_epochs": 1, "pretr_step": 1} | settings
+    return script.main(flags(*switches, **settings))
+
+
+def folder_of(log_dir):
+    (found,) = (log_dir / "t").glob("log_*")
+    return found
+
+
+def facts(log_dir):
+    return json.loads((folder_of(log_dir) / "data.json").read_text())
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True)) and a.name == b.name
+
+
+def tensors(sample):
+    found = []
+    sample.map(lambda t: (found.append(t), t)[1])
+    return found
+
+
+# -------------------------------------------------------------------------------------------- what is trained on
+
+
+@pytest.mark.parametrize("mix", ["h36m_dp", "synthetic+coco"])
+def test_a_mix_trains_in_both_stages(data_dir, tmp_path, mix):
+    assert run(data_dir, tmp_path, train_data=mix, num_epochs=2, pretr_step=2, num_workers=1) == 0
+    saved = load_checkpoint(folder_of(tmp_path) / "checkpoints" / "00000004.pt")
+    assert saved["total_step_count"] == 4 and saved["epoch_size"] == 4
+    assert list(facts(tmp_path)["members"]) == (
+        ["h36m", "dp_coco"] if mix == "h36m_dp" else ["synthetic", "coco"]
+    )
+    said = (folder_of(tmp_path) / "train.log").read_text()
+    assert ("body: SMPL" in said) == (mix == "h36m_dp")  # rendered people show the open body
+
+
+def test_samples_depend_on_seed_epoch_and_index_only(data_dir):
+    cfg = DataConfig(train_data="h36m+dp_coco+synthetic", synthetic_size=4)
+    a, b = (build_training_data(cfg, data_dir, seed=3) for _ in range(2))
+    first = a[Place(2, 1)]
+    b[Place(0, 3)], b[Place(1, 0)]
+    np.random.seed(7), torch.manual_seed(7)
+    assert same(first, b[Place(2, 1)])
+    assert not same(first, a[Place(3, 1)])
+    assert not same(first, build_training_data(cfg, data_dir, seed=4)[Place(2, 1)])
+
+
+def test_workers_do_not_change_the_data(data_dir):
+    data = build_training_data(DataConfig(train_data="h36m_dp"), data_dir, seed=1)
+
+    def batches(workers):
+        return list(training_batches(data, StepSampler(len(data), 2, 2, seed=1), workers))
+
+    for alone, by_workers in zip(batches(0), batches(2), strict=True):
+        assert same(alone, by_workers)
+
+
+def test_settings_reach_the_sets(data_dir):
+    cfg = DataConfig(train_data="h36m_dp", ignore_3d=True, crop_mode="legacy")
+    members = build_training_data(cfg, data_dir).mix.members
+    assert all(member.crop_mode == "legacy" and member.labels.joints_3d is None for member in members)
+    plain = build_training_data(DataConfig(train_data="h36m_dp"), data_dir, body_labels=False).mix.members
+    assert plain[0].labels.has_smpl is None and plain[0].labels.joints_3d is not None
+
+
+def test_pictures_of_a_rendered_epoch_are_not_painted():
+    data = build_training_data(DataConfig("synthetic", synthetic_size=2, easy_epochs=3), "unused")
+    data.rendered = range(1, 2)
+    assert data[Place(0, 0)].image.std() > 0.1 and data.mix.synthetic.difficulty == 0.25
+    assert data[Place(1, 0)].image.std(dim=(1, 2)).max() == 0
+    assert data[Place(2, 0)].image.std() > 0.1
+
+
+# ------------------------------------------------------------------------------------------------- missing things
+
+
+def test_a_missing_set_is_an_error_unless_it_may_be_skipped(data_dir, tmp_path, capfd):
+    mix = "h36m+lspet"
+    assert run(data_dir, tmp_path, train_data=mix) == 1
+    assert "hr-lspet_train.npz" in capfd.readouterr().err
+    assert not (tmp_path / "t").exists()
+    assert run(data_dir, tmp_path, "--skip_missing", train_data=mix) == 0
+    assert facts(tmp_path)["left_out"] == ["lspet"]
+    assert facts(tmp_path)["members"] == {"h36m": {"people": 4, "probability": 1.0}}
+    said = capfd.readouterr().err
+    assert "without lspet" in said and "100.0% h36m (4 people)" in said
+    assert run(data_dir, tmp_path / "none", "--skip_missing", train_data="lspet+mpii") == 1
+
+
+def test_missing_pretrained_weights_are_an_error_only_when_asked_for(data_dir, tmp_path, capfd):
+    assert run(data_dir, tmp_path, train_data="h36m", pretr_set="coco") == 1
+    assert "pose_hrnet_w48_256x192.pth is missing" in capfd.readouterr().err
+    assert run(data_dir, tmp_path, train_data="h36m", pretr_set="auto") == 0
+    assert "starts from fresh weights" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_gone_or_damaged_ends_the_run_in_one_sentence(data_dir, tmp_path, capfd, workers):
+    own = tmp_path / "data"
+    standin.write_all(str(own))
+    labels = write_h36m(own)
+    for name in labels["imgname"]:
+        (own / "h36m" / str(name)).write_bytes(b"no picture")
+    assert run(own, tmp_path, train_data="h36m", num_workers=workers) == 1
+    said = capfd.readouterr().err
+    assert "images/S1_Walk.cam_00000" in said and "Traceback" not in said
+    (own / "h36m" / str(labels["imgname"][2])).unlink()
+    assert run(own, tmp_path / "again", train_data="h36m") == 1
+    assert "1 of the 4" in capfd.readouterr().err
+
+
+class Deadly(Dataset):
+    """Its third sample ends the process."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, place):
+        if place.index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return SyntheticPeople(4)[place.index]
+
+
+def test_a_worker_that_dies_is_a_sentence(monkeypatch):
+    batches = training_batches(Deadly(), StepSampler(4, 1, 1, shuffle=False), 1)
+    with pytest.raises(WorkerError, match="A data worker ended before its time .*--resume continues"):
+        list(batches)
+
+
+# ------------------------------------------------------------------------------------------------------- guards
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_earlier_checkpoints(data_dir, tmp_path, monkeypatch, capfd):
+    save = torch.save
+
+    def full_after_one(content, path):
+        if list(folder_of(tmp_path).glob("checkpoints/0*.pt")):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full_after_one)
+    assert run(data_dir, tmp_path, checkpoint_steps=1) == 1
+    said = capfd.readouterr().err
+    assert "could not be written (No space left on device). Earlier ones are untouched" in said
+    assert [path.name for path in (folder_of(tmp_path) / "checkpoints").iterdir()] == ["00000001.pt"]
+
+
+def test_a_batch_without_finite_loss_is_kept(data_dir, tmp_path, monkeypatch, capfd):
+    bad = {"loss_U": torch.tensor(1.0), "loss_V": torch.tensor(float("inf"))}
+    monkeypatch.setattr(script.IUVCriterion, "__call__", lambda *_: bad)
+    assert run(data_dir, tmp_path, train_data="h36m", batch_size=2) == 1
+    said = capfd.readouterr().err
+    assert "not finite at step 0 (loss_V inf)" in said and "images/S1_Walk" in said
+    kept = load_torch(folder_of(tmp_path) / "not_finite_00000000_0.pt")
+    assert kept["step"] == 0 and kept["losses"]["loss_V"] == float("inf")
+    assert kept["batch"]["image"].shape == (2, 3, 224, 224) and len(kept["batch"]["name"]) == 2
+    assert kept["batch"]["dense"]["xy"].shape == (2, 196, 2)
+
+
+def test_weights_that_are_not_finite_are_not_saved(data_dir, tmp_path, monkeypatch, capfd):
+    advance = script.TrainingState.advance
+
+    def spoil(state):
+        advance(state)
+        next(state.model.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(script.TrainingState, "advance", spoil)
+    assert run(data_dir, tmp_path, checkpoint_steps=1) == 1
+    assert "not finite at step 1" in capfd.readouterr().err
+    assert not list((folder_of(tmp_path) / "checkpoints").iterdir())

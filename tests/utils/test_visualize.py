@@ -1,0 +1,154 @@
+"""Result panel and small drawing helpers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from utils.body import body_tensors, resolve_body, skin
+from utils.export import pack_iuv
+from utils.geometry import FOCAL_LENGTH, cam_to_translation
+from utils.renderer import IUV_Renderer, MeshRenderer
+from utils.renderer.panel import (
+    colorize_parts,
+    draw_points,
+    global_iuv_picture,
+    image_grid,
+    part_iuv_picture,
+    part_palette,
+    resize_linear,
+    result_panel,
+)
+from utils.skeleton import PART_CHANNELS, SMPL_PARENTS
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A body in the open set, its own rendering as the network's stored maps, and the renderers."""
+    assets = resolve_body("open")
+    rotmat = torch.eye(3).repeat(1, 24, 1, 1)
+    rotmat[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    vertices = skin(body_tensors(assets.body), SMPL_PARENTS, rotmat, torch.zeros(1, 10))[0].transpose(1, 2)
+    cam = torch.tensor([[0.9, 0.05, 0.25]])
+    renderer = IUV_Renderer(atlas=assets.atlas)
+    iuv = pack_iuv(renderer.verts2uvimg(vertices, cam))[0]
+    return vertices[0].numpy(), cam[0].numpy(), renderer, MeshRenderer(assets.body.faces), iuv
+
+
+@pytest.fixture
+def crop():
+    return np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+
+
+def part_maps(iuv: np.ndarray) -> np.ndarray:
+    """Each joint's parts of a stored map [3, H, W], uncropped."""
+    return np.stack([iuv * np.isin(iuv[:1], parts) for parts in PART_CHANNELS])
+
+
+def rendering(scene) -> np.ndarray:
+    """The body's IUV picture at 224 pixels, 0..255."""
+    vertices, cam = (torch.from_numpy(array)[None] for array in scene[:2])
+    picture = scene[2].verts2uvimg(vertices, cam)[0]
+    return resize_linear(picture.permute(1, 2, 0).numpy(), 224) * 255
+
+
+def test_panel_shows_six_pictures_in_order(scene, crop):
+    vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
+    panel = result_panel(crop, iuv, part_maps(iuv), vertices, cam, iuv_renderer, mesh_renderer)
+    assert panel.shape == (224, 1456, 4) and panel.dtype == np.uint8
+    picture, whole, parts, pasted, front, side = np.split(panel, [224, 448, 784, 1008, 1232], axis=1)
+    np.testing.assert_array_equal(picture[..., :3], crop)
+    assert (panel[:, :1232, 3] == 255).all()
+    cam_t = cam_to_translation(torch.from_numpy(cam)).numpy()
+    shaded = mesh_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, 224)
+    np.testing.assert_array_equal(side, (shaded * 255).round())
+    np.testing.assert_array_equal(front[..., :3], mesh_renderer.overlay(crop, vertices, cam_t, FOCAL_LENGTH))
+    rendered = rendering(scene)
+    expected = np.where(rendered > 0, rendered, crop)
+    assert np.abs(pasted[..., :3] - expected).max() <= 0.5
+    # The stored maps are the rendering in bytes.
+    assert np.abs(whole[..., :3] - rendered).max() <= 1.001
+    np.testing.assert_array_equal(parts[..., :3], part_iuv_picture(part_maps(iuv)))
+
+
+def test_another_renderer_adds_its_two_views_before_ours(scene, crop):
+    vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
+    green = MeshRenderer(mesh_renderer.faces, (0, 1, 0))
+    own = result_panel(crop, iuv, None, vertices, cam, iuv_renderer, mesh_renderer)
+    both = result_panel(crop, iuv, None, vertices, cam, iuv_renderer, mesh_renderer, extra=green)
+    assert both.shape == (224, 1904, 4) and not both[:, 448:784, :3].any()
+    np.testing.assert_array_equal(both[:, :1008], own[:, :1008])
+    np.testing.assert_array_equal(both[:, 1456:], own[:, 1008:])
+    side = both[:, 1232:1456]
+    np.testing.assert_array_equal(side[..., 3], own[:, 1232:, 3])
+    assert side[..., 1].any() and not side[..., [0, 2]].any()
+
+
+@pytest.mark.parametrize("change", [lambda c: c[:200], lambda c: c / np.float32(255)])
+def test_panel_refuses_other_sizes_and_types(scene, crop, change):
+    vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
+    with pytest.raises(ValueError, match="224 x 224 RGB pixels in bytes"):
+        result_panel(change(crop), iuv, None, vertices, cam, iuv_renderer, mesh_renderer)
+
+
+def test_global_picture_shows_part_numbers_over_24(scene):
+    iuv = scene[4]
+    picture = global_iuv_picture(iuv, size=56)
+    np.testing.assert_array_equal((picture[..., 0] / 255 * 24).round(), iuv[0])
+    np.testing.assert_array_equal(picture[..., 1:], np.moveaxis(iuv[1:], 0, -1))
+
+
+def test_part_pictures_stand_in_rows_of_six_with_global_part_numbers(scene):
+    maps = part_maps(scene[4])
+    picture = part_iuv_picture(maps)
+    for joint in (0, 7, 13, 23):
+        top, left = 56 * (joint // 6), 56 * (joint % 6)
+        cell = picture[top : top + 56, left : left + 56]
+        np.testing.assert_array_equal((cell[..., 0] / 255 * 24).round(), maps[joint, 0])
+        np.testing.assert_array_equal(cell[..., 1:], np.moveaxis(maps[joint, 1:], 0, -1))
+        assert cell.any()
+
+
+def test_resize_keeps_a_ramp_and_mirrors_borders():
+    ramp = np.tile(np.arange(4, dtype=np.float32)[:, None], (4, 1, 1))
+    row = resize_linear(ramp, 16)[5].reshape(-1)
+    at = (np.arange(16) + 0.5) / 4 - 0.5
+    np.testing.assert_allclose(row, 3 - np.abs(3 - np.abs(at)), atol=1e-6)  # its own mirror beyond 0 and 3
+    assert resize_linear(ramp, 4) is ramp
+
+
+def test_part_colours_are_distinct_and_numbers_are_checked():
+    palette = part_palette().astype(int)
+    assert palette.shape == (25, 3) and not palette[0].any()
+    gap = np.abs(palette[:, None] - palette[None]).sum(-1) + 1000 * np.eye(25, dtype=int)
+    assert gap.min() >= 60
+    part = torch.tensor([[0, 24], [1, 2]])
+    np.testing.assert_array_equal(colorize_parts(part), palette[part.numpy()])
+    np.testing.assert_array_equal(colorize_parts(part.float()), palette[part.numpy()])
+    with pytest.raises(ValueError, match="25"):
+        colorize_parts(np.array([[25]]))
+
+
+def test_points_are_drawn_where_they_are_and_only_when_known():
+    image = np.zeros((20, 30, 3), np.uint8)
+    points = np.array([[10.5, 5.5, 1.0], [25.5, 15.5, 0.0], [np.nan, 3.0, 1.0], [-400.0, 1e9, 1.0]])
+    drawn = draw_points(image, points, radius=1)
+    rows, columns = np.nonzero(drawn.any(axis=2))
+    assert drawn[5, 10].max() == 255 and not image.any()
+    assert abs(rows - 5).max() <= 2 and abs(columns - 10).max() <= 2
+    linked = draw_points(image, np.array([[2.5, 2.5], [27.5, 2.5]]), radius=1, links=[(0, 1)])
+    assert linked[2].any(axis=1).sum() >= 25
+
+
+def test_grid_places_pictures_in_rows_and_fills_the_rest():
+    images = [np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)]
+    grid = image_grid(images, columns=2, pad=1, pad_value=255)
+    assert grid.shape == (1 + 2 * 3, 1 + 2 * 4, 3)
+    assert (grid[1:3, 1:4] == 10).all() and (grid[1:3, 5:8] == 20).all() and (grid[4:6, 1:4] == 30).all()
+    assert (grid[4:6, 5:8] == 255).all() and (grid[[0, 3, 6]] == 255).all()
+    assert (image_grid([np.full((2, 2, 3), 0.5)], 1, pad=0) == 128).all()
+    with pytest.raises(ValueError, match="one size"):
+        image_grid([images[0], images[0][:1]], 2)
+    with pytest.raises(ValueError, match="one size"):
+        image_grid([], 2)

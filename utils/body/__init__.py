@@ -1,0 +1,35 @@
+"""The body: its files (licensed SMPL or the open one), arrays, skinning, and DensePose's surface atlas."""
+
+from utils.body.assets import (
+    BODY_CHOICES,
+    CORE_NEED,
+    LICENSED_FILES,
+    BodyAssets,
+    MeanParams,
+    find_smpl_file,
+    load_learned_ratio,
+    load_mean_params,
+    resolve_body,
+    unknown_bodies,
+)
+from utils.body.atlas import default_atlas, face_colors, load_open_atlas, load_uv_processed
+from utils.body.model import (
+    BODY_KEYS,
+    SMPL_ID,
+    BodyTensors,
+    body_tensors,
+    load_open_body,
+    read_regressor,
+    read_smpl_file,
+    skin,
+    surface_points,
+)
+from utils.io.folders import DATA_DIR, OPEN_DIR
+
+__all__ = [
+    "BODY_CHOICES", "BODY_KEYS", "CORE_NEED", "DATA_DIR", "LICENSED_FILES", "OPEN_DIR", "SMPL_ID", "BodyAssets",
+    "BodyTensors", "MeanParams", "body_tensors", "default_atlas", "face_colors", "find_smpl_file", "load_learned_ratio",
+    "load_mean_params", "load_open_atlas", "load_open_body", "load_uv_processed", "read_regressor", "read_smpl_file",
+    "resolve_body", "skin", "surface_points",
+    "unknown_bodies",
+]  # fmt: skip
