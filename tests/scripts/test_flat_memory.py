@@ -96,10 +96,10 @@ def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
 @pytest.fixture(autouse=True)
 def small_pixels(monkeypatch):
     """Cutting out and scaling are most of the time."""
-    for module in ("people", "video_people"):
-        monkeypatch.setattr(f"datasets.{module}.crop_picture", lambda *_: np.zeros((8, 8, 3), np.uint8))
-    for module in ("picture_run", "video_run"):
-        monkeypatch.setattr(f"datasets.{module}.network_input", lambda crops, _: torch.zeros(len(crops), 1))
+    for module in ("crops", "video_people"):
+        monkeypatch.setattr(f"datasets.people.{module}.crop_picture", lambda *_: np.zeros((8, 8, 3), np.uint8))
+    for module in ("image_run", "video_run"):
+        monkeypatch.setattr(f"models.inference.{module}.network_input", lambda crops, _: torch.zeros(len(crops), 1))
 
 
 def test_people_of_crops_and_of_full_pictures_are_let_go(tmp_path):
