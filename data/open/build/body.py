@@ -22,7 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.preprocess import mesh_decimation, open_atlas, open_people, open_regressors
+from data.open.build import atlas as charts
+from data.open.build import mesh
+from data.open.build import people as base
+from data.open.build import regressors as fits
 from utils.io import require_free, save_npz_atomic
 from utils.skeleton import SMPL_FLIP, SMPL_PARENTS
 
@@ -38,7 +41,7 @@ def on_grid(values: np.ndarray, bits: int) -> np.ndarray:
 
 def symmetric(rows: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Vertex data [V,3,...] averaged with its mirror image."""
-    flip = open_people.MIRROR_X.reshape(3, *(1,) * (rows.ndim - 2))
+    flip = base.MIRROR_X.reshape(3, *(1,) * (rows.ndim - 2))
     return 0.5 * (rows + rows[mirror] * flip)
 
 
@@ -69,19 +72,19 @@ def skinning(blend, weights: np.ndarray, mirror: np.ndarray, most: int = 5) -> n
     return (rows / rows.sum(1, keepdims=True)).astype(np.float32)
 
 
-def build(people: open_people.People) -> dict[str, dict[str, np.ndarray]]:
+def build(people: base.People) -> dict[str, dict[str, np.ndarray]]:
     """The arrays of body.npz, atlas.npz and regressors.npz from sampled people."""
     mean, joints = people.vertices.mean(0), people.joints.mean(0)
-    half = mesh_decimation.left_half(mean, people.faces, people.centre, people.cavity)
-    half = mesh_decimation.decimate(open_atlas.cut_parts(half, joints), NUM_VERTICES)
-    blend, faces, mirror = mesh_decimation.mirrored(half, people.mirror)
-    uv = open_atlas.face_charts(half.points, half.faces, half.labels, joints)
-    face_part, face_uv = open_atlas.whole_atlas(half.labels, uv)
+    half = mesh.left_half(mean, people.faces, people.centre, people.cavity)
+    half = mesh.decimate(charts.cut_parts(half, joints), NUM_VERTICES)
+    blend, faces, mirror = mesh.mirrored(half, people.mirror)
+    uv = charts.face_charts(half.points, half.faces, half.labels, joints)
+    face_part, face_uv = charts.whole_atlas(half.labels, uv)
     vertices = np.stack([blend @ body for body in people.vertices])
     template, shapedirs = shape_space(vertices, mirror, faces)
-    joint_rows = open_regressors.fit_joints(vertices, people.joints, mirror)
-    vertex_rows, head_top = open_regressors.fit_vertex_joints(people, vertices, mirror)
-    extra, h36m = open_regressors.keypoint_rows(joint_rows, vertex_rows[0], head_top)
+    joint_rows = fits.fit_joints(vertices, people.joints, mirror)
+    vertex_rows, head_top = fits.fit_vertex_joints(people, vertices, mirror)
+    extra, h36m = fits.keypoint_rows(joint_rows, vertex_rows[0], head_top)
     kintree = np.array([SMPL_PARENTS, range(24)], np.int64)
     body = {
         "model_id": np.array(MODEL_ID),
@@ -97,7 +100,7 @@ def build(people: open_people.People) -> dict[str, dict[str, np.ndarray]]:
     return {"body": body, "atlas": atlas, "regressors": regressors}
 
 
-def describe(files: dict[str, dict[str, np.ndarray]], people: open_people.People) -> str:
+def describe(files: dict[str, dict[str, np.ndarray]], people: base.People) -> str:
     """The measured facts of a build, one a line."""
     body, mean = files["body"], files["body"]["v_template"]
     heights = np.ptp(people.vertices[:, :, 1], axis=1)
@@ -123,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for name in ("body", "atlas", "regressors"):
         require_free(args.out_dir / f"{name}.npz", args.overwrite)
-    people = open_people.build_people(open_people.sample_anny(args.num_people, args.seed))
+    people = base.build_people(base.sample_anny(args.num_people, args.seed))
     files = build(people)
     for name, arrays in files.items():
         path = args.out_dir / f"{name}.npz"
