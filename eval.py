@@ -1,4 +1,4 @@
-"""Scores of body estimates on Human3.6M (P1, P2), 3DPW, LSP, MPI-INF-3DHP or rendered people (method.md 11).
+"""Scores of body estimates on Human3.6M (P1, P2), 3DPW, LSP, MPI-INF-3DHP or rendered people (docs/method.md 11).
 
 python eval.py --checkpoint data/pretrained_model/danet_model_h36m_itw.pt --dataset h36m-p2
 torchrun --nproc_per_node 2 eval.py --dataset synthetic

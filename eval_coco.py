@@ -1,4 +1,4 @@
-"""COCO keypoint AP of body estimates, on val2014 or any folder of COCO form (method.md 11).
+"""COCO keypoint AP of body estimates, on val2014 or any folder of COCO form (docs/method.md 11.3).
 
 python eval_coco.py --checkpoint data/pretrained_model/danet_model_h36m_dpcoco.pt
 python eval_coco.py --ann_file annotations.json --img_root pictures

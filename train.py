@@ -1,4 +1,4 @@
-"""Two-stage training: first the IUV estimator, then everything (paper section 3.5; method.md 7).
+"""Two-stage training: first the IUV estimator, then everything (paper section 3.5; docs/method.md 7).
 
 python train.py --name danet --batch_size 16 --vis_interval 1000 --pretr_step 5000
 python train.py --name danet --train_data h36m_coco_itw --resume

@@ -1,4 +1,4 @@
-"""Random changes of a training person, and what they do to labels (method.md section 8)."""
+"""Random changes of a training person, and what they do to labels (docs/method.md section 8.3)."""
 
 from __future__ import annotations
 

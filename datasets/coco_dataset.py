@@ -1,4 +1,4 @@
-"""People of COCO keypoint annotations as samples, boxed by the annotations or by a detector (method.md 11, 15.9)."""
+"""People of COCO keypoint annotations as samples, boxed by the annotations or by a detector (docs/method.md 11.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that SPIN fitted to pictures without body labels (method.md 7 and 8).
+"""Bodies that SPIN fitted to pictures without body labels (docs/method.md 7.2 and 8.7).
 
     fits = load_fits(mix, data_dir)            # once, at start; `fits.description` says what was read
     build_targets = TargetBuilder(smpl, renderer, fits)

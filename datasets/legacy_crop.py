@@ -1,4 +1,4 @@
-"""The crop of 2020, bit for bit, and its way back (method.md section 8): for comparisons with its numbers only.
+"""The crop of 2020, bit for bit, and its way back (docs/method.md section 8.2): for comparisons with its numbers only.
 
 Everything else crops with `datasets.transforms.crop_picture`. What differs here: positions are truncated to
 whole pixels through a numerically inverted matrix, a crop is stretched to its own range of values, and a

@@ -1,4 +1,4 @@
-"""Label pictures of the LSP protocol: person mask and six parts (method.md 15.10)."""
+"""Label pictures of the LSP protocol: person mask and six parts (docs/method.md 11.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several data sets as one, drawn with given probabilities (method.md section 8).
+"""Several data sets as one, drawn with given probabilities (docs/method.md section 8.6).
 
     parse_mix("h36m_dp" | "h36m_coco_itw" | "synthetic" | "synthetic+h36m_dp" | "synthetic:0.7+coco:0.3") -> Mix
     mix_of(name, data_dir, paths, ..., synthetic_size=16000, skip_missing=False) -> MixedDataset

@@ -1,4 +1,4 @@
-"""Data sets by name: their label files, picture folders and the fields those files must hold (method.md 8, 11)."""
+"""Data sets by name: their label files, picture folders and their fields (docs/method.md 8.5 and 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a picture and a person box to the network's input; the one crop of every script (method.md 15.3).
+"""From a picture and a person box to the network's input; the one crop of every script (docs/method.md 8.1).
 
 A crop is a square of side 200*scale around `center`, both in picture pixels measured from the picture's
 upper left corner (so the first pixel's centre is 0.5). Crop pixel i samples the picture at

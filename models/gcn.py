@@ -1,4 +1,4 @@
-"""Graph layers over the 24 joints and the adjacency matrices of the refinement (method.md 4.1; paper section 3.3).
+"""Graph layers over the 24 joints and the adjacency matrices of the refinement (docs/method.md 4.1; paper section 3.3).
 
 Graphs are [1,24,24]; features are [B,24,D].
 """

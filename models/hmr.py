@@ -1,4 +1,4 @@
-"""The HMR baseline: picture -> ResNet-50 -> SMPL in three steps of iterative regression (method.md 11).
+"""The HMR baseline: picture -> ResNet-50 -> SMPL in three steps of iterative regression (docs/method.md 4.4).
 
 A network to compare with; evaluation selects it by `--regressor hmr`. Attribute names are the checkpoint's key names.
 """

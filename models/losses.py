@@ -1,4 +1,4 @@
-"""Losses of both training stages (paper section 3.5; method.md 6). Networks predict, these compare.
+"""Losses of both training stages (paper section 3.5; docs/method.md 6). Networks predict, these compare.
 
 A criterion returns named scalars with their weights already applied; the total is the plain sum. An empty selection
 gives a zero that is still connected to the prediction. B in a divisor is always the full batch size.

@@ -1,4 +1,4 @@
-"""Refinement of the joints' features by LSTMs along the limbs: two ablations of the paper (method.md 4.2 and 15.13).
+"""Refinement of the joints' features by LSTMs along the limbs: two ablations of the paper (docs/method.md 4.2).
 
 Each branch of the skeleton is read as a sentence, in both directions. Attribute names and their nesting are the
 checkpoint's key names.

@@ -1,6 +1,6 @@
 """Joint-centred part crops: where they are, how big, what they sample, and PartDrop; no parameters.
 
-Paper section 3.2 and 3.4; method.md 3.2-3.4 and the end of 6. All 24 parts are handled at once.
+Paper section 3.2 and 3.4; docs/method.md 3.2 to 3.5. All 24 parts are handled at once.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def sample_crops(features: Float[Tensor, "B C H W"], crops: PartCrops) -> Float[
 
 
 def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
-    """Global target maps seen through the crops: [B, P, 7, H, W], soft at part borders (method.md 5).
+    """Global target maps seen through the crops: [B, P, 7, H, W], soft at part borders (docs/method.md 5.4).
 
     Gradient reaches crops whose sizes are learned.
     """

@@ -1,4 +1,4 @@
-"""The body as a layer: pose and shape to vertices and 49 joints (paper section 3.3; method.md 2 and 15.1)."""
+"""The body as a layer: pose and shape to vertices and 49 joints (paper section 3.3; docs/method.md 2.4 and 4.3)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Global and partial IUV maps -> camera, shape and 24 rotations by aggregated refinement (paper section 3.3).
 
-method.md sections 4 and 15.13. Camera and shape come from the global maps, one rotation a part map; position
+docs/method.md sections 4 and 4.2. Camera and shape come from the global maps, one rotation a part map; position
 features pass over a graph of the joints and correct the rotations. Beside the published network stand the ablations
 of its refinement that keep its file layout, and the baseline without parts; those with LSTMs are in
 `lstm_refinement.py`. All take cleaned maps and give an `SMPLEstimate`.

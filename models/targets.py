@@ -1,4 +1,4 @@
-"""Batch -> Targets: body labels, fitted camera, rendered IUV; no gradient (method.md 7)."""
+"""Batch -> Targets: body labels, fitted camera, rendered IUV; no gradient (docs/method.md 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotations, cameras and their inverses (method.md sections 2, 4, 7; paper section 3.3).
+"""Rotations, cameras and their inverses (docs/method.md sections 2.2, 2.3 and 7.3; paper section 3.3).
 
 Camera frame: x right, y down, z forward. The weak camera `cam` = (s, tx, ty) of a 224-pixel crop stands for the
 translation (tx, ty, 2 * 5000 / (224 s)).
@@ -204,7 +204,7 @@ def estimate_translation(
 ) -> Float[Tensor, "B 3"]:
     """Translation that projects `joints` (metres) onto `keypoints` (pixels, confidence): weighted least squares.
 
-    Only the last 24 points count (method.md 7.3). The whole batch is one float64 solve. Where fewer than two
+    Only the last 24 points count (docs/method.md 7.3). The whole batch is one float64 solve. Where fewer than two
     points are known the answer is a default camera (s = 0.9, centred): check `has_determined_camera`.
     """
     points = joints[:, -24:].double()

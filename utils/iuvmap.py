@@ -1,4 +1,4 @@
-"""IUV maps: cleaning, pictures from maps and maps from pictures (method.md 3.1 and 5; paper section 3.1)."""
+"""IUV maps: cleaning, pictures from maps and maps from pictures (docs/method.md 3.1 and 5.3; paper section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Scores of predictions; they know neither networks nor losses. Metres in, metres out (printed in mm elsewhere).
 
-method.md 11. The functions on tensors take whole batches and give one number a sample. A sample that holds
+docs/method.md 11. The functions on tensors take whole batches and give one number a sample. A sample that holds
 values that are not finite scores NaN.
 """
 

@@ -1,4 +1,4 @@
-"""Names, orders, flips and part tables: data only (method.md section 2; paper figure 3)."""
+"""Names, orders, flips and part tables: data only (docs/method.md sections 2.4 to 2.6; paper figure 3)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ DENSEPOSE_PART_NAMES = (
     "right_lower_arm_b", "right_head", "left_head",
 )  # fmt: skip
 
-# Graph of the refinement (method.md 4.1): the tree, and the links added to it.
+# Graph of the refinement (docs/method.md 4.1): the tree, and the links added to it.
 TREE_EDGES = tuple((SMPL_PARENTS[child], child) for child in range(1, 24))
 EXTRA_EDGES = (
     (12, 17), (12, 16),

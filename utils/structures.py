@@ -63,7 +63,7 @@ class Record:
 
 @dataclass(frozen=True)
 class BodyModel:
-    """Arrays of a body in SMPL's form (method.md 15.1), as read from a file. Metres; y up, left is +x."""
+    """Arrays of a body in SMPL's form (docs/method.md 4.3), as read from a file. Metres; y up, left is +x."""
 
     model_id: str  # "smpl" for the official files (they carry none), "danet-open-1" for the open body
     v_template: Float[np.ndarray, "V 3"]
@@ -220,7 +220,7 @@ class SMPLOutput(Record):
 
 @dataclass(frozen=True)
 class DensePosePoints(Record):
-    """Annotated DensePose points of a crop (method.md 8 and 15.4); zeros where a sample has none."""
+    """Annotated DensePose points of a crop (docs/method.md 8.4); zeros where a sample has none."""
 
     ann_labels: Int[Tensor, "*B H W"]  # 15 coarse classes
     xy: Float[Tensor, "*B 196 2"]  # on the 56 grid
@@ -286,7 +286,7 @@ def _stack(items: list[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Targets(Record):
-    """What the losses compare with; made without gradient from a batch (method.md 7)."""
+    """What the losses compare with; made without gradient from a batch (docs/method.md 7)."""
 
     iuv: IUVMaps  # one-hot index, rendered
     rotmat: Float[Tensor, "B 24 3 3"]

@@ -1,4 +1,4 @@
-"""Labels of a data set as typed arrays, read from the .npz files of method.md section 8 and checked at once."""
+"""Labels of a data set as typed arrays, read from the .npz files of docs/method.md section 8.5 and checked at once."""
 
 from __future__ import annotations
 

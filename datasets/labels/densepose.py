@@ -1,4 +1,4 @@
-"""DensePose labels of a person: coarse parts and surface points on the crop's 56 x 56 grid (method.md 8, 15.4).
+"""DensePose labels of a person: coarse parts and surface points on the crop's 56 x 56 grid (docs/method.md 8.4).
 
 `DenseAnnotations` holds the `dp_annot` dicts of a data set as checked, compact arrays; `dense_labels` places
 one person's labels on a crop. Coordinates of points and masks are 0..255 of the person's own box.

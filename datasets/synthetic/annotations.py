@@ -1,4 +1,4 @@
-"""Annotations of one synthetic photograph as LSP, COCO and DensePose-COCO write them (method.md 8, 15.4, 15.10)."""
+"""Annotations of one synthetic photograph as LSP, COCO and DensePose-COCO write them (docs/method.md 8.4, 11.2)."""
 
 from __future__ import annotations
 

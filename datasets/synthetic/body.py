@@ -1,4 +1,4 @@
-"""Arrays and single-thread kernels that pose the body of a synthetic person (method.md 15.1).
+"""Arrays and single-thread kernels that pose the body of a synthetic person (docs/method.md 4.3).
 
 Everything is float32 in numba instead of a BLAS product: the same person comes out bit for bit whatever the
 number of workers and threads, and sparse skinning weights make it faster too.
@@ -133,7 +133,7 @@ def pose_body(assets: PeopleAssets, rotvec: np.ndarray, betas: np.ndarray) -> Po
 
 
 def camera_translation(cam: np.ndarray) -> np.ndarray:
-    """(s, tx, ty) -> translation [3] in metres (method.md 5)."""
+    """(s, tx, ty) -> translation [3] in metres (docs/method.md 2.3)."""
     s, tx, ty = (float(c) for c in cam)
     return np.array([tx, ty, 2 * FOCAL / (SIZE * s + 1e-9)])
 

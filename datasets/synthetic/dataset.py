@@ -6,7 +6,7 @@
 A picture shows the open body, posed by clips and rules (`synthetic_pose`), dressed (`synthetic_appearance`)
 and lit (`synthetic_shading`), over a background (`synthetic_background`) with other people and things
 (`synthetic_scene`), as a camera gives it (`synthetic_photo`). The camera is the network's own (s, tx, ty) at
-focal length 5000, so that a camera fitted to the keypoints (method.md 7) is the camera of the picture.
+focal length 5000, so that a camera fitted to the keypoints (docs/method.md 7.3) is the camera of the picture.
 `synthetic_split` holds out material for evaluation.
 """
 

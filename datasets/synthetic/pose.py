@@ -2,7 +2,7 @@
 
 Axes of the resting body: x to its left, y up, z to its front; arms along x. Angles in degrees unless said.
 A pose is `rotvec` [24,3], axis-angle, whose root is the camera-frame orientation (it contains the turn by pi
-about x, method.md 5).
+about x, docs/method.md 2.1).
 """
 
 from __future__ import annotations

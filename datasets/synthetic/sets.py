@@ -2,8 +2,8 @@
 
     python -m datasets.synthetic --write DIR --count 64
 
-DIR then serves as a --data_dir. The same people stand in every set, with what that set annotates (method.md 8
-and 15.4-10): Human3.6M and MPI-INF-3DHP 3D joints, 3DPW pose and shape, LSP masks and parts, COCO keypoints,
+DIR then serves as a --data_dir. The same people stand in every set, with what that set annotates (docs/method.md
+8.5 and 8.8): Human3.6M and MPI-INF-3DHP 3D joints, 3DPW pose and shape, LSP masks and parts, COCO keypoints,
 DensePose-COCO points. All truth is the open body's, so a perfect prediction has no error.
 """
 

@@ -1,4 +1,4 @@
-"""HRNet: the default trunk, picture to features at stride 4 (paper section 3.1; method.md 3).
+"""HRNet: the default trunk, picture to features at stride 4 (paper section 3.1; docs/method.md 3.6).
 
 Keeps a high-resolution branch from end to end and adds coarser ones stage by stage. Attribute names are the key
 names of the public HRNet pose weights and of the 2020 checkpoints.

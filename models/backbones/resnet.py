@@ -1,6 +1,6 @@
 """Residual blocks, the ResNet-18 trunks of the SMPL regressor and the ResNet-50 one of the IUV estimator.
 
-Paper sections 3.1 and 3.3; method.md 3 and 4.
+Paper sections 3.1 and 3.3; docs/method.md 3.6 and 4.
 
 Attribute names are the checkpoint's key names.
 """

@@ -1,4 +1,4 @@
-"""COCO keypoint results and their AP and AR, by pycocotools (method.md 11 and 15.9)."""
+"""COCO keypoint results and their AP and AR, by pycocotools (docs/method.md 11.3)."""
 
 from __future__ import annotations
 

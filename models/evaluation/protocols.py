@@ -1,4 +1,4 @@
-"""The evaluation protocols, as data: what is compared with what on which set (method.md 11)."""
+"""The evaluation protocols, as data: what is compared with what on which set (docs/method.md 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From predicted bodies to the rows that an evaluation keeps of each sample (method.md 11).
+"""From predicted bodies to the rows that an evaluation keeps of each sample (docs/method.md 11).
 
 A scorer is a function (predicted parameters, batch, extras of the samples) -> rows: named arrays with one entry a
 sample. Metres and pixels; what is printed in millimetres is converted where it is printed.

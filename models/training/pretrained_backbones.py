@@ -1,4 +1,4 @@
-"""Weights that a training starts from: HRNet of pose estimation or ImageNet, ResNets of ImageNet (method.md 3).
+"""Weights that a training starts from: HRNet of pose estimation or ImageNet, ResNets of ImageNet (docs/method.md 3.6).
 
 The files are the public ones, in `<data_dir>/pretrained_model`. Nothing is downloaded.
 """

@@ -24,7 +24,7 @@ from utils.renderer import IUV_Renderer
 from utils.runtime import Processes
 from utils.structures import Batch, BodyFits, DaNetOutput, Record, Targets
 
-# Losses that are sums over annotated people instead of means (method.md 6).
+# Losses that are sums over annotated people instead of means (docs/method.md 6.3).
 SUMMED = ("loss_Udp", "loss_Vdp")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a training batch for TensorBoard (names and grids of method.md 14 and 15.14).
+"""Pictures of a training batch for TensorBoard (names and grids of docs/method.md 13).
 
 All are [3, H, W] in [0, 1]; `torchvision.utils.make_grid` lays them out.
 """

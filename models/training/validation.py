@@ -1,4 +1,4 @@
-"""Scores of a network on labelled batches, beside the mean pose (metrics of method.md 11 and of the IUV maps)."""
+"""Scores of a network on labelled batches, beside the mean pose (docs/method.md 11.4)."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def dp_coco(tmp_path_factory):
 
 
 def item_of_2020(arrays, picture, i, values):
-    """The item by the rules of method.md 8, step after step."""
+    """The item by the rules of docs/method.md 8.1 to 8.5, step after step."""
     center, scale, rotation = arrays["center"][i], values.scale * arrays["scale"][i], values.rotation_deg
     crop = crop_legacy(picture, center, scale, rotation)
     crop = np.fliplr(crop) if values.flip else crop

@@ -31,7 +31,7 @@ from utils.skeleton import ANN_CLASSES, GT24_NAMES, GT24_TO_COCO17, GT24_TO_J17,
 
 COUNT, SEED = 4, 0  # among these are somebody at the picture's edge and bystanders
 
-# method.md 8: fields beside imgname, center and scale; kind and shape of an item.
+# docs/method.md 8.5: fields beside imgname, center and scale; kind and shape of an item.
 FIELDS = {
     "h36m_valid_protocol1": {"S": ("f", (24, 4))},
     "h36m_valid_protocol2": {"S": ("f", (24, 4))},

@@ -1,4 +1,4 @@
-"""Every loss against its formula written out plainly, channel by channel and joint by joint (method.md 6)."""
+"""Every loss against its formula written out plainly, channel by channel and joint by joint (docs/method.md 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses, targets, gradients and one Adam step of both stages against the 2020 system (method.md 6 and 7)."""
+"""Losses, targets, gradients and one Adam step of both stages against the 2020 system (docs/method.md 6 and 7)."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def sentence(lstm, words, state=None):
 
 
 def refined_joint_by_joint(lstms, x):
-    """method.md 4.2 read literally."""
+    """docs/method.md 4.2 read literally."""
     out = {}
     words, state = sentence(lstms[0], [x[:, j] for j in (0, 3, 6, 9)])
     out |= dict(zip((0, 3, 6, 9), words, strict=True))

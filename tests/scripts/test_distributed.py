@@ -1,4 +1,4 @@
-"""A batch that is shared by processes, or computed in parts, gives the gradients of the whole (method.md 6)."""
+"""A batch that is shared by processes, or computed in parts, gives the gradients of the whole (docs/method.md 6.3)."""
 
 from __future__ import annotations
 

@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["README.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
 TEXTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 SOURCES = ("*.py", "benchmarks/*.py", "datasets/**/*.py", "examples/*.py", "models/**/*.py", "utils/**/*.py")
+CITING = (*SOURCES, "data/open/build/*.py", "tests/**/*.py")
+# "docs/method.md", and the sections behind it: "sections 4.1 and 8.5", "2, 4, 7".
+CITATION = re.compile(r"(docs/)?method\.md(?: sections?)?((?:(?:,| and| to|)\s\d+(?:\.\d+)*(?![\w-]))*)")
 BUILTIN = {"cd", "git", "export"}
 
 
@@ -45,10 +48,12 @@ def check_flags(script: str, arguments: list[str], command: str) -> None:
     """Parse with the script's own config class; a script without one must at least name the flags."""
     name = script.removesuffix(".py").replace("/", ".")
     config = f"{name.rsplit('.')[-1].title().replace('_', '')}Config"
-    if name in ("demo", "train", "eval", "eval_coco", "utils.export_onnx"):
+    if name in ("demo", "train", "eval", "eval_coco") or name.endswith(".export_onnx"):
         parse_config(getattr(importlib.import_module(name), config), arguments)
         return
-    text = (ROOT / script).read_text(encoding="utf-8")
+    path = ROOT / script
+    files = path.parent.glob("*.py") if path.name == "__main__.py" else [path]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     assert all(f'"{word}"' in text for word in arguments if word.startswith("--")), command
 
 
@@ -122,6 +127,19 @@ def test_named_files_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:benchmarks|datasets|examples|models|utils|data/open)/[\w./-]*)`", text):
         assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+def test_cited_sections_exist():
+    numbers = set(re.findall(r"^#+ (\d+(?:\.\d+)?)\.? ", (ROOT / "docs/method.md").read_text(encoding="utf-8"), re.M))
+    found = 0
+    for path in (path for pattern in CITING for path in ROOT.glob(pattern) if path != Path(__file__)):
+        text = re.sub(r"\s+#?\s*", " ", path.read_text(encoding="utf-8"))
+        for folder, cited in CITATION.findall(text):
+            assert folder, f"{path.relative_to(ROOT)} cites method.md without its folder"
+            unknown = set(re.findall(r"\d+(?:\.\d+)*", cited)) - numbers
+            assert not unknown, f"{path.relative_to(ROOT)} cites docs/method.md, which has no section {unknown}"
+            found += 1
+    assert found > 30
 
 
 def test_the_method_has_the_numbers_of_the_code():

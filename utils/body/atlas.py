@@ -1,7 +1,7 @@
 """DensePose surface atlases: the published `UV_Processed.mat` or the open one -> `Atlas` and face colours.
 
 An atlas says for every face which of 24 body parts it belongs to and where its corners lie on that part's
-unit square (method.md sections 5 and 8). The published one is cut along seams, so it has more vertices than
+unit square (docs/method.md section 5.1). The published one is cut along seams, so it has more vertices than
 the body; `vertex_map` leads back.
 """
 

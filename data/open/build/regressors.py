@@ -1,6 +1,6 @@
 """Joint and keypoint regressors of the open body: sparse convex rows over its vertices.
 
-Used by `open_body.py`. Row orders follow method.md 2 and 15.2. The right side's rows are the mirror images
+Used by `body.py`. Row orders follow docs/method.md 2.4. The right side's rows are the mirror images
 of the left side's.
 """
 
