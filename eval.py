@@ -26,7 +26,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.base_dataset import BaseDataset
 from datasets.legacy_crop import uncrop_legacy
-from datasets.loading import PlannedBatch, load_planned
+from datasets.loading import load_planned
 from datasets.lsp_labels import LabelPictures
 from datasets.registry import PathsConfig
 from datasets.synthetic.dataset import SyntheticPeople
@@ -81,6 +81,7 @@ from utils.metrics import accuracy
 from utils.renderer import MeshRenderer
 from utils.renderer.lsp_parts import PartRenderer, face_classes, uncrop
 from utils.runtime import Processes
+from utils.structures import PlannedBatch
 
 log = logging.getLogger("eval")
 

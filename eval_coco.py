@@ -25,7 +25,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.coco_dataset import COCODataset
 from datasets.labels.coco import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
-from datasets.loading import PlannedBatch, load_planned
+from datasets.loading import load_planned
 from datasets.registry import PathsConfig
 from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
 from models.evaluation.coco import STAT_NAMES, coco_results, keypoint_ap
@@ -60,6 +60,7 @@ from utils.renderer import MeshRenderer
 from utils.report import histogram
 from utils.runtime import Processes
 from utils.skeleton import GT24_TO_COCO17
+from utils.structures import PlannedBatch
 
 log = logging.getLogger("eval_coco")
 

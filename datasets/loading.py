@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.people.images import PictureError
 from datasets.sampler import Place, StepSampler
-from models.evaluation.resumable import Unreadable
-from utils.structures import Batch, Sample, collate_samples
+from utils.structures import Batch, PlannedBatch, Sample, Unreadable, collate_samples
 
 
 def _quiet_worker(_: int) -> None:
@@ -111,15 +110,6 @@ def _loaded(loader: DataLoader) -> Iterator[Any]:
         if batch is None:
             return
         yield batch
-
-
-@dataclass(frozen=True)
-class PlannedBatch:
-    """One batch of an evaluation: what could be read of it, and what could not."""
-
-    batch: Batch | None  # None when nothing could be read
-    extras: tuple[Any, ...]  # of the samples that were read, what `extra` gave
-    unreadable: tuple[Unreadable, ...]
 
 
 class _Readable(Dataset):

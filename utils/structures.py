@@ -257,6 +257,24 @@ Batch = Sample
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A sample whose image or labels could not be read: it is counted and named, never scored."""
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """One batch of an evaluation: what could be read of it, and what could not."""
+
+    batch: Batch | None  # None when nothing could be read
+    extras: tuple[Any, ...]  # what a scorer needs beside the samples that were read, one for each
+    unreadable: tuple[Unreadable, ...]
+
+
+@dataclass(frozen=True)
 class BodyFits(Record):
     """Bodies fitted to a batch's pictures, for people without body labels."""
 

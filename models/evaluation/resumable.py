@@ -22,6 +22,7 @@ from tqdm import tqdm
 from utils.io import DataFileError, load_json, load_npz, save_json_atomic, save_npz_atomic, writable_folder
 from utils.io.marks import is_marked
 from utils.runtime import Processes
+from utils.structures import Unreadable
 from utils.wording import shorten
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ SAVE_SECONDS = 20.0
 SCHEMA, NOTE = "danet-unfinished-1", "fingerprint.json"
 INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON = "_index", "_batch", "_bad_index", "_bad_name", "_bad_reason"
 SUM = "_sum"  # checksum of a file's other arrays and the run's fingerprint
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A sample whose picture or labels could not be read: it is counted and named, never scored."""
-
-    index: int
-    name: str
-    reason: str
 
 
 def plan_batches(count: int, batch_size: int, shuffle: bool = False, seed: int = 0) -> list[list[int]]:

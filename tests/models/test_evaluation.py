@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.evaluation.resumable import RowStore, Unreadable, plan_batches, run_batches, run_plan
+from models.evaluation.resumable import RowStore, plan_batches, run_batches, run_plan
 from utils.io import load_npz
 from utils.runtime import Processes
+from utils.structures import Unreadable
 
 COUNT, BATCH = 23, 4
 PRINT = {"dataset": "d", "weights": "abc"}
