@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from datasets.base_dataset import BaseDataset, LabelledPeople
-from datasets.labels import values as values
-from datasets.labels.arrays import NUM_OPENPOSE, Labels
+from datasets.labels import values
+from datasets.labels.arrays import Labels
 from datasets.labels.check import check_corners
-from datasets.labels.coco import CocoHead, is_person, read_coco_file, read_json
+from datasets.labels.coco import CocoHead, is_person, read_coco_file
 from datasets.registry import PathsConfig
 from datasets.transforms import box_to_center_scale
 from utils.body import DATA_DIR
-from utils.io import DataFileError
-from utils.skeleton import GT24_TO_COCO17
+from utils.io import DataFileError, load_json
+from utils.skeleton import GT24_TO_COCO17, NUM_OPENPOSE
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class COCODataset(LabelledPeople):
             labels = _labels(people, names, None)
         else:
             self.rule = RULE
-            counted = [person for person in self.truth.people if person.counts]
+            counted = [person for person in self.truth.people if person.is_counted]
             crowds = sum(person.is_crowd for person in self.truth.people)
             left_out["that are crowds"] = crowds
             left_out["without a labelled keypoint"] = len(self.truth.people) - crowds - len(counted)
@@ -139,7 +139,7 @@ def _detected_people(
     path: Path, head: CocoHead, min_score: float
 ) -> tuple[list[tuple[int, values.Box, float]], Counter[str]]:
     """Image id, box and score of the detections in use, and counts of the others by reason."""
-    content, people, left_out = read_json(path, "detections"), [], Counter()
+    content, people, left_out = load_json(path), [], Counter()
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise DataFileError(
             f"{path} is no list of detections: expected a list of objects {{image_id, category_id, bbox, score}}."

@@ -9,9 +9,9 @@ import numpy as np
 
 from datasets.base_dataset import LabelledPeople
 from datasets.fits import NO_FITS, Fits, fit_paths
-from datasets.labels.arrays import NUM_OPENPOSE
 from datasets.mixed_dataset import MixedDataset, member_name
 from datasets.synthetic.dataset import SyntheticPeople
+from utils.skeleton import NUM_OPENPOSE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool

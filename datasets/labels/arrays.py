@@ -1,4 +1,4 @@
-"""Labels of a data set as typed arrays, read from the .npz files of docs/method.md section 8.5 and checked at once."""
+"""Labels of a data set as typed arrays, read from an .npz file (docs/method.md section 8.5)."""
 
 from __future__ import annotations
 
@@ -11,50 +11,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets.labels.densepose import DenseAnnotations
-from datasets.labels.values import MAX_PIXELS, absurd_row
+from datasets.labels.values import MAX_PIXELS, first_implausible
+from utils.geometry import UNIT
 from utils.io import DataFileError, load_npz
+from utils.skeleton import NUM_OPENPOSE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-NUM_OPENPOSE = 25
-TEXT = ("imgname", "maskname", "partname")
-SHAPES: dict[str, tuple[int, ...]] = {
-    "center": (2,),
-    "scale": (),
-    "part": (24, 3),
-    "openpose": (NUM_OPENPOSE, 3),
-    "S": (24, 4),
-    "pose": (72,),
-    "shape": (10,),
-    "has_smpl": (),
-    "smpl_2dkps": (24, 3),
-    "smpl_joints": (24, 3),
+# Fields of numbers: shape of an item, and the largest plausible absolute value, whatever the unit.
+NUMBERS: dict[str, tuple[tuple[int, ...], float]] = {
+    "center": ((2,), MAX_PIXELS),
+    "scale": ((), MAX_PIXELS / UNIT),
+    "part": ((24, 3), MAX_PIXELS),
+    "openpose": ((NUM_OPENPOSE, 3), MAX_PIXELS),
+    "S": ((24, 4), MAX_PIXELS),
+    "pose": ((72,), 1e3),
+    "shape": ((10,), 1e3),
+    "has_smpl": ((), 1.0),
+    "smpl_2dkps": ((24, 3), MAX_PIXELS),
+    "smpl_joints": ((24, 3), MAX_PIXELS),
 }
-# Numbers beyond are absurd, whatever the unit.
-LIMITS = {
-    **dict.fromkeys(("center", "part", "openpose", "smpl_2dkps", "S", "smpl_joints"), MAX_PIXELS),
-    "scale": MAX_PIXELS / 200,
-    "pose": 1e3,
-    "shape": 1e3,
-    "has_smpl": 1.0,
-}
-FIELDS = (*TEXT, *SHAPES, "gender", "dp_annot")
+FIELDS = ("imgname", "maskname", "partname", *NUMBERS, "gender", "dp_annot")
 GENDERS = {"m": 0, "male": 0, "0": 0, "f": 1, "female": 1, "1": 1}
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of N people, in picture pixels and metres; None where a set has no such labels."""
+    """Labels of N people in image pixels, metres and radians; None where a set has no such labels."""
 
-    imgname: np.ndarray  # [N] text, below the set's picture folder
+    imgname: np.ndarray  # [N] text, below the set's image folder
     center: Float[np.ndarray, "N 2"]
     scale: Float[np.ndarray, "N"]  # side of the box / 200 px
     keypoints: Float[np.ndarray, "N 49 3"] | None = None  # x, y, confidence
-    joints_3d: Float[np.ndarray, "N 24 4"] | None = None
+    joints_3d: Float[np.ndarray, "N 24 4"] | None = None  # x, y, z, confidence
     rotvec: Float[np.ndarray, "N 72"] | None = None
     betas: Float[np.ndarray, "N 10"] | None = None
-    has_smpl: Bool[np.ndarray, "N"] | None = None  # None: nobody
+    has_smpl: Bool[np.ndarray, "N"] | None = None  # None: no person
     smpl_keypoints: Float[np.ndarray, "N 24 3"] | None = None  # 2D SMPL joints with weights
     smpl_joints: Float[np.ndarray, "N 24 3"] | None = None  # 3D SMPL joints, to certify pose and shape
     gender: Int[np.ndarray, "N"] | None = None  # 0 male, 1 female; None: unknown
@@ -70,15 +63,19 @@ class Labels:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """What of the file is not used, counted by reason."""
+        """Counts of what the file holds and nothing uses, by reason."""
         reason = f"fields of the label file that nothing reads ({', '.join(self.unread)})"
         return {reason: len(self.unread)} if self.unread else {}
 
 
 def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
-    """Read a label file. Plain arrays are not unpickled; `dp_annot` is, through an allow-list.
+    """The labels of an .npz file; only `dp_annot` is unpickled, through an allow-list.
 
-    Raises DataFileError naming the field that is missing or not as expected, and what was expected.
+    Args:
+        required: fields that the file must hold.
+
+    Raises:
+        DataFileError: a field is missing or not as expected; the sentence names it.
     """
     arrays = load_npz(path, objects=True, only=FIELDS)
     missing = [name for name in required if name not in arrays]
@@ -87,60 +84,48 @@ def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
     if ("pose" in arrays) != ("shape" in arrays):
         lone = "pose" if "pose" in arrays else "shape"
         raise DataFileError(f"{path} holds {lone} alone; pose and shape belong together.")
-    names = _text(arrays["imgname"], f"{path}: imgname", None)
-    count = len(names)
+    imgname = _text(arrays["imgname"], f"{path}: imgname", arrays["imgname"].size)
+    count = len(imgname)
     if not count:
         raise DataFileError(f"{path} holds no people: imgname is empty.")
-    numbers = {
-        name: _numbers(arrays[name], f"{path}: {name}", (count, *shape), LIMITS[name])
-        for name, shape in SHAPES.items()
+    found = {
+        name: _numbers(arrays[name], f"{path}: {name}", (count, *shape), limit)
+        for name, (shape, limit) in NUMBERS.items()
         if name in arrays
     }
-    check_boxes(numbers["center"], numbers["scale"], str(path))
-    rotvec = _double(numbers.get("pose"))
+    for item in np.flatnonzero(found["scale"] <= 0)[:1]:
+        value = found["scale"][item]
+        raise DataFileError(
+            f"{path}: scale of item {item} is {value:g}; expected the side of its box / 200 px."
+        )
+    double = {
+        name: found[name].astype(np.float64) for name in ("center", "scale", "pose", "shape") if name in found
+    }
+    with zipfile.ZipFile(path) as archive:
+        unread = {name.removesuffix(".npy") for name in archive.namelist()} - {*FIELDS}
     return Labels(
-        imgname=names,
-        center=_double(numbers["center"]),
-        scale=_double(numbers["scale"]),
-        keypoints=_all_keypoints(numbers.get("openpose"), numbers.get("part")),
-        joints_3d=numbers.get("S"),
-        rotvec=rotvec,
-        betas=_double(numbers.get("shape")),
-        has_smpl=None if rotvec is None else numbers.get("has_smpl", np.ones(count)) != 0,
-        smpl_keypoints=numbers.get("smpl_2dkps"),
-        smpl_joints=numbers.get("smpl_joints"),
+        imgname=imgname,
+        center=double["center"],
+        scale=double["scale"],
+        keypoints=_all_keypoints(found.get("openpose"), found.get("part"), count),
+        joints_3d=found.get("S"),
+        rotvec=double.get("pose"),
+        betas=double.get("shape"),
+        has_smpl=found.get("has_smpl", np.ones(count)) != 0 if "pose" in found else None,
+        smpl_keypoints=found.get("smpl_2dkps"),
+        smpl_joints=found.get("smpl_joints"),
         gender=_genders(arrays["gender"], f"{path}: gender", count) if "gender" in arrays else None,
         dense=_dense(arrays["dp_annot"], f"{path}: dp_annot", count) if "dp_annot" in arrays else None,
-        unread=tuple(sorted(set(_names_in(path)) - set(FIELDS))),
+        unread=tuple(sorted(unread)),
         **{n: _text(arrays[n], f"{path}: {n}", count) for n in ("maskname", "partname") if n in arrays},
     )
 
 
-def _names_in(path: str | Path) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
-
-
-def check_boxes(center: np.ndarray, scale: np.ndarray, source: str) -> None:
-    """Raise DataFileError naming the first item whose scale is not positive."""
-    if not (scale > 0).all():
-        index = int(np.flatnonzero(~(scale > 0))[0])
-        raise DataFileError(
-            f"{source}: scale of item {index} is {scale[index]:g}; expected the side of the person's box / 200 px."
-        )
-
-
-def _double(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else values.astype(np.float64)
-
-
-def _all_keypoints(openpose: np.ndarray | None, part: np.ndarray | None) -> np.ndarray | None:
+def _all_keypoints(openpose: np.ndarray | None, part: np.ndarray | None, count: int) -> np.ndarray | None:
     if openpose is None and part is None:
         return None
-    count = len(part if openpose is None else openpose)
     openpose = np.zeros((count, NUM_OPENPOSE, 3)) if openpose is None else openpose
-    part = np.zeros((count, 24, 3)) if part is None else part
-    return np.concatenate([openpose, part], axis=1)
+    return np.concatenate([openpose, np.zeros((count, 24, 3)) if part is None else part], axis=1)
 
 
 def _numbers(values: np.ndarray, what: str, shape: tuple[int, ...], limit: float) -> np.ndarray:
@@ -148,49 +133,42 @@ def _numbers(values: np.ndarray, what: str, shape: tuple[int, ...], limit: float
     if values.dtype == object:
         with contextlib.suppress(ValueError):  # of different lengths
             values = np.asarray(values.tolist())  # numbers saved as Python objects
-    if values.dtype.kind not in ("fiub" if shape[1:] == () else "fiu"):
+    if values.dtype.kind not in ("fiub" if len(shape) == 1 else "fiu"):
         raise DataFileError(f"{what} holds {values.dtype}; expected numbers.")
-    if values.shape != shape:
-        if len(shape) > 1 or values.size != shape[0]:
-            longer = len(shape) == 2 and values.ndim == 2 and values.shape[0] == shape[0] < np.inf
-            cure = f" Keep the first {shape[1]}." if longer and values.shape[1] > shape[1] else ""
-            raise DataFileError(f"{what} has the shape {values.shape}; expected {shape}.{cure}")
+    if len(shape) == 1 and values.size == shape[0]:
         values = values.reshape(shape)  # [N, 1]
+    if values.shape != shape:
+        too_long = (
+            len(shape) == values.ndim == 2 and values.shape[0] == shape[0] and values.shape[1] > shape[1]
+        )
+        cure = f" Keep the first {shape[1]}." if too_long else ""
+        raise DataFileError(f"{what} has the shape {values.shape}; expected {shape}.{cure}")
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    row = absurd_row(values, limit)
-    if row is not None:
-        numbers = values[row].reshape(-1)
+    item = first_implausible(values, limit)
+    if item is not None:
+        numbers = values[item].reshape(-1)
         worst = numbers[np.argmax(~(np.abs(numbers) <= limit))]
-        told = f"is {worst:g}, expected at most {limit:,.0f}" if np.isfinite(worst) else "is not finite"
-        raise DataFileError(f"{what} of item {row} {told}.")
+        fault = f"is {worst:g}, expected at most {limit:,.0f}" if np.isfinite(worst) else "is not finite"
+        raise DataFileError(f"{what} of item {item} {fault}.")
     return values
 
 
-def _text(values: np.ndarray, what: str, count: int | None) -> np.ndarray:
-    if values.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in values.reshape(-1)):
-        values = np.array(
-            [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values.reshape(-1)],
-            dtype=str,
-        )
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+def _text(values: np.ndarray, what: str, count: int) -> np.ndarray:
+    if values.dtype.kind in "OS" and all(isinstance(value, str | bytes) for value in values.flat):
+        decoded = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values.flat]
+        values = np.array(decoded, dtype=str).reshape(values.shape)
     if values.dtype.kind != "U":
         raise DataFileError(f"{what} holds {values.dtype}; expected text.")
-    if values.ndim != 1 or count not in (None, len(values)):
-        expected = "N" if count is None else count
-        raise DataFileError(f"{what} has the shape {values.shape}; expected ({expected},).")
-    return values
+    return _of_shape(values, what, count)
 
 
 def _genders(values: np.ndarray, what: str, count: int) -> Int[np.ndarray, "N"]:
-    if values.shape != (count,):
-        raise DataFileError(f"{what} has the shape {values.shape}; expected ({count},).")
-    told = [_plain(value) for value in values]
-    unknown = sorted({name for name in told if name not in GENDERS})
+    names = [_plain(value) for value in _of_shape(values, what, count)]
+    unknown = sorted({name for name in names if name not in GENDERS})
     if unknown:
         raise DataFileError(f"{what} holds {', '.join(map(repr, unknown[:3]))}; expected 'm' or 'f'.")
-    return np.array([GENDERS[name] for name in told], dtype=np.int32)
+    return np.array([GENDERS[name] for name in names], dtype=np.int32)
 
 
 def _plain(value: Any) -> str:
@@ -198,6 +176,10 @@ def _plain(value: Any) -> str:
 
 
 def _dense(values: np.ndarray, what: str, count: int) -> DenseAnnotations:
+    return DenseAnnotations(_of_shape(values, what, count), what)
+
+
+def _of_shape(values: np.ndarray, what: str, count: int) -> np.ndarray:
     if values.shape != (count,):
         raise DataFileError(f"{what} has the shape {values.shape}; expected ({count},).")
-    return DenseAnnotations(values, what)
+    return values

@@ -10,41 +10,44 @@ Missing values are filled where there is one sensible answer: `area` from the se
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.labels import values as values
-from datasets.labels.keypoint_names import NUM_KEYPOINTS, keypoint_places
-from datasets.labels.person_area import filled_area
+from datasets.labels import values
+from datasets.labels.rle import parse_runs
 from datasets.labels.values import Box
 from utils.io import DataFileError, load_json
+from utils.skeleton import GT24_NAMES, GT24_TO_COCO17
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 PERSON = 1  # COCO's category
 PERSON_NAMES = ("person", "people", "human")
+COCO17_NAMES = tuple(GT24_NAMES[joint] for joint in GT24_TO_COCO17)
+COCO_ORDER = tuple(range(17))
+BOX_SHARE = 0.53  # of a person's box that the person covers: median of COCO's annotations
 
 
 @dataclass(frozen=True)
 class CocoPerson:
     """One annotation of a person."""
 
-    number: int  # place among the file's annotations
     image_id: int
     box: Box
     keypoints: Float[np.ndarray, "17 3"]  # COCO's order; x, y, visibility; zeros where none are given
     num_keypoints: int
     is_crowd: bool
-    area: float
+    area: float  # pixels
 
     @property
-    def counts(self) -> bool:
+    def is_counted(self) -> bool:
         """Whether COCO's evaluation expects this person to be found."""
         return self.num_keypoints > 0 and not self.is_crowd
 
@@ -60,7 +63,7 @@ class CocoHead:
     one_category: bool  # annotations need not name their category
     places: tuple[int, ...]  # of COCO's 17 keypoints among the file's
     num_points: int  # keypoints that the file has
-    notes: tuple[str, ...] = ()  # what was assumed
+    notes: tuple[str, ...]  # what was assumed
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,9 @@ class CocoFile:
 
     head: CocoHead
     people: list[CocoPerson]
-    left_out: Counter[str] = field(default_factory=Counter)  # annotations that are no people, by reason
-    notes: tuple[str, ...] = ()  # what was assumed and filled in
-    suspicions: tuple[str, ...] = ()  # what may be wrong with it
-
-
-def read_json(path: Path, what: str) -> Any:
-    """Content of a JSON file. Raises FileNotFoundError, or DataFileError for damage."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file of {what} at {path}.")
-    return load_json(path)
+    left_out: Counter[str]  # annotations that are no people, by reason
+    notes: tuple[str, ...]  # what was assumed and filled in
+    suspicions: tuple[str, ...]  # what may be wrong with it
 
 
 def entries_of(content: Any, key: str, path: Path) -> list[dict[str, Any]]:
@@ -87,9 +83,6 @@ def entries_of(content: Any, key: str, path: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataFileError(f"{path} is not in COCO's form: expected a list of objects under '{key}'.")
     return entries
-
-
-# ---------------------------------------------------------------------------------------------------------- head
 
 
 def coco_head(content: Any, path: Path) -> CocoHead:
@@ -102,27 +95,26 @@ def coco_head(content: Any, path: Path) -> CocoHead:
         if image_id in names:
             raise DataFileError(f"{what}: the id {image_id} stands for two images.")
         names[image_id] = values.field(image, "file_name", values.text, what)
-        sides = [values.optional(image, side, values.size, what, None) for side in ("width", "height")]
-        if None not in sides:
-            sizes[image_id] = tuple(sides)
+        width, height = (
+            values.optional(image, side, values.size, what, None) for side in ("width", "height")
+        )
+        if width and height:
+            sizes[image_id] = width, height
     if not names:
         raise DataFileError(f"{path} names no images.")
     categories, notes = person_categories(content, path)
     persons = frozenset(category["id"] for category in categories)
-    told = [c["keypoints"] for c in categories if c.get("keypoints") is not None]
-    if any(listed != told[0] for listed in told):
+    lists = [c["keypoints"] for c in categories if c.get("keypoints") is not None]
+    if any(listed != lists[0] for listed in lists):
         raise DataFileError(f"{path}: the person categories {sorted(persons)} have different keypoints.")
-    if told:
-        listed = told[0]
-        places = keypoint_places(listed, f"{path}, category {min(persons)}")
-        num_points = len(listed)
-        if places != tuple(range(NUM_KEYPOINTS)):
-            notes.append(
-                f"its {num_points} keypoints stand in another order than COCO's and were reordered by name"
-            )
-    else:
-        places, num_points = tuple(range(NUM_KEYPOINTS)), NUM_KEYPOINTS
+    places = keypoint_places(lists[0], f"{path}, category {min(persons)}") if lists else COCO_ORDER
+    num_points = len(lists[0] if lists else COCO_ORDER)
+    if not lists:
         notes.append("it does not name its keypoints, COCO's order is assumed")
+    elif places != COCO_ORDER:
+        notes.append(
+            f"its {num_points} keypoints stand in another order than COCO's and were reordered by name"
+        )
     one = len(content.get("categories") or [0]) == 1
     return CocoHead(path, names, sizes, persons, one, places, num_points, tuple(notes))
 
@@ -137,25 +129,46 @@ def person_categories(content: Any, path: Path) -> tuple[list[dict[str, Any]], l
         if not used:
             return [{"id": PERSON}], ["it has no categories, all annotations count as persons"]
         if PERSON not in used and len(used) > 1:
-            raise DataFileError(
-                f"{path} has no 'categories', and its annotations have several; none is {PERSON}."
-            )
+            raise DataFileError(f"{path} has no 'categories', and its annotations several, none of them {PERSON}.")
         chosen = PERSON if PERSON in used else next(iter(used))
         return [{"id": chosen}], [f"it has no 'categories', {chosen} counts as the person's"]
     categories = entries_of(content, "categories", path)
     for number, category in enumerate(categories):
         values.field(category, "id", values.whole, f"{path}, category {number}")
-    named = [c for c in categories if str(c.get("name", "")).strip().lower() in PERSON_NAMES]
+    names = [str(category.get("name")) for category in categories]
+    named = [c for c in categories if str(c.get("name")).strip().lower() in PERSON_NAMES]
     if named:
         return named, []
     if len(categories) == 1:
-        name = categories[0].get("name")
-        return categories, [f"its only category, {values.shown(name)}, counts as the person's"]
-    told = ", ".join(str(c.get("name")) for c in categories[:10])
-    raise DataFileError(f"{path}: none of its categories ({told}) is named 'person'.")
+        return categories, [f"its only category, {values.shown(names[0])}, counts as the person's"]
+    raise DataFileError(f"{path}: none of its categories ({', '.join(names[:10])}) is named 'person'.")
 
 
-# ------------------------------------------------------------------------------------------------------- people
+def keypoint_places(names: Any, what: str) -> tuple[int, ...]:
+    """Places of COCO's 17 keypoints in a list of names; other names may stand between them.
+
+    Raises DataFileError when one is missing or stands twice.
+    """
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataFileError(f"{what}: 'keypoints' is {values.shown(names)}, expected a list of names.")
+    keys = [_words(name) for name in names]
+    wanted = {name: _words(name) for name in COCO17_NAMES}
+    missing = [name for name, key in wanted.items() if keys.count(key) != 1]
+    if missing:
+        raise DataFileError(
+            f"{what}: expected COCO's {len(wanted)} keypoints in any order, each once; of them "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''} cannot be told from its names "
+            f"{', '.join(names[:20])}."
+        )
+    return tuple(map(keys.index, wanted.values()))
+
+
+def _words(name: str) -> list[str]:
+    """Words of a keypoint's name in a fixed order: the same for left_eye, "Left Eye", leftEye, eye-left and L_Eye."""
+    spaced = re.sub(r"([a-z])(?=[A-Z])", r"\1 ", name)
+    spaced = re.sub(r"^(left|right)(?=[a-z])", r"\1 ", spaced.strip().lower())
+    words = re.findall(r"[a-z]+|[0-9]+", spaced)
+    return sorted({"l": "left", "r": "right"}.get(word, word) for word in words)
 
 
 def is_person(entry: Mapping[str, Any], head: CocoHead, what: str) -> bool:
@@ -170,7 +183,7 @@ def is_person(entry: Mapping[str, Any], head: CocoHead, what: str) -> bool:
 def keypoints_of(entry: dict[str, Any], head: CocoHead, what: str) -> Float[np.ndarray, "17 3"]:
     """A person's keypoints in COCO's order: x, y, visibility. Raises DataFileError naming the entry."""
     count = 3 * head.num_points
-    expected = f"expected {count} numbers, x, y and visibility of {head.num_points} keypoints in pixels"
+    expected = f"{count} numbers, x, y and visibility of {head.num_points} keypoints in pixels"
     flat = values.field(entry, "keypoints", lambda value: values.numbers(value, count), what, expected)
     return flat.reshape(-1, 3)[list(head.places)]
 
@@ -178,72 +191,82 @@ def keypoints_of(entry: dict[str, Any], head: CocoHead, what: str) -> Float[np.n
 def read_coco_file(path: str | Path) -> CocoFile:
     """A whole annotation file. Raises FileNotFoundError, or DataFileError naming the entry that is wrong."""
     path = Path(path)
-    content = read_json(path, "annotations")
+    content = load_json(path)
     head = coco_head(content, path)
-    people, left_out, filled, odd = [], Counter(), Counter(), Counter()
+    people, ids = [], []
+    left_out, filled, unlikely = Counter(), Counter(), Counter()
     for number, entry in enumerate(entries_of(content, "annotations", path)):
         what = f"{path}, annotation {number}"
+        ids.append(values.optional(entry, "id", values.whole, what, None))
         if is_person(entry, head, what):
-            people.append(_person(entry, head, number, what, filled, odd))
+            people.append(_person(entry, head, what, filled, unlikely))
         else:
             left_out["of a category other than person"] += 1
-    filled.update(dict(_ids(content["annotations"], path)))
+    given = [number for number in ids if number is not None]
+    filled["id (numbered)"] = len(ids) - len(given)
+    filled["repeated id (numbered)"] = len(given) - len(set(given))
     notes = [*head.notes]
-    if filled:
-        notes.append(f"filled in: {', '.join(f'{name} of {count:,}' for name, count in filled.items())}")
-    suspicions = [f"{path}: {count:,} annotations have {what}." for what, count in odd.items()]
+    if any(filled.values()):
+        notes.append(
+            f"filled in: {', '.join(f'{name} of {count:,}' for name, count in filled.items() if count)}"
+        )
+    suspicions = [f"{path}: {count:,} annotations have {what}." for what, count in unlikely.items()]
     repeated = [name for name, count in Counter(head.names.values()).items() if count > 1]
     if repeated:
-        suspicions.append(
-            f"{path}: {len(repeated):,} file names stand for several images, first '{repeated[0]}'."
-        )
+        first = repeated[0]
+        suspicions.append(f"{path}: {len(repeated):,} file names stand for several images, first '{first}'.")
     return CocoFile(head, people, left_out, tuple(notes), tuple(suspicions))
 
 
-def _ids(entries: list[dict[str, Any]], path: Path) -> Iterator[tuple[str, int]]:
-    given = (
-        values.optional(entry, "id", values.whole, f"{path}, annotation {number}", None)
-        for number, entry in enumerate(entries)
-    )
-    ids = [number for number in given if number is not None]
-    if len(ids) < len(entries):
-        yield "id (numbered)", len(entries) - len(ids)
-    if len(set(ids)) < len(ids):
-        yield "repeated id (numbered)", len(ids) - len(set(ids))
-
-
 def _person(
-    entry: dict[str, Any], head: CocoHead, number: int, what: str, filled: Counter[str], odd: Counter[str]
+    entry: dict[str, Any], head: CocoHead, what: str, filled: Counter[str], unlikely: Counter[str]
 ) -> CocoPerson:
+    """The person of an annotation; counts what was filled in and what may be wrong."""
     image_id = values.field(entry, "image_id", values.whole, what)
     if image_id not in head.names:
         raise DataFileError(f"{what} belongs to image {image_id}, which the file does not name.")
     box = values.field(entry, "bbox", values.box, what)
-    filled.update(f"{name}" for name in ("iscrowd", "category_id") if entry.get(name) is None)
+    filled.update(key for key in ("iscrowd", "category_id", "num_keypoints") if entry.get(key) is None)
     is_crowd = values.optional(entry, "iscrowd", values.truth, what, False)
     if entry.get("keypoints") is None:
         filled["keypoints (as none labelled)"] += 1
-        points = np.zeros((NUM_KEYPOINTS, 3))
+        points = np.zeros((len(COCO_ORDER), 3))
     else:
         points = keypoints_of(entry, head, what)
-    visible = int((points[:, 2] > 0).sum())
     if not np.isin(points[:, 2], (0, 1, 2)).all():
-        odd["a visibility other than 0, 1 and 2; above 0 counts as labelled"] += 1
+        unlikely["a visibility other than 0, 1 and 2; above 0 counts as labelled"] += 1
+    visible = int((points[:, 2] > 0).sum())
     count = values.optional(entry, "num_keypoints", values.whole, what, visible)
-    if entry.get("num_keypoints") is None:
-        filled["num_keypoints"] += 1
-    elif count != visible and head.num_points == NUM_KEYPOINTS:
-        odd[
-            "a num_keypoints that is not the number of their labelled keypoints; a person counts if neither is 0"
+    if count != visible and head.num_points == len(COCO_ORDER):
+        unlikely[
+            "a num_keypoints that differs from the labelled keypoints; a person counts if neither is 0"
         ] += 1
     area = values.optional(entry, "area", values.area, what, 0.0)
     if not area:
-        area, source = filled_area(entry.get("segmentation"), box)
+        area, source = _area(entry.get("segmentation"), box)
         filled[f"area (from the {source})"] += 1
-    return CocoPerson(number, image_id, box, points, min(count, visible), is_crowd, area)
+    return CocoPerson(image_id, box, points, min(count, visible), is_crowd, area)
 
 
-# ------------------------------------------------------------------------------------------------ for pycocotools
+def _area(segmentation: Any, box: Box) -> tuple[float, str]:
+    """A person's pixels, and where the number comes from: the segmentation, or the box where that is not usable."""
+    try:
+        if isinstance(segmentation, list):
+            pixels = sum(map(_polygon_area, segmentation))
+        else:
+            counts, (height, width) = segmentation["counts"], map(values.size, segmentation["size"])
+            runs = [*map(values.whole, counts)] if isinstance(counts, list) else counts.encode("ascii")
+            pixels = float(sum(parse_runs(runs, height, width)[1::2]))
+        if 0 < pixels <= box[2] * box[3] * 1.1:
+            return pixels, "segmentation"
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        pass  # none, or a damaged one
+    return BOX_SHARE * box[2] * box[3], "box"
+
+
+def _polygon_area(polygon: list[float]) -> float:
+    x, y = values.numbers(polygon, len(polygon)).reshape(-1, 2).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def truth_for_pycocotools(file: CocoFile) -> dict[str, Any]:
@@ -268,9 +291,9 @@ def truth_for_pycocotools(file: CocoFile) -> dict[str, Any]:
 def in_file_order(rows: list[dict[str, Any]], head: CocoHead) -> list[dict[str, Any]]:
     """Result rows as they belong to the file: its category, and its keypoints in its order (0 where not predicted)."""
     category = min(head.persons)
-    kept = []
+    found = []
     for row in rows:
         points = np.zeros((head.num_points, 3))
-        points[list(head.places)] = np.reshape(row["keypoints"], (NUM_KEYPOINTS, 3))
-        kept.append(row | {"category_id": category, "keypoints": points.reshape(-1).tolist()})
-    return kept
+        points[list(head.places)] = np.reshape(row["keypoints"], (-1, 3))
+        found.append(row | {"category_id": category, "keypoints": points.reshape(-1).tolist()})
+    return found

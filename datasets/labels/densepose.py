@@ -1,7 +1,7 @@
-"""DensePose labels of a person: coarse parts and surface points on the crop's 56 x 56 grid (docs/method.md 8.4).
+"""DensePose labels of a person: coarse parts and surface points on the crop's 56 x 56 grid.
 
-`DenseAnnotations` holds the `dp_annot` dicts of a data set as checked, compact arrays; `dense_labels` places
-one person's labels on a crop. Coordinates of points and masks are 0..255 of the person's own box.
+`DenseAnnotations` holds the `dp_annot` dicts of a data set as checked, compact arrays; `dense_labels` places one
+person's labels on a crop (docs/method.md section 8.4). Points and masks are in 0..255 of the person's own box.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from datasets.labels.rle import decode, readable, split_runs
-from datasets.labels.values import MAX_PIXELS, absurd_row
+from datasets.labels.rle import decode, parse_runs
+from datasets.labels.values import MAX_PIXELS, first_implausible
 from utils.io import DataFileError, load_mat
 from utils.structures import DensePosePoints
 
@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 
 GRID = 56
 MAX_POINTS = 196
-NUM_PARTS = 24
-NUM_MASKS = 14
-MASK_SIZE = 256
-KEYS = ("bbox", "dp_x", "dp_y", "dp_I", "dp_U", "dp_V", "dp_masks")
-POINT_KEYS = KEYS[1:6]
+NUM_PARTS, NUM_MASKS, MASK_SIZE = 24, 14, 256
+POINT_KEYS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
+KEYS = ("bbox", *POINT_KEYS, "dp_masks")
 SYMMETRY_FILE = Path("UV_data") / "UV_symmetry_transforms.mat"
-CHUNK = 1000  # people whose masks are checked at once
 
 # Mirror partners: parts 1..24 and mask classes 1..14 (0 is background).
 PART_FLIP = (0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23)
@@ -49,7 +46,7 @@ class UVSymmetry:
 class DensePerson:
     """Labels of one person as annotated."""
 
-    box: Float[np.ndarray, "4"]  # x, y, width, height in picture pixels
+    box: Float[np.ndarray, "4"]  # x, y, width, height in image pixels
     xy: Float[np.ndarray, "N 2"]  # 0..255 of the box
     part: Int[np.ndarray, "N"]  # 1..24
     u: Float[np.ndarray, "N"]
@@ -70,13 +67,12 @@ def load_symmetry(data_dir: str | Path) -> UVSymmetry:
     content = load_mat(path)
     try:
         tables = [
-            np.stack([np.asarray(cell, np.float32) for cell in content[name].reshape(-1)])
-            for name in ("U_transforms", "V_transforms")
+            np.stack([*content[name].ravel()]).astype(np.float32) for name in ("U_transforms", "V_transforms")
         ]
-        right = all(t.shape == (NUM_PARTS, MASK_SIZE, MASK_SIZE) and np.isfinite(t).all() for t in tables)
+        sound = all(t.shape == (NUM_PARTS, MASK_SIZE, MASK_SIZE) and np.isfinite(t).all() for t in tables)
     except (KeyError, ValueError, TypeError):
-        right = False
-    if not right:
+        sound = False
+    if not sound:
         raise DataFileError(
             f"{path} is not DensePose's: expected U_transforms and V_transforms with {NUM_PARTS} tables of "
             f"{MASK_SIZE} x {MASK_SIZE}. Run `bash get_densepose_uv.sh` to fetch it again."
@@ -92,34 +88,33 @@ class DenseAnnotations:
 
     def __init__(self, entries: Sequence[Any], source: str = "dp_annot"):
         """Raises DataFileError naming the first damaged item."""
-        boxes, points, masks = [], [], []
-        for index, entry in enumerate(entries):
-            box, values, rles = _checked(entry, f"{source}, item {index}")
-            boxes.append(box)
-            points.append(values)
-            masks.append(rles)
-        self.annotated = np.array([box is not None for box in boxes], dtype=bool)
-        self._boxes = np.array([[0.0] * 4 if box is None else box for box in boxes]).reshape(-1, 4)
-        self._starts = np.concatenate([[0], np.cumsum([len(values) for values in points])]).astype(np.int64)
+        checked = [_checked(entry, f"{source}, item {index}") for index, entry in enumerate(entries)]
+        self.annotated = np.array([points is not None for _, points, _ in checked], dtype=bool)
+        self._boxes = np.array([box for box, _, _ in checked]).reshape(-1, 4)
+        points = [np.zeros((0, 5)) if points is None else points for _, points, _ in checked]
+        self._starts = np.cumsum([0, *map(len, points)])
         self._points = np.concatenate([np.zeros((0, 5)), *points])
-        self._masks = np.array([b"\n".join(rles) for rles in masks], dtype=object)  # "\n" is in no mask
-        for start in range(0, len(masks), CHUNK):
-            _check_masks(masks[start : start + CHUNK], start, source)
+        self._masks = np.array(
+            [b"\n".join(masks) for _, _, masks in checked], dtype=object
+        )  # "\n" is in no mask
 
     def __len__(self) -> int:
         return len(self.annotated)
 
     def person(self, index: int) -> DensePerson:
-        """Labels of an annotated person."""
+        """Labels of an annotated person; masks are painted in their order, later over earlier."""
         x, y, part, u, v = self._points[self._starts[index] : self._starts[index + 1]].T
-        labels = label_map(self._masks[index].split(b"\n"))
+        labels = np.zeros((MASK_SIZE, MASK_SIZE), dtype=np.uint8)
+        for number, mask in enumerate(self._masks[index].split(b"\n"), 1):
+            if mask:
+                labels[decode(mask, MASK_SIZE, MASK_SIZE) == 1] = number
         return DensePerson(self._boxes[index], np.stack([x, y], 1), part.astype(np.int64), u, v, labels)
 
 
-def _checked(entry: Any, what: str) -> tuple[Any, np.ndarray, list[bytes]]:
-    """Box, points [N,5] (x, y, part, U, V) and 14 masks of an entry."""
+def _checked(entry: Any, what: str) -> tuple[np.ndarray, np.ndarray | None, list[bytes]]:
+    """Box [4], points [N,5] (x, y, part, U, V; None without annotation) and compressed masks of an entry."""
     if entry is None or (isinstance(entry, dict) and not entry):
-        return None, np.zeros((0, 5)), [b""] * NUM_MASKS
+        return np.zeros(4), None, []
     if not isinstance(entry, dict):
         raise DataFileError(f"{what}: expected a dict with {', '.join(KEYS)}, got {type(entry).__name__}.")
     missing = [key for key in KEYS if key not in entry]
@@ -131,18 +126,22 @@ def _checked(entry: Any, what: str) -> tuple[Any, np.ndarray, list[bytes]]:
             f"{what}: bbox must be x, y, width, height with a positive size, got {list(box)}."
         )
     columns = [_numbers(entry[key], f"{what}: {key}") for key in POINT_KEYS]
-    lengths = [len(column) for column in columns]
-    if len(set(lengths)) > 1 or lengths[0] > MAX_POINTS:
-        told = ", ".join(f"{key} {length}" for key, length in zip(POINT_KEYS, lengths, strict=True))
+    lengths = {key: len(column) for key, column in zip(POINT_KEYS, columns, strict=True)}
+    if len({*lengths.values()}) > 1 or lengths["dp_x"] > MAX_POINTS:
+        given = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise DataFileError(
-            f"{what}: the lists of points must have one length of at most {MAX_POINTS}, got {told}."
+            f"{what}: lists of points must have one length of at most {MAX_POINTS}, got {given}."
         )
     _, _, part, u, v = columns
-    if not (np.isin(part, np.arange(1, NUM_PARTS + 1)).all()):
-        raise DataFileError(f"{what}: dp_I must hold parts 1 to {NUM_PARTS}, got {_odd(part)}.")
-    if lengths[0] and not (min(u.min(), v.min()) > -1e-6 and max(u.max(), v.max()) < 1 + 1e-6):
+    wrong = part[~np.isin(part, np.arange(1, NUM_PARTS + 1))]
+    if wrong.size:
+        raise DataFileError(f"{what}: dp_I must hold parts 1 to {NUM_PARTS}, got {wrong[0]:g}.")
+    if not (np.abs(np.concatenate([u, v]) - 0.5) < 0.5 + 1e-6).all():
         raise DataFileError(f"{what}: dp_U and dp_V must lie in 0..1.")
-    return box, np.stack(columns, axis=1), _rle_masks(entry["dp_masks"], what)
+    masks = entry["dp_masks"]
+    if not isinstance(masks, list | tuple | np.ndarray) or len(masks) != NUM_MASKS:
+        raise DataFileError(f"{what}: dp_masks must hold {NUM_MASKS} run-length masks or [].")
+    return box, np.stack(columns, axis=1), [_mask(m, f"{what}: mask {n}") for n, m in enumerate(masks, 1)]
 
 
 def _numbers(values: Any, what: str) -> Float[np.ndarray, "N"]:
@@ -150,28 +149,13 @@ def _numbers(values: Any, what: str) -> Float[np.ndarray, "N"]:
         array = np.asarray(values, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError, OverflowError):
         raise DataFileError(f"{what} must be a list of numbers.") from None
-    if absurd_row(array[:, None], MAX_PIXELS) is not None:
+    if first_implausible(array[:, None], MAX_PIXELS) is not None:
         raise DataFileError(f"{what} holds numbers that are not finite or beyond {MAX_PIXELS:,.0f}.")
     return array
 
 
-def _odd(part: np.ndarray) -> str:
-    wrong = part[~np.isin(part, np.arange(1, NUM_PARTS + 1))]
-    return ", ".join(f"{value:g}" for value in wrong[:3])
-
-
-def _rle_masks(masks: Any, what: str) -> list[bytes]:
-    try:
-        masks = list(masks)
-    except TypeError:
-        masks = None
-    if masks is None or len(masks) != NUM_MASKS:
-        found = "something else" if masks is None else len(masks)
-        raise DataFileError(f"{what}: dp_masks must hold {NUM_MASKS} run-length masks or [], got {found}.")
-    return [_counts(mask, f"{what}: mask {number}") for number, mask in enumerate(masks, 1)]
-
-
-def _counts(mask: Any, what: str) -> bytes:
+def _mask(mask: Any, what: str) -> bytes:
+    """Compressed counts of a mask of 256 x 256; empty for an empty one."""
     if not isinstance(mask, dict):
         if mask is None or np.size(mask) == 0:
             return b""
@@ -183,30 +167,14 @@ def _counts(mask: Any, what: str) -> bytes:
         counts = counts.encode("ascii", "replace")
     if not isinstance(counts, bytes) or not counts:
         raise DataFileError(f"{what} has no compressed counts.")
+    try:
+        parse_runs(counts, MASK_SIZE, MASK_SIZE)
+    except ValueError as error:
+        raise DataFileError(f"{what}: {error}") from error
     return counts
 
 
-def _check_masks(masks: list[list[bytes]], start: int, source: str) -> None:
-    flat = [mask for person in masks for mask in person]
-    good = readable(*split_runs(flat), MASK_SIZE * MASK_SIZE) | np.array([not mask for mask in flat], bool)
-    if not good.all():
-        person, number = divmod(int(np.flatnonzero(~good)[0]), NUM_MASKS)
-        raise DataFileError(
-            f"{source}, item {start + person}: mask {number + 1} is damaged; its runs do not fill "
-            f"{MASK_SIZE} x {MASK_SIZE} pixels."
-        )
-
-
 # -------------------------------------------------------------------------------------------- on the crop
-
-
-def label_map(masks: Sequence[bytes]) -> UInt8[np.ndarray, "256 256"]:
-    """Masks 1..14 painted in order, later over earlier; empty ones are passed over."""
-    labels = np.zeros((MASK_SIZE, MASK_SIZE), dtype=np.uint8)
-    for number, mask in enumerate(masks, 1):
-        if mask:
-            labels[decode(mask, MASK_SIZE, MASK_SIZE) == 1] = number
-    return labels
 
 
 def mirror_person(person: DensePerson, symmetry: UVSymmetry) -> DensePerson:
@@ -230,7 +198,7 @@ def mirror_box(box: Float[np.ndarray, "4"], crop_box: Sequence[float]) -> Float[
 
 
 def dense_labels(person: DensePerson, crop_box: Sequence[float]) -> DensePosePoints:
-    """A person's labels on the grid of the crop x1, y1, x2, y2 (picture pixels); points outside are dropped."""
+    """A person's labels on the grid of the crop x1, y1, x2, y2 (image pixels); points outside are dropped."""
     low, high = np.asarray(crop_box, dtype=np.float64).reshape(2, 2)
     corner, size = person.box[:2], person.box[2:]
     xy = (person.xy * size / 255.0 + corner - low) * GRID / (high - low)

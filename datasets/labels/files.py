@@ -9,29 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from datasets.labels.arrays import LIMITS
-from utils.io import save_arrays, save_npz_atomic
+from datasets.labels.arrays import NUMBERS
+from utils.io import save_arrays
 from utils.io.marks import LABELS
 
 # Kind and shape of one item in every field; "U" is text, "O" plain Python values (numbers, text, lists, dicts).
 FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "imgname": ("U", ()),
-    "center": ("f8", (2,)),
-    "scale": ("f8", ()),
-    "part": ("f8", (24, 3)),
-    "openpose": ("f8", (25, 3)),
-    "S": ("f8", (24, 4)),
-    "pose": ("f8", (72,)),
-    "shape": ("f8", (10,)),
-    "has_smpl": ("f8", ()),
-    "gender": ("U", ()),
+    **{name: ("f8", shape) for name, (shape, _) in NUMBERS.items()},
+    **dict.fromkeys(("imgname", "maskname", "partname", "gender"), ("U", ())),
+    **dict.fromkeys(("im_id", "id"), ("i8", ())),
     "smpl_joints": ("f4", (24, 3)),
-    "maskname": ("U", ()),
-    "partname": ("U", ()),
-    "smpl_2dkps": ("f8", (24, 3)),
     "dp_annot": ("O", ()),
-    "im_id": ("i8", ()),
-    "id": ("i8", ()),
 }
 _BOX = ("imgname", "center", "scale")
 _DENSE = (*_BOX, "part", "smpl_2dkps", "dp_annot", "im_id", "id")
@@ -69,7 +57,7 @@ class Rows:
         return len(self._rows)
 
     def add(self, **values: Any) -> bool:
-        """Keep an item, unless it has no box or a number that cannot be; False when it was left out.
+        """Add an item, unless it has no box or a number that cannot be; False when it was left out.
 
         Raises ValueError when a value has another shape than its field, TypeError when a field is missing.
         """
@@ -80,7 +68,7 @@ class Rows:
             self.leave_out("with a number that is not finite", damaged=True)
         elif row["scale"] <= 0:
             self.leave_out("without a box", damaged=True)
-        elif any((np.abs(row[name]) > limit).any() for name, limit in LIMITS.items() if name in row):
+        elif any((np.abs(row[name]) > limit).any() for name, (_, limit) in NUMBERS.items() if name in row):
             self.leave_out("with an absurd number", damaged=True)
         else:
             self._rows.append(row)
@@ -88,9 +76,9 @@ class Rows:
         return False
 
     def leave_out(self, reason: str, count: int = 1, *, damaged: bool = False) -> None:
-        """Count what is not kept; `reason` continues the sentence "3 of them ...".
+        """Count items that are not written; `reason` continues the sentence "3 of them ...".
 
-        damaged: something is wrong with it, or with its picture; otherwise the set's own rule leaves it out.
+        damaged: something is wrong with an item or its image; otherwise the set's own rule leaves it out.
         """
         if count:
             self.left_out[reason] += count
@@ -111,7 +99,7 @@ class Rows:
         return arrays
 
     def summary(self) -> str:
-        """How many items were kept, and how many were left out for which reason."""
+        """Counts of the items that are written, and of those left out by reason."""
         total = len(self) + self.left_out.total()
         lines = [f"{self.file}: kept {len(self):,} of {total:,}"]
         lines += [f"  left out {count:,} {reason}" for reason, count in self.left_out.most_common()]
@@ -132,14 +120,11 @@ def _item(name: str, value: Any) -> Any:
 
 
 def save_labels(path: Path, arrays: Mapping[str, np.ndarray], replace: bool = True) -> None:
-    """Write label arrays whole or not at all. replace: a file that is there.
+    """Write label arrays whole or not at all; `replace` a file of an earlier conversion.
 
     `dp_annot` is the one field of Python objects: its items must be plain values, as JSON has them, so that
     `load_npz(path, objects=True)` reads them back. Raises TypeError for others.
     """
-    if not any(array.dtype.hasobject for array in arrays.values()):
-        save_npz_atomic(path, LABELS, replace, **arrays)
-        return
     for name, array in arrays.items():
         if array.dtype.hasobject and not all(map(_is_plain, array)):
             raise TypeError(f"'{name}' holds more than numbers, text, lists and dicts.")

@@ -1,6 +1,6 @@
-"""Values of label files: what counts as a number, a box, a point, and what is absurd, the same for every reader.
+"""Typed values of label files: what counts as a number, a box, a point, the same for every reader.
 
-A converter takes a value of a JSON file and returns it typed, or raises TypeError, ValueError or OverflowError.
+A converter takes a value of a JSON file and returns it typed, or raises TypeError, ValueError or OverflowError;
 `field` turns these into a sentence with the file and the entry.
 """
 
@@ -17,15 +17,15 @@ from utils.io import DataFileError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-MAX_PIXELS = 1e6  # no picture that can be read has so long a side
+MAX_PIXELS = 1e6  # no image that can be read has so long a side
 MAX_ID = 2**62
-_SHOWN = 60  # characters of a wrong value
+MAX_SHOWN = 60  # characters of a wrong value
 
-Box = tuple[float, float, float, float]  # x, y, width, height
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 
 def number(value: Any) -> float:
-    """A finite number; no text and no truth value."""
+    """A finite number; neither text nor a boolean."""
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError
     return float(value)
@@ -39,7 +39,7 @@ def whole(value: Any) -> int:
 
 
 def truth(value: Any) -> bool:
-    """0, 1, false or true."""
+    """A boolean, from 0, 1, false or true."""
     if value not in (0, 1):
         raise ValueError
     return bool(value)
@@ -53,23 +53,21 @@ def text(value: Any) -> str:
 
 
 def size(value: Any) -> int:
-    """A side of a picture."""
-    side = whole(value)
-    if not 0 < side <= MAX_PIXELS:
+    """A side of an image in pixels."""
+    if not 0 < whole(value) <= MAX_PIXELS:
         raise ValueError
-    return side
+    return int(value)
 
 
 def area(value: Any) -> float:
     """An area in pixels."""
-    pixels = number(value)
-    if not 0 <= pixels <= MAX_PIXELS**2:
+    if not 0 <= number(value) <= MAX_PIXELS**2:
         raise ValueError
-    return pixels
+    return float(value)
 
 
 def box(value: Any) -> Box:
-    """x, y, width, height with a positive size."""
+    """x, y, width, height in pixels with a positive size."""
     x, y, width, height = map(number, value)
     if min(width, height) < 0 or max(width, height) <= 0 or max(map(abs, value)) > MAX_PIXELS:
         raise ValueError
@@ -77,37 +75,46 @@ def box(value: Any) -> Box:
 
 
 def numbers(value: Any, count: int) -> Float[np.ndarray, "count"]:
-    """So many finite numbers, none beyond what pixels can be."""
+    """`count` finite numbers, none beyond what pixels can be."""
     if not isinstance(value, list) or len(value) != count or not set(map(type, value)) <= {int, float}:
         raise ValueError
     found = np.array(value, dtype=np.float64)
-    if absurd_row(found[:, None], MAX_PIXELS) is not None:
+    if first_implausible(found[:, None], MAX_PIXELS) is not None:
         raise ValueError
     return found
 
 
 EXPECTED = {
-    text: "expected text",
-    whole: "expected a whole number",
-    number: "expected a number",
-    truth: "expected 0 or 1",
-    size: f"expected a number of pixels from 1 to {MAX_PIXELS:,.0f}",
-    area: f"expected an area in pixels from 0 to {MAX_PIXELS**2:,.0f}",
-    box: f"expected x, y, width, height with a positive size, in pixels below {MAX_PIXELS:,.0f}",
+    text: "text",
+    whole: "a whole number",
+    number: "a number",
+    truth: "0 or 1",
+    size: f"a number of pixels from 1 to {MAX_PIXELS:,.0f}",
+    area: f"an area in pixels from 0 to {MAX_PIXELS**2:,.0f}",
+    box: f"x, y, width, height with a positive size, in pixels below {MAX_PIXELS:,.0f}",
 }
 
 
 def field(
     entry: dict[str, Any], key: str, convert: Callable[[Any], Any], what: str, expected: str = ""
 ) -> Any:
-    """A converted value of an entry; DataFileError naming the entry when it is missing or of another kind."""
+    """The converted value of an entry.
+
+    Args:
+        entry: an object of a JSON file.
+        convert: one of the converters above, or another with its `expected`.
+        what: names file and entry in the error.
+
+    Raises:
+        DataFileError: the value is missing or cannot be converted.
+    """
     if key not in entry:
         raise DataFileError(f"{what} lacks '{key}'.")
     try:
         return convert(entry[key])
     except (TypeError, ValueError, OverflowError):
-        told = expected or EXPECTED[convert]
-        raise DataFileError(f"{what}: '{key}' is {shown(entry[key])}, {told}.") from None
+        wanted = expected or EXPECTED[convert]
+        raise DataFileError(f"{what}: '{key}' is {shown(entry[key])}, expected {wanted}.") from None
 
 
 def optional(entry: dict[str, Any], key: str, convert: Callable[[Any], Any], what: str, default: Any) -> Any:
@@ -116,9 +123,9 @@ def optional(entry: dict[str, Any], key: str, convert: Callable[[Any], Any], wha
 
 
 def shown(value: Any) -> str:
-    """A value for a sentence, cut off where it is long."""
-    told = repr(value)
-    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]}..."
+    """The value's repr, cut off where it is long."""
+    full = repr(value)
+    return full if len(full) <= MAX_SHOWN else f"{full[:MAX_SHOWN]}..."
 
 
 def counted(reasons: Iterable[tuple[str, int]]) -> str:
@@ -126,9 +133,8 @@ def counted(reasons: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons)
 
 
-def absurd_row(values: Float[np.ndarray, "N ..."], limit: float) -> int | None:
-    """The first row that holds a number that is not finite, or one beyond the limit; None when all are plausible."""
+def first_implausible(values: Float[np.ndarray, "N ..."], limit: float) -> int | None:
+    """The first row that holds a number not finite or beyond the limit; None when all are plausible."""
     with np.errstate(invalid="ignore"):
         wrong = ~(np.abs(values) <= limit)
-    rows = np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1)) if wrong.any() else []
-    return int(rows[0]) if len(rows) else None
+    return int(np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1))[0]) if wrong.any() else None

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.labels.files import Rows
-from datasets.labels.values import MAX_PIXELS, absurd_row
+from datasets.labels.values import MAX_PIXELS, first_implausible
 from datasets.preprocess.common import (
     INCOMPLETE,
     box_of_xywh,
@@ -75,7 +75,7 @@ def dense_annotation(person: Mapping[str, Any]) -> dict[str, Any]:
     annotation = {name: [float(v) for v in person[name]] for name in ("bbox", *POINT_LISTS)}
     lengths = {len(annotation[name]) for name in POINT_LISTS}
     numbers = [v for values in annotation.values() for v in values]
-    if len(lengths) != 1 or absurd_row(np.array(numbers)[:, None], MAX_PIXELS) is not None:
+    if len(lengths) != 1 or first_implausible(np.array(numbers)[:, None], MAX_PIXELS) is not None:
         raise ValueError("points of different or damaged lists")
     masks = person["dp_masks"]
     if not isinstance(masks, list) or len(masks) != NUM_MASKS or not all(map(_is_mask, masks)):

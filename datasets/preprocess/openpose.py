@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.labels.values import MAX_PIXELS, absurd_row
+from datasets.labels.values import MAX_PIXELS, first_implausible
 from datasets.preprocess.common import BOX_UNIT, INCOMPLETE, read_json
 from utils.io import DataFileError
 from utils.skeleton import GT24_NAMES, OPENPOSE25_NAMES
@@ -68,7 +68,7 @@ def read_people(path: Path) -> list[np.ndarray]:
             f"{path} must hold 'people' with 75 numbers 'pose_keypoints_2d' each, as OpenPose writes them for "
             f"BODY_25 ({type(error).__name__}: {error})."
         ) from error
-    plausible = [person for person in people if absurd_row(person, MAX_PIXELS) is None]
+    plausible = [person for person in people if first_implausible(person, MAX_PIXELS) is None]
     if len(plausible) < len(people):
         log.warning(
             "%s: %d of %d people left out, with numbers that are not finite or beyond %d.",

@@ -185,7 +185,7 @@ def test_malformed_detections(write, value, said):
 
 
 def test_missing_files(write, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file of annotations at"):
+    with pytest.raises(FileNotFoundError, match="none.json does not exist"):
         COCODataset(tmp_path / "none.json", write.root)
     with pytest.raises(FileNotFoundError, match="which is not there"):
         COCODataset(write(content(*GOOD)), tmp_path / "none")

@@ -10,8 +10,13 @@ from labelled import waves, write_picture
 from pycocotools import mask as coco_mask
 
 from datasets import COCODataset
-from datasets.labels.coco import in_file_order, read_coco_file, truth_for_pycocotools
-from datasets.labels.keypoint_names import COCO17_NAMES, keypoint_places
+from datasets.labels.coco import (
+    COCO17_NAMES,
+    in_file_order,
+    keypoint_places,
+    read_coco_file,
+    truth_for_pycocotools,
+)
 from models.evaluation.coco import coco_results, keypoint_ap
 from utils.io import DataFileError
 
@@ -214,7 +219,7 @@ def test_what_is_left_out_is_counted_by_reason(write):
     value["annotations"][0].update(num_keypoints=0)
     people = COCODataset(write(value), write.root)
     assert people.left_out == {"that are crowds": 1, "without a labelled keypoint": 1}
-    assert "a num_keypoints that is not" in people.suspicions[0]
+    assert "a num_keypoints that differs" in people.suspicions[0]
     with pytest.raises(DataFileError, match="holds no people .*4 that are crowds"):
         COCODataset(write(content(each(iscrowd=1))), write.root)
 
@@ -251,10 +256,10 @@ def shares(value):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (corners, "4 of 4 boxes leave their pictures.*as corners x1, y1, x2, y2 all fit"),
+        (corners, "4 of 4 boxes leave their images.*as corners x1, y1, x2, y2 all fit"),
         (shares, "all labelled keypoints lie in 0..1"),
         (each(bbox=[0.2, 0.2, 0.3, 0.4]), "all box centres lie in 0..1"),
-        (each(bbox=[5000.0, 20, 80, 90]), "no box touches its picture"),
+        (each(bbox=[5000.0, 20, 80, 90]), "no box touches its image"),
     ],
 )
 def test_boxes_and_keypoints_of_another_form_are_refused(write, change, said):

@@ -70,10 +70,10 @@ IMPOSSIBLE = {
     "centimetres": (scaled("S", (100, 100, 100, 1)), "thighs and shins are 40 long .* Is it centimetres"),
     "body in millimetres": (scaled("smpl_joints", 1e3), "smpl_joints: thighs .* Is it millimetres"),
     "degrees": (scaled("pose", 180 / np.pi), "axis-angles in radians. Are these degrees"),
-    "a box in pixels": (scaled("scale", 200), "boxes are 120 times as large as their pictures"),
+    "a box in pixels": (scaled("scale", 200), "boxes are 120 times as large as their images"),
     "shares": (scaled("center", 1 / SIDE), "all box centres lie in 0..1"),
     "shares of keypoints": (scaled("part", (1 / SIDE, 1 / SIDE, 1)), "all labelled keypoints lie in 0..1"),
-    "other pictures": (scaled("center", 90), "no box touches its picture; the first is around"),
+    "other pictures": (scaled("center", 90), "no box touches its image; the first is around"),
     "300 shape numbers": ({"shape": np.zeros((N, 300))}, r"shape has the shape \(5, 300\); expected .* Keep the first"),
     "text": ({"scale": np.full(N, "0.6")}, "scale holds <U3; expected numbers"),
     "truths": ({"S": standing() > 0}, "S holds bool; expected numbers"),
@@ -96,13 +96,13 @@ def test_what_cannot_be_is_refused_with_its_file(people, kind):
 
 
 ODD = {
-    "upside down": (scaled("S", (1, -1, 1, 1)), "stand on their heads"),
+    "upside down": (scaled("S", (1, -1, 1, 1)), "are upside down"),
     "a giant": (scaled("S", (3, 3, 3, 1)), "thighs and shins are 1.2 m long"),
     "percent": (scaled("part", (1, 1, 100)), "confidences of keypoints reach 100; expected 0 to 1"),
     "far keypoints": (scaled("part", (9, 9, 1)), "100% of the labelled keypoints lie far outside"),
     "no keypoints": (scaled("part", (1, 1, 0)), "none of its keypoints is labelled"),
     "shapes": (scaled("shape", 30), "5 people have a shape number beyond 10"),
-    "one elsewhere": (one("center", 900.0), "1 of 5 boxes looked at lie outside their pictures"),
+    "one elsewhere": (one("center", 900.0), "1 of 5 boxes looked at lie outside their images"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from converters import convert, refused, rows24
 from pycocotools import mask as coco_mask
 
-from datasets.labels.keypoint_names import COCO17_NAMES
+from datasets.labels.coco import COCO17_NAMES
 from datasets.preprocess.dp_coco import smpl_keypoints
 
 VISIBLE, HIDDEN = 2, 1
