@@ -1,4 +1,4 @@
-"""Draw how a person's box becomes the network's crop: `examples/pictures/box_to_crop.png`, shown in the README.
+"""Draw how a person's box becomes the network's crop: `examples/pictures/box_to_crop.png`, shown in docs/demo.md.
 
     python examples/box_to_crop.py
 
@@ -67,7 +67,7 @@ class Crop:
 
 
 def example() -> Crop:
-    """The person of the README, with a box in whole pixels."""
+    """The person of docs/demo.md, with a box in whole pixels."""
     person = render_wide(SyntheticPeople(PERSON + 1, split="eval", seed=0), PERSON)
     return Crop(person.image, tuple(np.round(person.view.box).tolist()))
 
@@ -146,7 +146,7 @@ def _dashed(pen: ImageDraw.ImageDraw, box: tuple[float, ...], color: tuple[int, 
 
 def main(argv: list[str] | None = None) -> int:
     parser = SentenceParser(description="Draw how a person's box becomes the network's crop.")
-    parser.add_argument("--out", type=Path, default=OUT, help="PNG file (default: the README's)")
+    parser.add_argument("--out", type=Path, default=OUT, help="PNG file (default: that of docs/demo.md)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     args = parser.parse_args(argv)
     out = args.out

@@ -1,4 +1,4 @@
-"""How far a predicted person can be trusted, in 0..1, from what is at hand: maps, body, shape, detected keypoints.
+"""Confidence of a predicted person, 0..1, from maps, body, shape and detected keypoints (docs/method.md 12.3).
 
 Three things agree where a prediction is good, and fall apart where a person lies, is cut or is none: the parts that
 the network sees and those of the body that it makes of them; the joint centres of its part crops and the body's joints;

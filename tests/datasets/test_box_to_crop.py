@@ -1,4 +1,4 @@
-"""The README's picture of the crop rule: its geometry is that of the crops, and the script draws the file."""
+"""The image of the crop rule in docs/demo.md: its geometry is that of the crops, and the script draws the file."""
 
 from __future__ import annotations
 
