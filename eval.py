@@ -77,6 +77,7 @@ from models.evaluation.summary import (
 )
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
+from utils.geometry import CROP_SIZE
 from utils.metrics import accuracy
 from utils.renderer import MeshRenderer
 from utils.renderer.lsp_parts import PartRenderer, face_classes, uncrop
@@ -282,7 +283,7 @@ def evaluate(cfg: EvalConfig, processes: Processes) -> int:
     facts = {
         "protocol": setup.protocol.note,
         **setup.facts,
-        "crop mode": f"{cfg.crop_mode}, 224 px, boxes as annotated",
+        "crop mode": f"{cfg.crop_mode}, {CROP_SIZE} px, boxes as annotated",
         **about_labels,
         **setup.subject.facts(),
         "certificate": list(certificate.findings) if certificate else "not asked for (--check)",

@@ -27,7 +27,7 @@ from datasets.coco_dataset import COCODataset
 from datasets.labels.coco import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
 from datasets.loading import load_planned
 from datasets.registry import PathsConfig
-from datasets.transforms import BOX_MARGIN, picture_points_to_crop, to_bytes
+from datasets.transforms import picture_points_to_crop, to_bytes
 from models.evaluation.coco import STAT_NAMES, coco_results, keypoint_ap
 from models.evaluation.images import body_over_crop, keypoints_over_crop
 from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan
@@ -54,18 +54,18 @@ from models.evaluation.summary import (
 )
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
+from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
 from utils.io import DataFileError, require_free, require_writable, save_json_atomic
 from utils.metrics import pck
 from utils.renderer import MeshRenderer
 from utils.report import histogram
 from utils.runtime import Processes
-from utils.skeleton import GT24_TO_COCO17
+from utils.skeleton import GT24_TO_COCO17, NUM_OPENPOSE
 from utils.structures import PlannedBatch
 
 log = logging.getLogger("eval_coco")
 
 NEED = ("body", "regressor_extra")
-NUM_OPENPOSE = 25
 LEGEND = "crop, predicted body, keypoints (predicted blue, true orange)"
 ROWS = '[\n {\n  "image_id": '  # how the list of keypoints begins
 PCK_SHARE = 0.1  # of the box's longer side
@@ -146,7 +146,7 @@ def true_keypoints(dataset: COCODataset, index: int) -> np.ndarray:
 def summarise(dataset: COCODataset, subject: Subject, results: Results, scores: dict[str, float]) -> Summary:
     """The ten numbers, PCK of each person and pictures of the best and worst."""
     true = np.stack([true_keypoints(dataset, i) for i in range(len(dataset))])
-    size = dataset.labels.scale * 200 / BOX_MARGIN
+    size = dataset.labels.scale * BOX_UNIT / BOX_MARGIN
     found = pck(
         *map(torch.from_numpy, (results.rows["keypoints"], true[..., :2], true[..., 2] > 0, size)), PCK_SHARE
     )
@@ -216,7 +216,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         "protocol": "COCO keypoint AP by pycocotools, every keypoint with the score 1, no suppression",
         "boxes": f"detections of {cfg.detections}" if cfg.detections else dataset.rule,
         "images": f"{len(dataset.image_ids)}: those of the file; AP is over them",
-        "crop mode": f"{cfg.crop_mode}, 224 px, longer side of the box x {BOX_MARGIN}",
+        "crop mode": f"{cfg.crop_mode}, {CROP_SIZE} px, longer side of the box x {BOX_MARGIN}",
         **labels_facts,
         **subject.facts(),
         "versions": versions(),

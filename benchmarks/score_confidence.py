@@ -31,7 +31,7 @@ from models.inference.predictor import Predictor
 from models.inference.weights import weights_file
 from utils.body import resolve_body
 from utils.checkpoint import load_danet
-from utils.geometry import CROP_SIZE, UNIT, project_to_crop
+from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
 from utils.renderer import IUV_Renderer
 
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # of COCO
@@ -79,7 +79,7 @@ def annotated_people(
             joints = torch.from_numpy(arrays["joints"][COCO17_FROM_49])[None]
             points = project_to_crop(joints, torch.from_numpy(arrays["cam"])[None])[0].numpy()
             true = np.reshape(entry["keypoints"], (17, 3))
-            away = np.linalg.norm(np.array(center) + points * UNIT * scale / 2 - true[:, :2], axis=1)
+            away = np.linalg.norm(np.array(center) + points * BOX_UNIT * scale / 2 - true[:, :2], axis=1)
             near = np.exp(-(away**2) / (2 * (2 * SIGMAS) ** 2 * entry["area"]))
             yield trust, float(near[true[:, 2] > 0].mean())
 

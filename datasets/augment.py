@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 
 from datasets.legacy_crop import transform_points
-from datasets.transforms import CROP_SIZE, picture_points_to_crop
+from datasets.transforms import picture_points_to_crop
 from utils.config import option
+from utils.geometry import CROP_SIZE
 from utils.skeleton import GT24_FLIP, SMPL_FLIP
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-CROP_MODES = ("warp", "legacy")
 FLIP_RATE = 0.5
 UPRIGHT_RATE = 0.6  # share of pictures that are not rotated
 

@@ -14,7 +14,6 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from datasets.augment import (
-    CROP_MODES,
     AugmentConfig,
     AugmentValues,
     change_colors,
@@ -30,9 +29,10 @@ from datasets.labels.densepose import dense_labels, load_symmetry, mirror_box, m
 from datasets.legacy_crop import crop_box, crop_legacy
 from datasets.people.images import PictureError, read_picture
 from datasets.registry import EXTRAS, PathsConfig, find_spec, origin_of_labels, picture_root
-from datasets.transforms import UNIT, crop_picture, normalize, to_tensor
+from datasets.transforms import crop_picture, normalize, to_tensor
 from utils.body import DATA_DIR
-from utils.skeleton import JOINT49_FLIP, SMPL_FLIP
+from utils.geometry import BOX_UNIT, CROP_MODES
+from utils.skeleton import JOINT49_FLIP, NUM_KEYPOINTS, SMPL_FLIP
 from utils.structures import DensePosePoints, Sample
 
 UNCHANGED = AugmentValues()
@@ -183,7 +183,7 @@ class LabelledPeople(Dataset):
         return change_pose(rotvec, values.rotation_deg, values.flip)
 
     def _keypoints(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
-        given = np.zeros((49, 3)) if self.labels.keypoints is None else self.labels.keypoints[index]
+        given = np.zeros((NUM_KEYPOINTS, 3)) if self.labels.keypoints is None else self.labels.keypoints[index]
         points = keypoints_to_crop(given, *box, values.rotation_deg, self.crop_mode)
         return flip_keypoints(points, JOINT49_FLIP) if values.flip else points
 
@@ -204,7 +204,7 @@ class LabelledPeople(Dataset):
     def _dense(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> DensePosePoints:
         if not self.has_dense(index):
             return no_dense_labels()
-        center, half = box[0], UNIT * box[1] / 2
+        center, half = box[0], BOX_UNIT * box[1] / 2
         legacy = self.crop_mode == "legacy"
         square = crop_box(*box) if legacy else np.concatenate([center - half, center + half])
         person = self.labels.dense.person(index)

@@ -20,7 +20,7 @@ from datasets.registry import PathsConfig
 from datasets.transforms import box_to_center_scale
 from utils.body import DATA_DIR
 from utils.io import DataFileError, load_json
-from utils.skeleton import GT24_TO_COCO17, NUM_OPENPOSE
+from utils.skeleton import GT24_TO_COCO17, NUM_KEYPOINTS, NUM_OPENPOSE
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _id_of(name: Any, file: Path) -> int:
 def _joints(keypoints: np.ndarray) -> np.ndarray:
     """COCO's keypoints [N,17,3] among the 49 joints [N,49,3], with 1 where labelled; zeros elsewhere."""
     visible = keypoints[..., 2:] > 0
-    joints = np.zeros((len(keypoints), NUM_OPENPOSE + 24, 3))
+    joints = np.zeros((len(keypoints), NUM_KEYPOINTS, 3))
     joints[:, [NUM_OPENPOSE + joint for joint in GT24_TO_COCO17]] = np.where(
         visible, np.concatenate([keypoints[..., :2], visible], axis=-1), 0.0
     )

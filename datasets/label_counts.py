@@ -11,7 +11,7 @@ from datasets.base_dataset import LabelledPeople
 from datasets.fits import NO_FITS, Fits, fit_paths
 from datasets.mixed_dataset import MixedDataset, member_name
 from datasets.synthetic.dataset import SyntheticPeople
-from utils.skeleton import NUM_OPENPOSE
+from utils.skeleton import NUM_KEYPOINTS, NUM_OPENPOSE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -30,7 +30,7 @@ def label_masks(member: LabelledPeople, fits: Fits | None) -> dict[str, Bool[np.
     bodies = nobody if labels.has_smpl is None else labels.has_smpl.astype(bool)
     if fits is not None and member.name in fits.tables:
         bodies = bodies | fits.tables[member.name].valid
-    seen = np.zeros((count, 49), bool) if labels.keypoints is None else labels.keypoints[..., 2] > 0
+    seen = np.zeros((count, NUM_KEYPOINTS), bool) if labels.keypoints is None else labels.keypoints[..., 2] > 0
     annotated = seen[:, NUM_OPENPOSE:]
     points = nobody if labels.dense is None else np.asarray(labels.dense.annotated, bool)
     # A camera needs two keypoints; sets of annotated points get no rendered maps.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from utils.geometry import BOX_UNIT, CROP_SIZE
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-CROP_SIZE = 224
-UNIT = 200  # box sides are counted in units of 200 px
 MAX_SIDE = 10_000  # px; a damaged box must not ask for any amount of memory
 
 
@@ -29,7 +29,7 @@ def crop_matrix(center: Sequence[float], scale: float, rotation_deg: float = 0.0
     x, y, scale, angle = float(center[0]), float(center[1]), float(scale), -float(rotation_deg)
     if not (np.isfinite([x, y, scale, angle]).all() and scale > 0):
         raise ValueError(f"A crop needs a finite center and a positive scale, got {(x, y)} and {scale}.")
-    side = UNIT * scale
+    side = BOX_UNIT * scale
     matrix = np.zeros((3, 3))
     matrix[0, 0] = matrix[1, 1] = CROP_SIZE / side
     matrix[0, 2] = CROP_SIZE * (-x / side + 0.5)
@@ -73,7 +73,7 @@ def crop_box(center: Sequence[float], scale: float) -> Int[np.ndarray, "4"]:
     sides = corners[1] - corners[0]
     if sides.min() < 1 or sides.max() > MAX_SIDE:
         raise ValueError(
-            f"A crop of scale {float(scale):g} is {UNIT * float(scale):.4g} px wide; "
+            f"A crop of scale {float(scale):g} is {BOX_UNIT * float(scale):.4g} px wide; "
             f"expected 1 to {MAX_SIDE} px."
         )
     return corners.reshape(4)

@@ -8,15 +8,14 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from datasets.augment import CROP_MODES, AugmentConfig
+from datasets.augment import AugmentConfig
 from datasets.base_dataset import LabelledPeople
 from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, member_name, mix_of, parse_mix
 from datasets.registry import SPECS, PathsConfig
 from datasets.sampler import Place
 from utils.config import group, option, require_range
+from utils.geometry import CROP_MODES, CROP_SIZE
 from utils.structures import Sample
-
-CROP = 224
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class DataConfig:
     crop_mode: str = option(
         "warp", "crops: anti-aliased (warp) or those of 2020 (legacy)", choices=CROP_MODES
     )
-    img_res: int = option(CROP, "side of the crops in pixels; the networks take 224 only")
+    img_res: int = option(CROP_SIZE, "side of the crops in pixels; the networks take 224 only")
     shuffle_train: bool = option(True, "another order in every epoch; --no_shuffle_train: that of the files")
     num_workers: int = option(2, "processes that prepare pictures; 0: the training itself does")
     pin_memory: bool = option(True, "faster copies to a CUDA device; --no_pin_memory to save memory")
@@ -42,9 +41,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         parse_mix(self.train_data)
-        if self.img_res != CROP:
+        if self.img_res != CROP_SIZE:
             raise ValueError(
-                f"--img_res is {self.img_res}, but the networks take pictures of {CROP} px only."
+                f"--img_res is {self.img_res}, but the networks take pictures of {CROP_SIZE} px only."
             )
         require_range(self, 0, 1024, "num_workers")
         if self.synthetic_size < 1 or self.num_workers < 0 or self.easy_epochs < 0:

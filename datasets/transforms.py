@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 import torch
 
-CROP_SIZE = 224
-UNIT = 200.0  # box sides are counted in units of 200 px
-BOX_MARGIN = 1.2  # a person's crop is this much larger than the longer side of the box
+from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -27,7 +26,7 @@ def box_to_center_scale(
 ) -> tuple[tuple[float, float], float]:
     """Box (x, y, width, height) in pixels -> ((center x, center y), scale); margin 1: the padded box."""
     x, y, width, height = (float(value) for value in box)
-    return (x + width / 2, y + height / 2), margin * max(width, height) / UNIT
+    return (x + width / 2, y + height / 2), margin * max(width, height) / BOX_UNIT
 
 
 def _turn(rotation_deg: float) -> np.ndarray:
@@ -42,7 +41,7 @@ def crop_points_to_picture(
 ) -> np.ndarray:
     """Points [..., 2] on the crop, 0..224 from its corner, to the picture's pixels."""
     offsets = (points - CROP_SIZE / 2) @ _turn(rotation_deg).T
-    return np.asarray(center, dtype=np.float64) + offsets * (UNIT * scale / CROP_SIZE)
+    return np.asarray(center, dtype=np.float64) + offsets * (BOX_UNIT * scale / CROP_SIZE)
 
 
 def picture_points_to_crop(
@@ -50,7 +49,7 @@ def picture_points_to_crop(
 ) -> np.ndarray:
     """Inverse of `crop_points_to_picture`; nothing is rounded."""
     offsets = (points - np.asarray(center, dtype=np.float64)) @ _turn(rotation_deg)
-    return offsets * (CROP_SIZE / (UNIT * scale)) + CROP_SIZE / 2
+    return offsets * (CROP_SIZE / (BOX_UNIT * scale)) + CROP_SIZE / 2
 
 
 def crop_picture(
@@ -62,7 +61,7 @@ def crop_picture(
     Raises ValueError when the picture has another form or the square does not touch it.
     """
     _check(picture, center, scale, rotation_deg)
-    side = UNIT * float(scale)
+    side = BOX_UNIT * float(scale)
     turn = _turn(rotation_deg)
     region, corner = _cut(picture, center, side, extent=side * float(np.abs(turn[0]).sum()))
     height, width = region.shape[:2]

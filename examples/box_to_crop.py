@@ -24,8 +24,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.synthetic.dataset import SyntheticPeople
 from datasets.synthetic.wide import render_wide
-from datasets.transforms import BOX_MARGIN, CROP_SIZE, UNIT, box_to_center_scale, crop_picture
+from datasets.transforms import box_to_center_scale, crop_picture
 from utils.command_line import SentenceParser
+from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
 from utils.io import atomic_path, require_free, require_writable
 
 OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
@@ -57,7 +58,7 @@ class Crop:
     @property
     def square(self) -> tuple[float, float, float, float]:
         """x, y, width, height in pixels of the picture."""
-        side = UNIT * self.scale
+        side = BOX_UNIT * self.scale
         return (self.center[0] - side / 2, self.center[1] - side / 2, side, side)
 
     @property
@@ -102,7 +103,7 @@ def _draw_picture(pen: ImageDraw.ImageDraw, crop: Crop) -> None:
     _measure(pen, (sx, sx + side), sy - 12, SQUARE_COLOR)
     _text(pen, (sx, top - 29), f"side = {BOX_MARGIN} x longer side of the box", SQUARE_COLOR, "ls")
     _text(pen, (sx, top - 8), f"= {BOX_MARGIN} x {max(bw, bh):.0f} = {side:.0f} px", SQUARE_COLOR, "ls")
-    scale = f"scale = side / {UNIT:.0f} px = {crop.scale:.3f}"
+    scale = f"scale = side / {BOX_UNIT:.0f} px = {crop.scale:.3f}"
     _text(pen, (sx, sy + side + 22), scale, SQUARE_COLOR, "ls")
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from utils.skeleton import EXTRA_EDGES, SMPL_PARENTS, TREE_EDGES
+from utils.skeleton import EXTRA_EDGES, NUM_JOINTS, SMPL_PARENTS, TREE_EDGES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-NUM_JOINTS = 24
 
 
 def normalize_undirected(adjacency: Float[Tensor, "*B N N"]) -> Float[Tensor, "*B N N"]:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from models.backbones.resnet import Bottleneck
 from models.part_crop import hidden_joints, part_crops, part_targets, sample_crops, soft_argmax
 from utils.iuvmap import one_hot_max
+from utils.skeleton import ANN_CLASSES, NUM_PARTS, PART_CHANNELS
 from utils.structures import IUVEstimate, IUVMaps, PartCrops
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-NUM_PARTS, NUM_CHANNELS, NUM_LOCAL, NUM_ANN = 24, 25, 7, 15
+NUM_CHANNELS, NUM_LOCAL, NUM_ANN = NUM_PARTS + 1, 1 + len(PART_CHANNELS[0]), len(ANN_CLASSES)
 
 
 class GlobalHeads(nn.Module):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from models.part_crop import TEMPERATURE, part_targets
 from utils.config import option, require_range
-from utils.geometry import project_to_crop
+from utils.geometry import MAP_SIZE, project_to_crop
+from utils.skeleton import NUM_OPENPOSE
 from utils.structures import DaNetOutput, IUVMaps, Targets
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from models.smpl import SMPL
 
 Losses = dict[str, Tensor]
-NUM_OPENPOSE = 25
-MAP_SIZE = 56
 
 
 @dataclass(frozen=True)

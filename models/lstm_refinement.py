@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from models.smpl_regressor import PartRegressor, Pose, apply_grouped, grouped_linear, raw_rotmat
-from utils.skeleton import PART_CHILD, PART_PARENT
+from utils.skeleton import NUM_JOINTS, PART_CHILD, PART_PARENT
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-NUM_JOINTS = 24
 SPINE = (0, 3, 6, 9)
 # Sentences after the spine's: the LSTM that reads them, their joints, whether the spine's last state comes first.
 CHAINS: tuple[tuple[int, tuple[int, ...], bool], ...] = (

@@ -22,8 +22,9 @@ from models.gcn import (
     refinement_mask,
     rotation_to_position_graph,
 )
-from models.iuv_estimator import NUM_CHANNELS, NUM_LOCAL, NUM_PARTS
+from models.iuv_estimator import NUM_CHANNELS, NUM_LOCAL
 from utils.geometry import rot6d_to_rotmat
+from utils.skeleton import NUM_PARTS
 from utils.structures import IUVMaps, SMPLEstimate, SMPLParams
 
 if TYPE_CHECKING:

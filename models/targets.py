@@ -16,6 +16,7 @@ from utils.geometry import (
     translation_to_cam,
 )
 from utils.iuvmap import iuv_img2map
+from utils.skeleton import NUM_OPENPOSE
 from utils.structures import Batch, BodyFits, Targets
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class TargetBuilder:
 
         names = (batch.dataset,) * len(batch) if isinstance(batch.dataset, str) else batch.dataset
         renderable = torch.tensor([name != DENSE_ONLY for name in names], device=rotmat.device)
-        determined = has_determined_camera(batch.keypoints[:, -24:, 2])
+        determined = has_determined_camera(batch.keypoints[:, NUM_OPENPOSE:, 2])
         has_iuv = renderable & known.valid & determined
 
         image = self.iuv_renderer.verts2uvimg(body.vertices, cam)

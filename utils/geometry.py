@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 FOCAL_LENGTH = 5000.0
-CROP_SIZE = 224
+CROP_SIZE = 224  # side of the networks' input, pixels
+MAP_SIZE = 56  # side of the IUV maps
 # Of the picture's diagonal: 0.1 sees 157 degrees; at 0.3 a person who fills the picture is within a metre.
 FOCAL_IMPOSSIBLE, FOCAL_ODD = 0.1, (0.3, 30.0)
-UNIT = 200.0  # a crop's side in pixels of the full picture is UNIT * scale
+BOX_UNIT = 200.0  # a crop's side in pixels of the full image is BOX_UNIT * scale
+BOX_MARGIN = 1.2  # a person's crop is this much larger than the longer side of the box
+CROP_MODES = ("warp", "legacy")  # anti-aliased, or bit for bit those of 2020
 DEFAULT_SCALE = 0.9  # camera used where keypoints say nothing
 
 
@@ -139,7 +142,7 @@ def crop_to_full_weak(
 
     A point (X, Y, Z) in metres then lies at the pixel (W/2 + s' (X + tx'), H/2 + s' (Y + ty')).
     """
-    pixels_per_metre = (cam[..., 0] * scale * (UNIT / 2)).unsqueeze(-1)
+    pixels_per_metre = (cam[..., 0] * scale * (BOX_UNIT / 2)).unsqueeze(-1)
     shift = (center - image_size / 2) / pixels_per_metre
     return torch.cat([pixels_per_metre, cam[..., 1:] + shift], dim=-1)
 
@@ -163,7 +166,7 @@ def crop_focal_length(scale: Float[Tensor, "*B"], focal_length: float = FOCAL_LE
 
     With it, and the crop's middle for principal point, the pinhole camera of the full picture is the crop's own.
     """
-    return focal_length * UNIT * scale / CROP_SIZE
+    return focal_length * BOX_UNIT * scale / CROP_SIZE
 
 
 def check_focal_length(focal_length: float | None, image_size: tuple[int, int]) -> str:

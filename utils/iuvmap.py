@@ -8,13 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.skeleton import ANN_CLASSES, PART_CHANNELS
+from utils.skeleton import ANN_CLASSES, NUM_PARTS, PART_CHANNELS
 from utils.structures import IUVMaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-NUM_PARTS = 24
 
 
 def one_hot_max(scores: Float[Tensor, "*B K H W"]) -> Float[Tensor, "*B K H W"]:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+NUM_JOINTS = 24  # of SMPL; each has its part crop
+NUM_PARTS = 24  # of DensePose; IUV maps have one channel more, the background
+NUM_OPENPOSE = 25
+NUM_GT_JOINTS = 24  # annotated joints
+NUM_KEYPOINTS = NUM_OPENPOSE + NUM_GT_JOINTS  # of a body, in this order
+NUM_LSP_JOINTS = 14  # the first of the annotated ones
+
 SMPL_JOINT_NAMES = (
     "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot "
     "right_foot neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow "
@@ -51,6 +58,9 @@ H36M17_NAMES = tuple(
     "pelvis left_hip left_knee left_ankle right_hip right_knee right_ankle spine neck jaw head_top left_shoulder "
     "left_elbow left_wrist right_shoulder right_elbow right_wrist".split()
 )
+# Rows of the 24 annotated joints that H36M's 17 and MPII's 16 joints stand for, in the order of those sets.
+H36M17_IN_GT24 = (14, 3, 4, 5, 2, 1, 0, 16, 12, 17, 18, 9, 10, 11, 8, 7, 6)
+MPII16_IN_GT24 = (0, 1, 2, 3, 4, 5, 14, 15, 12, 13, 6, 7, 8, 9, 10, 11)
 H36M_TO_J17 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9)
 H36M_TO_J14 = H36M_TO_J17[:14]
 GT24_TO_J17 = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 14, 16, 17)
@@ -60,7 +70,7 @@ GT24_TO_COCO17 = (19, 20, 21, 22, 23, 9, 8, 10, 7, 11, 6, 3, 2, 4, 1, 5, 0)
 SMPL_FLIP = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
 GT24_FLIP = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13, 14, 15, 16, 17, 18, 19, 21, 20, 23, 22)
 OPENPOSE25_FLIP = (0, 1, 5, 6, 7, 2, 3, 4, 8, 12, 13, 14, 9, 10, 11, 16, 15, 18, 17, 22, 23, 24, 19, 20, 21)
-JOINT49_FLIP = OPENPOSE25_FLIP + tuple(25 + j for j in GT24_FLIP)
+JOINT49_FLIP = OPENPOSE25_FLIP + tuple(NUM_OPENPOSE + j for j in GT24_FLIP)
 
 # Neighbours that set the size of a joint's crop; the root is its own parent, a leaf its own child.
 PART_PARENT = (0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
@@ -69,7 +79,7 @@ PART_CHILD = (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 10, 11, 15, 16, 17, 15, 18, 19, 2
 
 def _per_joint(table: dict[tuple[int, ...], tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
     flat = {joint: parts for joints, parts in table.items() for joint in joints}
-    return tuple(flat[joint] for joint in range(24))
+    return tuple(flat[joint] for joint in range(NUM_JOINTS))
 
 
 # DensePose parts whose presence at the centre makes a joint visible.

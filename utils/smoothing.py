@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 
-from utils.geometry import UNIT
+from utils.geometry import BOX_UNIT
 from utils.one_euro import OneEuro, RotationFilter, VectorFilter
 from utils.structures import SMPLParams
 
@@ -79,7 +79,7 @@ class SquareSmoother:
         self, track: int, center: tuple[float, float], scale: float, seconds: float
     ) -> tuple[tuple[float, float], float]:
         """Middle (pixels) and scale (side / 200 px) of the track's square at that time."""
-        point, scale = self._filters[track](np.array(center), scale, seconds, UNIT * scale)
+        point, scale = self._filters[track](np.array(center), scale, seconds, BOX_UNIT * scale)
         return (float(point[0]), float(point[1])), scale
 
 
@@ -119,7 +119,7 @@ class BodySmoother:
             return cam, betas, rotmat
         track, seconds = person.track, person.seconds
         origin, pixels_per_metre = to_picture(cam, person.center, person.scale)
-        origin, pixels_per_metre = self._places[track](origin, pixels_per_metre, seconds, UNIT * person.scale)
+        origin, pixels_per_metre = self._places[track](origin, pixels_per_metre, seconds, BOX_UNIT * person.scale)
         cam = to_crop(origin, pixels_per_metre, person.center, person.scale)
         return cam, self._shapes[track](betas, seconds), self._poses[track](rotmat, seconds)
 
@@ -131,7 +131,7 @@ def to_picture(
 
     In the words of `geometry.crop_to_full_weak`: the picture's middle + s' (tx', ty'), and s'.
     """
-    pixels_per_metre = float(cam[0]) * scale * UNIT / 2
+    pixels_per_metre = float(cam[0]) * scale * BOX_UNIT / 2
     return np.asarray(center) + pixels_per_metre * cam[1:], pixels_per_metre
 
 
@@ -140,4 +140,4 @@ def to_crop(
 ) -> Float[np.ndarray, "3"]:
     """Inverse of `to_picture`: the weak camera (s, tx, ty) of the crop."""
     shift = (origin - np.asarray(center)) / pixels_per_metre
-    return np.array([pixels_per_metre / (scale * UNIT / 2), *shift])
+    return np.array([pixels_per_metre / (scale * BOX_UNIT / 2), *shift])

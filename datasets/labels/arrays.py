@@ -12,9 +12,9 @@ import numpy as np
 
 from datasets.labels.densepose import DenseAnnotations
 from datasets.labels.values import MAX_PIXELS, first_implausible
-from utils.geometry import UNIT
+from utils.geometry import BOX_UNIT
 from utils.io import DataFileError, load_npz
-from utils.skeleton import NUM_OPENPOSE
+from utils.skeleton import NUM_GT_JOINTS, NUM_JOINTS, NUM_OPENPOSE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 # Fields of numbers: shape of an item, and the largest plausible absolute value, whatever the unit.
 NUMBERS: dict[str, tuple[tuple[int, ...], float]] = {
     "center": ((2,), MAX_PIXELS),
-    "scale": ((), MAX_PIXELS / UNIT),
-    "part": ((24, 3), MAX_PIXELS),
+    "scale": ((), MAX_PIXELS / BOX_UNIT),
+    "part": ((NUM_GT_JOINTS, 3), MAX_PIXELS),
     "openpose": ((NUM_OPENPOSE, 3), MAX_PIXELS),
-    "S": ((24, 4), MAX_PIXELS),
+    "S": ((NUM_GT_JOINTS, 4), MAX_PIXELS),
     "pose": ((72,), 1e3),
     "shape": ((10,), 1e3),
     "has_smpl": ((), 1.0),
-    "smpl_2dkps": ((24, 3), MAX_PIXELS),
-    "smpl_joints": ((24, 3), MAX_PIXELS),
+    "smpl_2dkps": ((NUM_JOINTS, 3), MAX_PIXELS),
+    "smpl_joints": ((NUM_JOINTS, 3), MAX_PIXELS),
 }
 FIELDS = ("imgname", "maskname", "partname", *NUMBERS, "gender", "dp_annot")
 GENDERS = {"m": 0, "male": 0, "0": 0, "f": 1, "female": 1, "1": 1}

@@ -15,7 +15,7 @@ import numpy as np
 from datasets.labels.arrays import Labels
 from datasets.labels.values import Box
 from datasets.people.images import picture_size
-from utils.geometry import UNIT
+from utils.geometry import BOX_UNIT
 from utils.io import DataFileError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_labels(labels: Labels, sizes_of: Mapping[int, tuple[int, int]], source
     found = _check_bodies(labels, source)
     if sizes_of:
         rows, sizes = np.array(list(sizes_of)), np.array(list(sizes_of.values()), dtype=np.float64)
-        found += _check_boxes(labels.center[rows], UNIT * labels.scale[rows], sizes, source)
+        found += _check_boxes(labels.center[rows], BOX_UNIT * labels.scale[rows], sizes, source)
         found += _check_keypoints(labels, rows, source)
     return found
 
@@ -100,7 +100,7 @@ def _check_keypoints(labels: Labels, rows: np.ndarray, source: str) -> list[str]
     found = []
     if confidence.max() > 2:
         found.append(f"{source}: confidences of keypoints reach {confidence.max():g}; expected 0 to 1.")
-    side = UNIT * labels.scale[rows, None, None]
+    side = BOX_UNIT * labels.scale[rows, None, None]
     near = (np.abs(points - labels.center[rows, None]) <= side).all(axis=-1)
     if (share := float(near[known].mean())) < 0.5:
         found.append(

@@ -16,15 +16,16 @@ import torch
 
 from datasets.labels.rle import decode, parse_runs
 from datasets.labels.values import MAX_PIXELS, first_implausible
+from utils.geometry import MAP_SIZE
 from utils.io import DataFileError, load_mat
+from utils.skeleton import NUM_PARTS
 from utils.structures import DensePosePoints
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-GRID = 56
 MAX_POINTS = 196
-NUM_PARTS, NUM_MASKS, MASK_SIZE = 24, 14, 256
+NUM_MASKS, MASK_SIZE = 14, 256
 POINT_KEYS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
 KEYS = ("bbox", *POINT_KEYS, "dp_masks")
 SYMMETRY_FILE = Path("UV_data") / "UV_symmetry_transforms.mat"
@@ -201,8 +202,8 @@ def dense_labels(person: DensePerson, crop_box: Sequence[float]) -> DensePosePoi
     """A person's labels on the grid of the crop x1, y1, x2, y2 (image pixels); points outside are dropped."""
     low, high = np.asarray(crop_box, dtype=np.float64).reshape(2, 2)
     corner, size = person.box[:2], person.box[2:]
-    xy = (person.xy * size / 255.0 + corner - low) * GRID / (high - low)
-    kept = ((xy >= 0) & (xy <= GRID - 1)).all(axis=1)
+    xy = (person.xy * size / 255.0 + corner - low) * MAP_SIZE / (high - low)
+    kept = ((xy >= 0) & (xy <= MAP_SIZE - 1)).all(axis=1)
     count = int(kept.sum())
 
     def padded(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
@@ -221,7 +222,7 @@ def dense_labels(person: DensePerson, crop_box: Sequence[float]) -> DensePosePoi
 
 def _labels_on_grid(person: DensePerson, low: np.ndarray, high: np.ndarray) -> Int[np.ndarray, "56 56"]:
     """Nearest label at each grid position; 0 outside the person's box."""
-    steps = np.arange(GRID)[:, None] * ((high - low) / GRID)
+    steps = np.arange(MAP_SIZE)[:, None] * ((high - low) / MAP_SIZE)
     position = np.rint(((low + steps - person.box[:2]) * (255.0 / person.box[2:])).astype(np.float32))
     inside = (position >= 0) & (position < MASK_SIZE)
     column, row = np.where(inside, position, 0).astype(np.int64).T
@@ -232,7 +233,7 @@ def _labels_on_grid(person: DensePerson, low: np.ndarray, high: np.ndarray) -> I
 def no_dense_labels() -> DensePosePoints:
     """Zeros, for a person without annotation."""
     return DensePosePoints(
-        ann_labels=torch.zeros(GRID, GRID, dtype=torch.int64),
+        ann_labels=torch.zeros(MAP_SIZE, MAP_SIZE, dtype=torch.int64),
         xy=torch.zeros(MAX_POINTS, 2),
         part=torch.zeros(MAX_POINTS, dtype=torch.int64),
         u=torch.zeros(MAX_POINTS),

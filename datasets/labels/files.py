@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import numpy as np
 from datasets.labels.arrays import NUMBERS
 from utils.io import save_arrays
 from utils.io.marks import LABELS
+from utils.skeleton import NUM_GT_JOINTS, NUM_JOINTS
 
 # Kind and shape of one item in every field; "U" is text, "O" plain Python values (numbers, text, lists, dicts).
 FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
     **{name: ("f8", shape) for name, (shape, _) in NUMBERS.items()},
     **dict.fromkeys(("imgname", "maskname", "partname", "gender"), ("U", ())),
     **dict.fromkeys(("im_id", "id"), ("i8", ())),
-    "smpl_joints": ("f4", (24, 3)),
+    "smpl_joints": ("f4", (NUM_JOINTS, 3)),
     "dp_annot": ("O", ()),
 }
 _BOX = ("imgname", "center", "scale")
@@ -117,6 +118,20 @@ def _item(name: str, value: Any) -> Any:
     if array.shape != shape:
         raise ValueError(f"'{name}' of an item must have the shape {shape}, not {array.shape}")
     return array
+
+
+def gt24(points: np.ndarray, rows: Iterable[int], confidence: np.ndarray | float = 1.0) -> np.ndarray:
+    """The 24 annotated joints [24,D+1] of a person, zeros where there is no label.
+
+    Args:
+        points: labelled joints [K,D].
+        rows: the row in `skeleton.GT24_NAMES` of each point.
+        confidence: last column of the labelled rows, a number or [K].
+    """
+    joints = np.zeros((NUM_GT_JOINTS, points.shape[1] + 1))
+    joints[list(rows), :-1] = points
+    joints[list(rows), -1] = confidence
+    return joints
 
 
 def save_labels(path: Path, arrays: Mapping[str, np.ndarray], replace: bool = True) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import cv2
 import numpy as np
 
-from datasets.transforms import BOX_MARGIN
 from utils.body import OPEN_DIR
+from utils.geometry import BOX_MARGIN
 from utils.onnx_runtime import onnx_session
 from utils.unused import Unused
 

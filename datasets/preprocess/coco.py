@@ -23,14 +23,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.labels.coco import is_person
-from datasets.labels.files import Rows
+from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose
 from datasets.preprocess.common import (
     INCOMPLETE,
     box_of_xywh,
     coco_keypoints,
     coco_picture,
-    gt24,
     make_parser,
     read_coco,
     run,

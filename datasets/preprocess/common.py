@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 
 from datasets.labels.coco import CocoHead, coco_head, entries_of, keypoints_of
-from datasets.labels.files import Rows, save_labels
+from datasets.labels.files import Rows, gt24, save_labels
 from utils.command_line import ALL_GOOD, DOCTOR, NOTHING_DONE, SOME_SKIPPED, SentenceParser
+from utils.geometry import BOX_MARGIN, BOX_UNIT
 from utils.io import DataFileError, load_json, load_mat, require_free, require_writable
 from utils.io.marks import LABELS
-
-BOX_UNIT = 200  # px; the side of a person's square box is BOX_UNIT * scale
-BOX_MARGIN = 1.2
-
-# Rows of the 24 "ground truth" joints that H36M's 17 and the 16 of MPII stand for, in the order of those sets.
-H36M17_IN_GT24 = (14, 3, 4, 5, 2, 1, 0, 16, 12, 17, 18, 9, 10, 11, 8, 7, 6)
-MPII16_IN_GT24 = (0, 1, 2, 3, 4, 5, 14, 15, 12, 13, 6, 7, 8, 9, 10, 11)
-NUM_LSP_JOINTS = 14  # LSP's joints are the first 14 of the 24
+from utils.skeleton import NUM_LSP_JOINTS
 
 INCOMPLETE = (KeyError, TypeError, ValueError, OverflowError)  # what an annotation of another form raises
 
@@ -55,14 +49,6 @@ def box_of_xywh(xywh: Iterable[float]) -> Box:
     if not (width > 0 and height > 0):
         return np.array([x, y]), 0.0
     return box_of_corners(x, y, x + width, y + height)
-
-
-def gt24(points: np.ndarray, rows: Iterable[int], confidence: np.ndarray | float = 1.0) -> np.ndarray:
-    """Points [K,D] at the given rows of the 24 joints, with a confidence [K] as last column: [24,D+1]."""
-    joints = np.zeros((24, points.shape[1] + 1))
-    joints[list(rows), :-1] = points
-    joints[list(rows), -1] = confidence
-    return joints
 
 
 # ---------------------------------------------------------------------------------------------------- reading

@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.labels.files import Rows
+from datasets.labels.files import Rows, gt24
 from datasets.labels.values import MAX_PIXELS, first_implausible
 from datasets.preprocess.common import (
     INCOMPLETE,
     box_of_xywh,
     coco_keypoints,
     coco_picture,
-    gt24,
     make_parser,
     read_coco,
     run,

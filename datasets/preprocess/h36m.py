@@ -28,11 +28,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from datasets.labels.files import Rows
+from datasets.labels.files import Rows, gt24
 from datasets.preprocess import video_frames
-from datasets.preprocess.common import H36M17_IN_GT24, Box, box_of_corners, gt24, make_parser, run
+from datasets.preprocess.common import Box, box_of_corners, make_parser, run
 from datasets.preprocess.hdf5 import MatFile, open_hdf5
 from utils.io import DataFileError, limited_memory
+from utils.skeleton import H36M17_IN_GT24
 
 FILES = ("h36m_valid_protocol1.npz", "h36m_valid_protocol2.npz")
 

@@ -31,11 +31,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.labels.files import Rows
+from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose, video_frames
-from datasets.preprocess.common import H36M17_IN_GT24, box_of_points, gt24, make_parser, run
+from datasets.preprocess.common import box_of_points, make_parser, run
 from datasets.preprocess.hdf5 import is_hdf5, open_hdf5
 from utils.io import DataFileError, load_mat
+from utils.skeleton import H36M17_IN_GT24
 
 TEST_SEQUENCES = tuple(f"TS{number}" for number in range(1, 7))
 TRAIN_SEQUENCES = tuple(f"S{subject}/Seq{number}" for subject in range(1, 9) for number in (1, 2))

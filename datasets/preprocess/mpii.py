@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.labels.files import Rows
+from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose
-from datasets.preprocess.common import INCOMPLETE, MPII16_IN_GT24, gt24, make_parser, read_json, run
+from datasets.preprocess.common import INCOMPLETE, make_parser, read_json, run
 from utils.io import DataFileError
+from utils.skeleton import MPII16_IN_GT24
 
 FILE = "mpii_train.npz"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from datasets.labels.values import MAX_PIXELS, first_implausible
-from datasets.preprocess.common import BOX_UNIT, INCOMPLETE, read_json
+from datasets.preprocess.common import INCOMPLETE, read_json
+from utils.geometry import BOX_UNIT
 from utils.io import DataFileError
-from utils.skeleton import GT24_NAMES, OPENPOSE25_NAMES
+from utils.skeleton import GT24_NAMES, NUM_OPENPOSE, OPENPOSE25_NAMES
 
 log = logging.getLogger(__name__)
 
-NUM_JOINTS = len(OPENPOSE25_NAMES)
 MIN_SHARED = 3  # joints that are both detected and labelled
 MAX_DISTANCE = 0.2  # of the box side: mean distance of the shared joints
 
@@ -42,16 +42,16 @@ def openpose_of(folder: Path | None, imgname: str, part: np.ndarray, scale: floa
     folder: of the JSON files; None or a picture without file gives zeros. Raises DataFileError for damage.
     """
     if folder is None:
-        return np.zeros((NUM_JOINTS, 3))
+        return np.zeros((NUM_OPENPOSE, 3))
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}' of OpenPose results.")
     path = folder / f"{Path(imgname).stem}_keypoints.json"
     if not path.is_file():
-        return np.zeros((NUM_JOINTS, 3))
+        return np.zeros((NUM_OPENPOSE, 3))
     people = read_people(path)
     distances = [_distance(person, part) / (BOX_UNIT * scale) if scale > 0 else np.inf for person in people]
     if not distances or min(distances) > MAX_DISTANCE:
-        return np.zeros((NUM_JOINTS, 3))
+        return np.zeros((NUM_OPENPOSE, 3))
     return people[int(np.argmin(distances))]
 
 
@@ -81,7 +81,7 @@ def _points(flat: list[float]) -> np.ndarray:
     points = np.array(flat)
     if points.dtype.kind not in "fiu":
         raise TypeError(f"keypoints of {points.dtype}")
-    return points.astype(np.float64).reshape(NUM_JOINTS, 3)
+    return points.astype(np.float64).reshape(NUM_OPENPOSE, 3)
 
 
 def _distance(person: np.ndarray, part: np.ndarray) -> float:

@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.labels.files import Rows, save_labels
-from datasets.preprocess.common import H36M17_IN_GT24, NUM_LSP_JOINTS, gt24
+from datasets.labels.files import Rows, gt24, save_labels
 from datasets.synthetic.annotations import (
     coco_annotations,
     coco_categories,
@@ -31,7 +30,7 @@ from datasets.synthetic.wide import WidePerson, render_wide
 from utils.body import OPEN_DIR, load_open_body, read_regressor
 from utils.io import atomic_write, load_json, save_json_atomic
 from utils.renderer.lsp_parts import skinning_classes
-from utils.skeleton import GT24_TO_COCO17
+from utils.skeleton import GT24_TO_COCO17, H36M17_IN_GT24, NUM_LSP_JOINTS
 
 if TYPE_CHECKING:
     from datasets.synthetic.dataset import SyntheticPeople

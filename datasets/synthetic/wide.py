@@ -21,7 +21,8 @@ from datasets.synthetic.photo import photograph
 from datasets.synthetic.pose import draw_betas, draw_pose, draw_view
 from datasets.synthetic.scene import add_held_thing, add_loose_parts, add_ride, add_seat, add_shadow
 from datasets.synthetic.shading import paint_fragments
-from datasets.transforms import CROP_SIZE, UNIT, box_to_center_scale, crop_points_to_picture
+from datasets.transforms import box_to_center_scale, crop_points_to_picture
+from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.renderer.rasterizer import rasterize_numpy
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class View:
     @property
     def metre(self) -> float:
         """Pixels of the picture that a metre at the body's depth covers."""
-        return float(self.cam[0]) * UNIT * self.scale / 2
+        return float(self.cam[0]) * BOX_UNIT * self.scale / 2
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points [N,3] in metres -> [N,3] float64: x, y in pixels of the picture, and depth."""
@@ -158,7 +159,7 @@ def _view(middle: np.ndarray, metre: float, place: np.ndarray, box: np.ndarray) 
     """The view whose crop belongs to `box`, with the body's `middle` [2] (metres) at `place`."""
     center, scale = box_to_center_scale(box)
     shift = (np.asarray(place) - center) / metre - middle
-    return View(np.array([2 * metre / (UNIT * scale), *shift]), box)
+    return View(np.array([2 * metre / (BOX_UNIT * scale), *shift]), box)
 
 
 def _visible_box(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -262,7 +263,7 @@ def _paint_bystander(
     _, _, body = _draw_body(rng, people)
     metre = view.metre * rng.uniform(0.45, 1.0)
     aside = rng.uniform(0.5, 1.1) * (1 if view.center[0] < size[0] / 2 else -1)
-    place = view.center + np.array([aside, rng.normal(0, 0.08)]) * UNIT * view.scale * 0.6
+    place = view.center + np.array([aside, rng.normal(0, 0.08)]) * BOX_UNIT * view.scale * 0.6
     place = np.clip(place, 0.1 * np.float64(size), 0.9 * np.float64(size))
     other = place_body(body.vertices, metre, place, size)
     paint_person(people, picture, body, other, draw_outfit(rng, people.split, people.assets, people.figure))

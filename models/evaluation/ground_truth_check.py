@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.evaluation.scorers import NUM_PARTS, UNKNOWN, JointRegressor, JointSet
+from models.evaluation.scorers import NUM_LSP_PARTS, UNKNOWN, JointRegressor, JointSet
 from models.smpl import SMPL
 from utils.geometry import batch_rodrigues
 
@@ -142,13 +142,13 @@ def check_labels(
     count, problems = 0, []
     for name, mask, parts, size in labels:
         count += 1
-        strange = sorted(set(np.unique(parts).tolist()) - {*range(NUM_PARTS), UNKNOWN})
+        strange = sorted(set(np.unique(parts).tolist()) - {*range(NUM_LSP_PARTS), UNKNOWN})
         if mask.shape != size or parts.shape != size:
             problems.append(
                 f"{name}: labels of {mask.shape} and {parts.shape} for a picture of {size} (height, width)"
             )
         elif strange:
-            problems.append(f"{name}: part classes {strange}, expected 0..{NUM_PARTS - 1} and {UNKNOWN}")
+            problems.append(f"{name}: part classes {strange}, expected 0..{NUM_LSP_PARTS - 1} and {UNKNOWN}")
         elif not (mask > 0).any():
             problems.append(f"{name}: an empty mask")
     shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")

@@ -15,10 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from models.smpl import SMPL
-from utils.geometry import CROP_SIZE, batch_rodrigues, project_to_crop, rotmat_to_rotvec
+from utils.geometry import BOX_UNIT, CROP_SIZE, batch_rodrigues, project_to_crop, rotmat_to_rotvec
 from utils.metrics import confusion_counts, similarity_align
 from utils.renderer.lsp_parts import PartRenderer, TrueParts, uncrop
-from utils.skeleton import GT24_TO_COCO17, GT24_TO_J14, GT24_TO_J17, H36M17_NAMES, H36M_TO_J14, H36M_TO_J17
+from utils.skeleton import (
+    GT24_TO_COCO17,
+    GT24_TO_J14,
+    GT24_TO_J17,
+    H36M17_NAMES,
+    H36M_TO_J14,
+    H36M_TO_J17,
+    NUM_OPENPOSE,
+)
 from utils.structures import Batch, Regressor, SMPLParams, require_same_body
 
 if TYPE_CHECKING:
@@ -26,8 +34,7 @@ if TYPE_CHECKING:
 
 Rows = dict[str, np.ndarray]
 Scorer = Callable[[SMPLParams, Batch, Sequence[Any]], Rows]
-NUM_OPENPOSE = 25
-NUM_PARTS, UNKNOWN = 7, 255
+NUM_LSP_PARTS, UNKNOWN = 7, 255
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ class PartScorer:
             found = self.to_picture(labels > 0, true.center, true.scale, true.mask.shape) > 0
             masks.append(confusion_counts(found.astype(np.uint8), (true.mask > 0).astype(np.uint8), 2))
             found = self.to_picture(labels, true.center, true.scale, true.parts.shape)
-            parts.append(confusion_counts(found, true.parts, NUM_PARTS))
+            parts.append(confusion_counts(found, true.parts, NUM_LSP_PARTS))
         return {"mask_counts": np.stack(masks), "part_counts": np.stack(parts), **_body_rows(params)}
 
 
@@ -158,7 +165,7 @@ class KeypointScorer:
         joints = self.smpl(params.rotmat, params.betas).joints[:, NUM_OPENPOSE:][:, GT24_TO_COCO17]
         crop = project_to_crop(joints, params.cam).double() * (CROP_SIZE / 2)  # pixels from the crop's middle
         picture = (
-            batch.center.double()[:, None] + crop * (200 * batch.scale.double() / CROP_SIZE)[:, None, None]
+            batch.center.double()[:, None] + crop * (BOX_UNIT * batch.scale.double() / CROP_SIZE)[:, None, None]
         )
         return {
             "keypoints": picture.cpu().numpy(),

@@ -29,10 +29,8 @@ from models.smpl import SMPL
 from utils.body import BODY_CHOICES, OPEN_DIR, SMPL_ID, BodyAssets, find_smpl_file, resolve_body
 from utils.checkpoint import weights_id
 from utils.config import group, option
-from utils.geometry import batch_rodrigues
+from utils.geometry import CROP_MODES, batch_rodrigues
 from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
-
-CROP_MODES = ("warp", "legacy")
 
 
 @dataclass(frozen=True)

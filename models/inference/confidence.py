@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.geometry import UNIT, project_to_crop
-from utils.iuvmap import NUM_PARTS
-from utils.skeleton import GT24_TO_COCO17, OPENPOSE25_NAMES
+from utils.geometry import BOX_UNIT, project_to_crop
+from utils.skeleton import GT24_TO_COCO17, NUM_PARTS, OPENPOSE25_NAMES
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -80,7 +79,7 @@ def with_keypoints(
         return own
     joints = torch.from_numpy(arrays["joints"][COCO17_FROM_49])
     body = project_to_crop(joints[None], torch.from_numpy(arrays["cam"])[None])[0].numpy()
-    seen = (keypoints[:, :2] - np.asarray(center)) / (UNIT * scale / 2)
+    seen = (keypoints[:, :2] - np.asarray(center)) / (BOX_UNIT * scale / 2)
     near = np.exp(-((np.linalg.norm(seen - body, axis=1) / KEYPOINT_ERROR) ** 2))
     return (own + float(np.average(near[sure], weights=keypoints[sure, 2]))) / 2
 

@@ -11,6 +11,7 @@ from models.danet import DaNet
 from models.targets import TargetBuilder
 from utils.geometry import CROP_SIZE, project_to_crop
 from utils.metrics import iuv_scores, mpjpe, pa_mpjpe
+from utils.skeleton import NUM_OPENPOSE
 from utils.structures import Batch, SMPLOutput, Targets
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from models.smpl import SMPL
 
-NUM_OPENPOSE = 25
 HIPS = (2, 3)
 
 

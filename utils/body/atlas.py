@@ -15,6 +15,7 @@ import numpy as np
 
 from utils.io import DataFileError, load_mat, load_npz
 from utils.io.folders import DATA_DIR
+from utils.skeleton import NUM_PARTS
 from utils.structures import Atlas
 from utils.wording import shorten
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 OFFICIAL_ATLAS = Path("UV_data") / "UV_Processed.mat"
 OPEN_ATLAS = Path("open") / "atlas.npz"
 
-NUM_PARTS = 24
 NUM_SMPL_VERTICES = 6890
 MAT_FIELDS = ("All_FaceIndices", "All_Faces", "All_U_norm", "All_V_norm", "All_vertices")
 OPEN_FIELDS = ("model_id", "face_part", "face_uv")

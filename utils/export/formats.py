@@ -18,7 +18,7 @@ from utils.export.mesh import obj_bytes, ply_bytes
 from utils.export.motion import ExportMotion
 from utils.export.params import amass_arrays, humans4d_arrays, vibe_arrays
 from utils.export.person import DENSEPOSE_SUFFIX
-from utils.geometry import CROP_SIZE
+from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.io import atomic_write, save_npz_atomic
 from utils.io.marks import DEMO
 from utils.optional_packages import require_packages
@@ -35,7 +35,7 @@ def densepose_bytes(still: ExportMotion) -> bytes:
     text.add_text(
         "Description",
         "DensePose IUV. Channels as cv2.imread gives them: part 0..24, 255 U, 255 V; as RGB: 255 V, 255 U, part. "
-        f"The {CROP_SIZE} px crop: the square of {200 * float(scale):.2f} px around "
+        f"The {CROP_SIZE} px crop: the square of {BOX_UNIT * float(scale):.2f} px around "
         f"({center[0]:.2f}, {center[1]:.2f}) of the image; {still.source()}",
     )
     text.add_text("Software", DEMO)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from utils.export.motion import CAMERA_TEXT, Z_UP, Z_UP_TEXT, ExportMotion, rotation_vectors, turned_root
-from utils.geometry import CROP_SIZE, FOCAL_LENGTH, cam_to_translation
+from utils.geometry import BOX_UNIT, CROP_SIZE, FOCAL_LENGTH, cam_to_translation
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, VERTEX_JOINT_NAMES
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def vibe_arrays(motion: ExportMotion) -> dict[str, Any]:
     size = np.array(motion.facts["image_size"], np.float64)
     center, side = (
         np.asarray(arrays["center"], np.float64),
-        200.0 * np.asarray(arrays["scale"], np.float64)[:, None],
+        BOX_UNIT * np.asarray(arrays["scale"], np.float64)[:, None],
     )
     scale, shift = arrays["cam"][:, :1].astype(np.float64), arrays["cam"][:, 1:].astype(np.float64)
     full = np.concatenate([scale * side / size, shift + (center - size / 2) / (scale * side / 2)], axis=1)
@@ -108,7 +108,7 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
         "camera_bbox": arrays["cam"],
         "focal_length": np.repeat(facts["focal_length_full"], count),
         "center": np.asarray(arrays["center"], np.float32),
-        "scale": (200.0 * np.asarray(arrays["scale"], np.float64)).astype(np.float32),
+        "scale": (BOX_UNIT * np.asarray(arrays["scale"], np.float64)).astype(np.float32),
         "size": np.tile([height, width], (count, 1)),
         "bbox": np.asarray(arrays["box"], np.float32),
         "conf": np.where(np.isnan(score), arrays.get("confidence", 1.0), score).astype(np.float32),

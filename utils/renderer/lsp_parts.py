@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from utils.body import SMPL_ID
-from utils.geometry import CROP_SIZE, FOCAL_LENGTH
+from utils.geometry import BOX_UNIT, CROP_SIZE, FOCAL_LENGTH
 from utils.io import DataFileError, load_npy
 from utils.renderer.mesh import IUV_Renderer
 from utils.renderer.rasterizer import Backend
@@ -39,7 +39,6 @@ CLASS_JOINTS = (
 )
 TEXTURE_FILE, TABLE_FILE = "vertex_texture.npy", "cube_parts.npy"
 COLOR_STEPS = 100  # the table has a cell for each hundredth of red, green and blue
-BOX_UNIT = 200.0  # box sides are counted in units of 200 px
 # A picture pixel whose centre falls on the border of two crop pixels takes the right (lower) one despite rounding.
 BORDER_SLACK = 1e-9
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from utils.body import default_atlas, face_colors
-from utils.geometry import cam_to_translation
+from utils.geometry import CROP_SIZE, MAP_SIZE, cam_to_translation
 from utils.renderer.rasterizer import Backend, rasterize
 from utils.renderer.shading import shade, vertex_normals
 from utils.structures import Atlas, Fragments
@@ -39,8 +39,8 @@ class IUV_Renderer:
 
     def __init__(
         self,
-        orig_size: int = 224,
-        out_size: int = 56,
+        orig_size: int = CROP_SIZE,
+        out_size: int = MAP_SIZE,
         focal_length: float = 5000.0,
         atlas: Atlas | None = None,
         far: float = 100.0,

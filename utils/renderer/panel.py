@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.geometry import FOCAL_LENGTH, cam_to_translation
+from utils.geometry import CROP_SIZE, FOCAL_LENGTH, MAP_SIZE, cam_to_translation
 from utils.renderer.mesh import IUV_Renderer, MeshRenderer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-SIZE = 224
-PART_SIZE = 56
+SIZE, PART_SIZE = CROP_SIZE, MAP_SIZE
 PART_COLUMNS = 6
 DRAW_SHIFT = 4
 
