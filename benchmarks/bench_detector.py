@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from datasets.people.boxes import PERSON  # noqa: E402
 from datasets.people.detector import MIN_SCORE, Box, Detection, MoveNet, box_iou  # noqa: E402
 from datasets.people.images import read_picture  # noqa: E402
-from datasets.preprocess.common import read_json  # noqa: E402
+from utils.io import load_json  # noqa: E402
 
 MIN_IOU = 0.5
 EXAMPLES = ("astronaut.jpg", "grace_hopper.jpg")
@@ -58,7 +58,7 @@ def count_matches(
 
 def score(finder: MoveNet, ann_file: str, img_root: str) -> str:
     """One line: recall, precision and time a picture."""
-    content = read_json(Path(ann_file))
+    content = load_json(Path(ann_file))
     boxes: dict[tuple[int, bool], list[Box]] = {}
     for entry in content["annotations"]:
         if entry.get("category_id", PERSON) == PERSON:

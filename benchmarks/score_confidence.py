@@ -22,7 +22,6 @@ from scipy.stats import spearmanr
 
 from datasets.people.detector import Detection, MoveNet, box_iou
 from datasets.people.images import read_picture
-from datasets.preprocess.common import read_json
 from datasets.transforms import box_to_center_scale, crop_picture, network_input
 from models import SMPL, build_danet
 from models.danet import preset
@@ -32,6 +31,7 @@ from models.inference.weights import weights_file
 from utils.body import resolve_body
 from utils.checkpoint import load_danet
 from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
+from utils.io import load_json
 from utils.renderer import IUV_Renderer
 
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # of COCO
@@ -62,7 +62,7 @@ def annotated_people(
     setup: Setup, ann_file: Path, img_root: Path, detect: bool
 ) -> Iterator[tuple[float, float]]:
     """Confidence and OKS of each person with keypoints."""
-    content = read_json(ann_file)
+    content = load_json(ann_file)
     people: dict[int, list[dict]] = {}
     for entry in content["annotations"]:
         if entry.get("num_keypoints", 0) and not entry.get("iscrowd", 0):

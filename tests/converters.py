@@ -45,7 +45,7 @@ def refused(capsys, module: str, source: Path, out: Path, *flags: str) -> str:
     message, doctor = capsys.readouterr().err.strip().rsplit("\n", 1)
     assert doctor == DOCTOR
     assert message.startswith(f"python -m datasets.preprocess.{module}: ")
-    assert len(message.splitlines()) == 1 and re.search(r"(\.|pip install \w+)$", message), message
+    assert len(message.splitlines()) == 1 and re.search(r"(\.|requirements-datasets\.txt)$", message), message
     return message
 
 

@@ -30,8 +30,6 @@ GT24_NAMES = (
     "head_h36m nose left_eye right_eye left_ear right_ear"
 ).split()
 
-NUM_OPENPOSE = len(OPENPOSE25_NAMES)
-
 # The 49 joints of a body: 25 OpenPose points (prefix "op_"), then the 24 "ground truth" points.
 JOINT_NAMES = tuple(["op_" + n for n in OPENPOSE25_NAMES] + GT24_NAMES)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasets.labels.values import MAX_PIXELS, first_implausible
 from datasets.people.detector import Detection
-from datasets.preprocess.openpose import read_people
-from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, OPENPOSE25_NAMES
+from utils.io import DataFileError, load_json
+from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, NUM_OPENPOSE, OPENPOSE25_NAMES
 from utils.unused import Unused
 
 if TYPE_CHECKING:
@@ -97,3 +98,33 @@ def to_detection(points: Float[np.ndarray, "25 3"]) -> Detection | None:
         box = tuple(map(float, (*low, *(high - low))))
         keypoints = points[OPENPOSE25_TO_COCO17].astype(np.float32)
     return Detection(box, float(confident[:, 2].mean()), keypoints)
+
+
+def read_people(path: Path) -> list[Float[np.ndarray, "25 3"]]:
+    """Keypoints (pixels, confidence) of the people of an OpenPose file.
+
+    People with numbers that are not finite or beyond what pixels can be are left out, with a warning.
+    Raises DataFileError for a damaged file.
+    """
+    content = load_json(path)
+    try:
+        people = [_points(person["pose_keypoints_2d"]) for person in content["people"]]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataFileError(
+            f"{path} must hold 'people' with 75 numbers 'pose_keypoints_2d' each, as OpenPose writes them for "
+            f"BODY_25 ({type(error).__name__}: {error})."
+        ) from error
+    plausible = [person for person in people if first_implausible(person, MAX_PIXELS) is None]
+    if wrong := len(people) - len(plausible):
+        log.warning(
+            "%s: %d of %d people left out, with numbers that are not finite or beyond %d.",
+            path, wrong, len(people), MAX_PIXELS,
+        )  # fmt: skip
+    return plausible
+
+
+def _points(flat: list[float]) -> np.ndarray:
+    points = np.array(flat)
+    if points.dtype.kind not in "fiu":
+        raise TypeError(f"keypoints of {points.dtype}")
+    return points.astype(np.float64).reshape(NUM_OPENPOSE, 3)

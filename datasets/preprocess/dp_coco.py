@@ -16,30 +16,21 @@ if __name__ == "__main__":
     start_script()
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from datasets.labels.densepose import MASK_SIZE, NUM_MASKS, POINT_KEYS
 from datasets.labels.files import Rows, gt24
 from datasets.labels.values import MAX_PIXELS, first_implausible
-from datasets.preprocess.common import (
-    INCOMPLETE,
-    box_of_xywh,
-    coco_keypoints,
-    coco_picture,
-    make_parser,
-    read_coco,
-    run,
-    those_there,
-)
+from datasets.preprocess.coco import SOURCE, box_of_xywh, image_below, labelled_keypoints, read_coco
+from datasets.preprocess.common import INCOMPLETE, Planned, existing_splits, run, split_flag
 from utils.skeleton import GT24_TO_COCO17
 
-SPLITS = {"train": "train2014", "minival": "val2014"}  # and where their pictures are
-NUM_MASKS = 14
-POINT_LISTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
+SPLITS = {"train": "train2014", "minival": "val2014"}  # and where their images are
 WEIGHT = 0.5
 
 NOSE = 0
@@ -51,7 +42,7 @@ ENDS = {10: 7, 11: 8, 22: 20, 23: 21}  # feet and hands <- ankles and wrists
 
 
 def smpl_keypoints(coco: np.ndarray) -> np.ndarray:
-    """COCO's keypoints [17,3] (labelled 0/1) -> SMPL's joints in the picture [24,3], weight 0.5 or 0."""
+    """COCO's keypoints [17,3] (labelled 0/1) -> SMPL's joints in the image [24,3], weight 0.5 or 0."""
     joints = np.zeros((24, 3))
     for joint, keypoint in COPIED.items():
         joints[joint] = coco[keypoint] * (1, 1, WEIGHT)
@@ -71,10 +62,10 @@ def _set_middle(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
 
 def dense_annotation(person: Mapping[str, Any]) -> dict[str, Any]:
     """The item of `dp_annot`. Raises KeyError, TypeError or ValueError when it is incomplete."""
-    annotation = {name: [float(v) for v in person[name]] for name in ("bbox", *POINT_LISTS)}
-    lengths = {len(annotation[name]) for name in POINT_LISTS}
-    numbers = [v for values in annotation.values() for v in values]
-    if len(lengths) != 1 or first_implausible(np.array(numbers)[:, None], MAX_PIXELS) is not None:
+    annotation = {name: [float(v) for v in person[name]] for name in ("bbox", *POINT_KEYS)}
+    numbers = np.concatenate([*annotation.values()])
+    same_length = len({len(annotation[name]) for name in POINT_KEYS}) == 1
+    if not same_length or first_implausible(numbers, MAX_PIXELS) is not None:
         raise ValueError("points of different or damaged lists")
     masks = person["dp_masks"]
     if not isinstance(masks, list) or len(masks) != NUM_MASKS or not all(map(_is_mask, masks)):
@@ -84,7 +75,7 @@ def dense_annotation(person: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_mask(mask: Any) -> bool:
     if isinstance(mask, dict):
-        return isinstance(mask.get("counts"), str) and mask.get("size") == [256, 256]
+        return isinstance(mask.get("counts"), str) and mask.get("size") == [MASK_SIZE] * 2
     return mask == []
 
 
@@ -100,16 +91,16 @@ def convert(annotations: Path, split: str) -> Rows:
         try:
             dense = dense_annotation(person)
             center, scale = box_of_xywh(person["bbox"])
-            keypoints = coco_keypoints(person, head)
+            keypoints = labelled_keypoints(person, head)
             image_id, number = np.int64(int(person["image_id"])), np.int64(int(person["id"]))
         except INCOMPLETE:
             rows.leave_out("with incomplete annotations", damaged=True)
             continue
         if image_id not in head.names:
-            rows.leave_out("of pictures that the file does not list", damaged=True)
+            rows.leave_out("of images that the file does not list", damaged=True)
             continue
         rows.add(
-            imgname=coco_picture(Path(head.names[image_id]).name, SPLITS[split]),
+            imgname=image_below(Path(head.names[image_id]).name, SPLITS[split]),
             center=center,
             scale=scale,
             part=gt24(keypoints[:, :2], GT24_TO_COCO17, keypoints[:, 2]),
@@ -121,28 +112,18 @@ def convert(annotations: Path, split: str) -> Rows:
     return rows
 
 
-def annotation_files(args: argparse.Namespace) -> dict[str, Path]:
+def plan(args: argparse.Namespace) -> Planned:
     names = {split: f"densepose_coco_2014_{split}.json" for split in SPLITS}
-    beside = any((args.source / name).is_file() for name in names.values())
-    folder = args.source if beside else args.source / "annotations"
-    return {split: folder / name for split, name in names.items()}
-
-
-def files_of(args: argparse.Namespace) -> list[str]:
-    """Names of the files that this conversion writes."""
-    files = annotation_files(args)
-    return [f"dp_coco_2014_{split}.npz" for split in args.split or files if files[split].is_file()]
-
-
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
-    for split, path in those_there(annotation_files(args), args.split).items():
-        yield convert(path, split)
+    folder = args.source
+    if not any((folder / name).is_file() for name in names.values()):
+        folder = folder / "annotations"
+    paths = existing_splits({split: folder / name for split, name in names.items()}, args.split)
+    files = [f"dp_coco_2014_{split}.npz" for split in paths]
+    return files, lambda: [convert(path, split) for split, path in paths.items()]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser("dp_coco", __doc__, "COCO's folder, with annotations/, train2014/ and val2014/")
-    parser.add_argument("--split", nargs="+", choices=tuple(SPLITS), help="only these")
-    return run(parser, argv, convert_all, files_of)
+    return run(argv, "dp_coco", __doc__, SOURCE, plan, split_flag(*SPLITS))
 
 
 if __name__ == "__main__":

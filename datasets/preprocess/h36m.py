@@ -7,7 +7,7 @@ Reads, below --source, S9 and S11:
   S9/MySegmentsMat/ground_truth_bb/<Action>.<camera>.mat              a box a frame, drawn as a mask
   S9/Videos/<Action>.<camera>.mp4                                     with --extract only
 Protocol 1 has all cameras, protocol 2 camera 60457274 only; both take every 5th frame. "_ALL" is passed over.
-S are 17 joints in metres, relative to the pelvis (the pelvis itself is 0). Box: the mask's times 0.9. Pictures are
+S are 17 joints in metres, relative to the pelvis (the pelvis itself is 0). Box: the mask's times 0.9. Images are
 images/S9_<Action>.<camera>_<frame, from 000001>.jpg below --source, blanks in the action being "_".
 Training labels (h36m_mosh_train.npz) hold body parameters that were fitted to the markers. They may not be
 passed on and cannot be worked out from the public files, so there is no converter for them.
@@ -20,8 +20,6 @@ from utils.script import run_script, start_script
 if __name__ == "__main__":
     start_script()
 
-import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +28,10 @@ from tqdm import tqdm
 
 from datasets.labels.files import Rows, gt24
 from datasets.preprocess import video_frames
-from datasets.preprocess.common import Box, box_of_corners, make_parser, run
-from datasets.preprocess.hdf5 import MatFile, open_hdf5
+from datasets.preprocess.common import box_of_corners, run
+from datasets.preprocess.hdf5 import open_hdf5
 from utils.io import DataFileError, limited_memory
+from utils.optional_packages import require_packages
 from utils.skeleton import H36M17_IN_GT24
 
 FILES = ("h36m_valid_protocol1.npz", "h36m_valid_protocol2.npz")
@@ -55,8 +54,8 @@ class Recording(NamedTuple):
     boxes: Path
     video: Path
 
-    def picture(self, frame: int) -> str:
-        """Name of a frame's picture; `frame` counts from 0, the name from 1."""
+    def image(self, frame: int) -> str:
+        """Name of a frame's image; `frame` counts from 0, the name from 1."""
         return f"images/{self.subject}_{self.action.replace(' ', '_')}.{self.camera}_{frame + 1:06d}.jpg"
 
 
@@ -86,12 +85,9 @@ def recordings(source: Path) -> list[Recording]:
 
 def read_poses(path: Path) -> np.ndarray:
     """Joints [T,32,3] of a CDF file, in millimetres."""
-    try:
-        import cdflib
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is read through cdflib, which is not installed: pip install cdflib"
-        ) from error
+    require_packages(f"Reading {path}", "datasets", "cdflib")
+    import cdflib
+
     try:
         with limited_memory():  # blocks that are packed do not say how large they are
             pose = np.asarray(cdflib.CDF(path).varget("Pose"))
@@ -110,61 +106,57 @@ def root_centred(joints: np.ndarray) -> np.ndarray:
     return gt24(joints - joints[0], H36M17_IN_GT24)
 
 
-def box_of_mask(mask: np.ndarray) -> Box:
-    """Box of the pixels set in a mask [width, height], which is how HDF5 holds MATLAB's; scale 0 for none."""
+def box_of_mask(mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre and scale of the pixels set in a mask [width, height], as HDF5 holds MATLAB's; scale 0 for none."""
     if mask.ndim != 2 or not mask.any():
         return np.zeros(2), 0.0
     xs, ys = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return box_of_corners(xs[0], ys[0], xs[-1] + 1, ys[-1] + 1, margin=MASK_MARGIN)
 
 
-def add_recording(recording: Recording, source: Path, take: bool, protocol1: Rows, protocol2: Rows) -> None:
-    """Add every 5th frame to the rows of the protocols it belongs to; take: write its pictures, too."""
+def add_recording(recording: Recording, source: Path, extract: bool, files: list[Rows]) -> None:
+    """Add every 5th frame of a recording to the files; extract: write their images, too."""
     poses = read_poses(recording.poses)
     frames = range(0, len(poses), FRAME_STEP)
-    if take:
-        pictures = {frame: source / recording.picture(frame) for frame in frames}
-        there = video_frames.extract(recording.video, pictures)
-    files = [protocol1, protocol2] if recording.camera == FRONT_CAMERA else [protocol1]
+    existing = set(frames)
+    if extract:
+        images = {frame: source / recording.image(frame) for frame in frames}
+        existing = video_frames.extract(recording.video, images)
     with open_hdf5(recording.boxes) as boxes:
         num_boxes = boxes.num_cells("Masks")
         for frame in frames:
+            usable = frame in existing and frame < num_boxes
+            center, scale = box_of_mask(boxes.cell("Masks", frame)) if usable else (None, 0.0)
             for rows in files:
-                if take and frame not in there:
+                if frame not in existing:
                     rows.leave_out("behind the end of the video", damaged=True)
                 elif frame >= num_boxes:
                     rows.leave_out("without a box", damaged=True)
-            if frame < num_boxes and (not take or frame in there):
-                _add_frame(recording, frame, poses[frame], boxes, files)
+                else:
+                    joints = root_centred(poses[frame])
+                    rows.add(imgname=recording.image(frame), center=center, scale=scale, S=joints)
 
 
-def _add_frame(
-    recording: Recording, frame: int, joints: np.ndarray, boxes: MatFile, files: list[Rows]
-) -> None:
-    center, scale = box_of_mask(boxes.cell("Masks", frame))
-    for rows in files:
-        rows.add(imgname=recording.picture(frame), center=center, scale=scale, S=root_centred(joints))
-
-
-def convert(source: Path, take: bool = False) -> list[Rows]:
-    """Rows of protocol 1 and, if its camera is there, of protocol 2; take: write the pictures, too."""
-    protocol1, protocol2 = map(Rows, FILES)
+def convert(source: Path, extract: bool = False) -> list[Rows]:
+    """Rows of protocol 1 and, if its camera is there, of protocol 2; extract: write the images, too."""
+    protocol1, protocol2 = files = [*map(Rows, FILES)]
     for recording in tqdm(recordings(source), desc="Human3.6M", unit="recording", disable=None):
-        add_recording(recording, source, take, protocol1, protocol2)
+        add_recording(recording, source, extract, files if recording.camera == FRONT_CAMERA else files[:1])
     if not protocol2 and not protocol2.left_out:
         print(f"no protocol 2: there is no recording of camera {FRONT_CAMERA}")
         return [protocol1]
-    return [protocol1, protocol2]
-
-
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
-    yield from convert(args.source, args.extract)
+    return files
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser("h36m", __doc__, "folder with S9/ and S11/")
-    video_frames.add_flag(parser, "from S9/Videos/*.mp4 into images/, both below --source")
-    return run(parser, argv, convert_all, lambda args: FILES)
+    return run(
+        argv,
+        "h36m",
+        __doc__,
+        "folder with S9/ and S11/",
+        lambda args: ([*FILES], lambda: convert(args.source, args.extract)),
+        video_frames.flag("from S9/Videos/*.mp4 into images/, both below --source"),
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 
 from utils.io import Budget, DataFileError, limited_memory
+from utils.optional_packages import require_packages
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# What h5py raises on damaged files.
+DAMAGE = (MemoryError, OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError)
 
 
 def is_hdf5(path: Path) -> bool:
@@ -18,8 +23,7 @@ def is_hdf5(path: Path) -> bool:
         raise FileNotFoundError(f"{path} does not exist or is not a file.")
     with path.open("rb") as file:
         head = file.read(520)
-    signature = b"\x89HDF\r\n\x1a\n"
-    return head.startswith(signature) or head[512:] == signature
+    return head.startswith(SIGNATURE) or head[512:] == SIGNATURE
 
 
 class MatFile:
@@ -28,44 +32,36 @@ class MatFile:
     Every method raises DataFileError for what is missing or damaged, and for contents that lie in other files.
     """
 
-    def __init__(self, path: Path, file: Any) -> None:
-        self.path = path
-        self._file = file
+    def __init__(self, path: Path, h5py: Any, file: Any) -> None:
+        self.path, self._h5py, self._file = path, h5py, file
 
     def array(self, name: str) -> np.ndarray:
         """A numeric array."""
-        with _in_words(self.path, name):
+        with _naming(self.path, name):
             return self._read(self._at(name))
 
     def num_cells(self, name: str) -> int:
         """Number of elements of a cell array."""
-        with _in_words(self.path, name):
+        with _naming(self.path, name):
             return int(self._at(name).size)
 
     def cell(self, name: str, index: int) -> np.ndarray:
         """The numeric array in one element of a cell array that is a row or a column."""
-        import h5py
-
-        with _in_words(self.path, name):
+        with _naming(self.path, name):
             cells = self._at(name)
-            if cells.dtype != h5py.ref_dtype or cells.ndim != 2 or min(cells.shape) != 1:
+            if cells.dtype != self._h5py.ref_dtype or cells.ndim != 2 or min(cells.shape) != 1:
                 raise ValueError("it is no cell array of one row or column")
-            at = (index, 0) if cells.shape[1] == 1 else (0, index)
-            return self._read(self._file[cells[at]])
+            return self._read(self._file[cells[(index, 0) if cells.shape[1] == 1 else (0, index)]])
 
     def _at(self, name: str) -> Any:
-        import h5py
-
         if name not in self._file:
             raise KeyError("it is not there")
-        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+        if not isinstance(self._file.get(name, getlink=True), self._h5py.HardLink):
             raise ValueError("it lies in another place")
         return self._file[name]
 
     def _read(self, dataset: Any) -> np.ndarray:
-        import h5py
-
-        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "biuf":
+        if not isinstance(dataset, self._h5py.Dataset) or dataset.dtype.kind not in "biuf":
             raise ValueError("it is no array of numbers")
         if dataset.is_virtual or dataset.external:
             raise ValueError("it lies in another file")
@@ -79,26 +75,26 @@ def open_hdf5(path: Path) -> Iterator[MatFile]:
 
     Raises ImportError without h5py, FileNotFoundError, DataFileError when it is damaged.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(f"{path} is read through h5py, which is not installed: pip install h5py") from error
+    require_packages(f"Reading {path}", "datasets", "h5py")
+    import h5py
+
     if not is_hdf5(path):
         raise DataFileError(f"{path} is not a MATLAB 7.3 (HDF5) file. Fetch it again.")
     with contextlib.ExitStack() as stack:
-        with _in_words(path, None):
+        with _naming(path, ""):
             file = stack.enter_context(h5py.File(path, "r"))
-        yield MatFile(path, file)
+        yield MatFile(path, h5py, file)
 
 
 @contextlib.contextmanager
-def _in_words(path: Path, name: str | None) -> Iterator[None]:
+def _naming(path: Path, name: str) -> Iterator[None]:
+    """Turn what h5py raises into a DataFileError with the names of the file and of what was read."""
     try:
         with limited_memory():
             yield
     except DataFileError:
         raise
-    except (MemoryError, OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+    except DAMAGE as error:
         what = f"'{name}' of {path} cannot be read" if name else f"{path} is not a readable HDF5 file"
         reason = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
         raise DataFileError(f"{what} ({reason}). Fetch the file again.") from error

@@ -3,10 +3,10 @@
     python -m datasets.preprocess.mpi_inf_3dhp --source data/mpi_inf_3dhp --out data/dataset_extras --extract
 
 Test set: mpi_inf_3dhp_test_set/TS1 to TS6/annot_data.mat below --source: frames with valid_frame, of which all 17
-joints (annot2) lie in the picture. Pictures are mpi_inf_3dhp_test_set/TS1/imageSequence/img_<frame, from
+joints (annot2) lie in the image. Images are mpi_inf_3dhp_test_set/TS1/imageSequence/img_<frame, from
 000001>.jpg; where the folder imageSequence is missing, the size is taken as 2048 x 2048 (TS1 to TS4) or 1920 x 1080.
 Training set: S1/Seq1 to S8/Seq2/annot.mat, videos 0, 1, 2 and 4 to 8: every 10th (the 1st, 11th ... over all
-subjects and videos) of the frames of which all 17 used joints lie in the picture of 2048 x 2048. Pictures are
+subjects and videos) of the frames of which all 17 used joints lie in the image of 2048 x 2048. Images are
 S1/Seq1/imageFrames/video_0/frame_<frame, from 000001>.jpg; --extract makes them from
 S1/Seq1/imageSequence/video_0.avi.
 Sequences that are not there are named and passed over.
@@ -24,7 +24,6 @@ if __name__ == "__main__":
     start_script()
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from tqdm import tqdm
 
 from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose, video_frames
-from datasets.preprocess.common import box_of_points, make_parser, run
+from datasets.preprocess.common import Planned, box_of_points, run, split_flag
 from datasets.preprocess.hdf5 import is_hdf5, open_hdf5
 from utils.io import DataFileError, load_mat
 from utils.skeleton import H36M17_IN_GT24
@@ -53,12 +52,12 @@ TEST, TRAIN = "mpi_inf_3dhp_valid.npz", "mpi_inf_3dhp_train.npz"
 
 
 def all_inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Whether all joints [...,K,2] lie in a picture of this width and height: bool [...]."""
+    """Whether all joints [...,K,2] lie in an image of this width and height: bool [...]."""
     return ((points >= 0) & (points < size)).all(axis=(-1, -2))
 
 
 def labels_of(points: np.ndarray, joints: np.ndarray) -> dict[str, np.ndarray | float]:
-    """Fields of joints in the picture [17,2] (pixels) and in space [17,3] (millimetres, pelvis first)."""
+    """Fields of joints in the image [17,2] (pixels) and in space [17,3] (millimetres, pelvis first)."""
     center, scale = box_of_points(points)
     metres = (joints - joints[0]) / 1000
     return {
@@ -85,18 +84,18 @@ def read_test(path: Path, joints_3d: str) -> tuple[np.ndarray, np.ndarray, np.nd
     return points[:, 0, TEST_JOINTS], joints[:, 0, TEST_JOINTS], valid.ravel() > 0
 
 
-def picture_size(sequence: str, picture: Path) -> tuple[int, int] | None:
-    """Width and height of a test picture; that of its sequence where there are no pictures, None if unreadable."""
-    if not picture.parent.is_dir():
+def image_size(sequence: str, path: Path) -> tuple[int, int] | None:
+    """Width and height of a test image; that of its sequence where there are no images, None if unreadable."""
+    if not path.parent.is_dir():
         return WIDE_SIZE if sequence in WIDE_SEQUENCES else TRAIN_SIZE
     try:
-        with Image.open(picture, formats=("JPEG",)) as image:
+        with Image.open(path, formats=("JPEG",)) as image:
             return image.size
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
 
-def convert_test(source: Path, sequences: list[str], joints_3d: str = "univ_annot3") -> Rows:
+def convert_test(source: Path, sequences: list[str], joints_3d: str) -> Rows:
     """Rows of the test sequences."""
     rows = Rows(TEST)
     for sequence in tqdm(sequences, desc="test set", unit="sequence", disable=None):
@@ -105,13 +104,13 @@ def convert_test(source: Path, sequences: list[str], joints_3d: str = "univ_anno
         rows.leave_out("that are marked as not valid", int((~valid).sum()))
         for frame in np.flatnonzero(valid):
             imgname = f"{folder}/imageSequence/img_{frame + 1:06d}.jpg"
-            size = picture_size(sequence, source / imgname)
+            size = image_size(sequence, source / imgname)
             if size is None:
-                rows.leave_out("without a readable picture", damaged=True)
+                rows.leave_out("without a readable image", damaged=True)
             elif not np.isfinite(points[frame]).all() or all_inside(points[frame], size):
                 rows.add(imgname=imgname, **labels_of(points[frame], joints[frame]))
             else:
-                rows.leave_out("with a joint outside the picture")
+                rows.leave_out("with a joint outside the image")
     rows.notes.append(f"3D joints are {joints_3d}.")
     return rows
 
@@ -147,95 +146,79 @@ def _read_cells(path: Path, name: str, dim: int) -> dict[int, np.ndarray]:
 
 
 def convert_train(
-    source: Path,
-    sequences: list[str],
-    joints_3d: str = "annot3",
-    *,
-    take: bool = False,
-    openpose_dir: Path | None = None,
+    source: Path, sequences: list[str], joints_3d: str, extract: bool, openpose_dir: Path | None
 ) -> Rows:
-    """Rows of the training sequences; take: write their pictures from the videos, too."""
+    """Rows of the training sequences; extract: write their images from the videos, too."""
     rows, inside_before = Rows(TRAIN), 0
     for sequence in tqdm(sequences, desc="training set", unit="sequence", disable=None):
         for video, (points, joints) in read_train(source / sequence / "annot.mat", joints_3d).items():
-            usable = np.isfinite(points).all((1, 2)) & np.isfinite(joints).all((1, 2))
-            inside = usable & all_inside(points, TRAIN_SIZE)
-            rows.leave_out("with a number that is not finite", int((~usable).sum()), damaged=True)
-            rows.leave_out("with a joint outside the picture", int((usable & ~inside).sum()))
+            finite = np.isfinite(points).all((1, 2)) & np.isfinite(joints).all((1, 2))
+            inside = finite & all_inside(points, TRAIN_SIZE)
+            rows.leave_out("with a number that is not finite", int((~finite).sum()), damaged=True)
+            rows.leave_out("with a joint outside the image", int((finite & ~inside).sum()))
             frames = np.flatnonzero(inside)
             chosen = frames[-inside_before % FRAME_STEP :: FRAME_STEP]
             inside_before += len(frames)
             rows.leave_out(f"that are not every {FRAME_STEP}th", len(frames) - len(chosen))
             names = {int(f): f"{sequence}/imageFrames/video_{video}/frame_{f + 1:06d}.jpg" for f in chosen}
-            if take:
+            existing = set(names)
+            if extract:
                 file = source / sequence / "imageSequence" / f"video_{video}.avi"
-                there = video_frames.extract(file, {frame: source / name for frame, name in names.items()})
-                rows.leave_out("behind the end of the video", len(names) - len(there), damaged=True)
-                names = {frame: name for frame, name in names.items() if frame in there}
-            for frame, imgname in names.items():
-                labels = labels_of(points[frame], joints[frame])
-                detected = openpose.openpose_of(openpose_dir, imgname, labels["part"], labels["scale"])
-                rows.add(
-                    imgname=imgname,
-                    openpose=detected,
-                    pose=np.zeros(72),
-                    shape=np.zeros(10),
-                    has_smpl=0.0,
-                    **labels,
-                )
+                existing = video_frames.extract(file, {frame: source / name for frame, name in names.items()})
+                rows.leave_out("behind the end of the video", len(names) - len(existing), damaged=True)
+            for frame in sorted(existing):
+                _add_training_frame(rows, names[frame], labels_of(points[frame], joints[frame]), openpose_dir)
     rows.notes.append(f"3D joints are {joints_3d}; no body parameters (has_smpl 0).")
     return rows
+
+
+def _add_training_frame(rows: Rows, imgname: str, labels: dict, openpose_dir: Path | None) -> None:
+    detected = openpose.keypoints_of(openpose_dir, imgname, labels["part"], labels["scale"])
+    no_body = {"pose": np.zeros(72), "shape": np.zeros(10), "has_smpl": 0.0}
+    rows.add(imgname=imgname, openpose=detected, **no_body, **labels)
 
 
 # ----------------------------------------------------------------------------------------------- command line
 
 
-def _there(source: Path, names: tuple[str, ...], file: str) -> list[str]:
+def _existing(source: Path, names: tuple[str, ...], file: str) -> list[str]:
     found = [name for name in names if (source / name / file).is_file()]
     if found and len(found) < len(names):
         print(f"not there: {', '.join(name for name in names if name not in found)}")
     return found
 
 
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
-    there = {
-        "test": _there(args.source / "mpi_inf_3dhp_test_set", TEST_SEQUENCES, "annot_data.mat"),
-        "train": _there(args.source, TRAIN_SEQUENCES, "annot.mat"),
+def plan(args: argparse.Namespace) -> Planned:
+    test = _existing(args.source / "mpi_inf_3dhp_test_set", TEST_SEQUENCES, "annot_data.mat")
+    train = _existing(args.source, TRAIN_SEQUENCES, "annot.mat")
+    conversions = {
+        TEST: lambda: convert_test(args.source, test, args.test_joints),
+        TRAIN: lambda: convert_train(args.source, train, args.train_joints, args.extract, args.openpose),
     }
-    wanted = args.split or [split for split, sequences in there.items() if sequences]
-    missing = [split for split in wanted or there if not there[split]]
+    found = {"test": (TEST, test), "train": (TRAIN, train)}
+    wanted = args.split or [split for split, (_, sequences) in found.items() if sequences]
+    missing = [split for split in wanted or found if not found[split][1]]
     if missing:
         raise FileNotFoundError(
             f"{args.source} holds nothing of the {' or '.join(missing)} set: expected "
             "mpi_inf_3dhp_test_set/TS1/annot_data.mat (test), S1/Seq1/annot.mat (train) and so on."
         )
-    if "test" in wanted:
-        yield convert_test(args.source, there["test"], args.test_joints)
-    if "train" in wanted:
-        options = {"take": args.extract, "openpose_dir": args.openpose}
-        yield convert_train(args.source, there["train"], args.train_joints, **options)
+    files = [file for split, (file, _) in found.items() if split in wanted]
+    return files, lambda: [conversions[file]() for file in files]
 
 
-def files_of(args: argparse.Namespace) -> list[str]:
-    """Names of the files that this conversion writes."""
-    patterns = {"test": "mpi_inf_3dhp_test_set/TS*/annot_data.mat", "train": "S*/Seq*/annot.mat"}
-    splits = args.split or [split for split, pattern in patterns.items() if any(args.source.glob(pattern))]
-    return [{"test": TEST, "train": TRAIN}[split] for split in splits]
+def add_joint_flags(parser: argparse.ArgumentParser) -> None:
+    for split, default in (("test", "univ_annot3"), ("train", "annot3")):
+        text = f"3D joints of the {split} set (default: {default})"
+        parser.add_argument(f"--{split}_joints", choices=JOINTS_3D, default=default, help=text)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser("mpi_inf_3dhp", __doc__, "folder with S1/ ... S8/ and mpi_inf_3dhp_test_set/")
-    parser.add_argument("--split", nargs="+", choices=("test", "train"), help="only these")
-    for split, default in (("test", "univ_annot3"), ("train", "annot3")):
-        parser.add_argument(
-            f"--{split}_joints",
-            choices=JOINTS_3D,
-            default=default,
-            help=f"3D joints of the {split} set (default: {default})",
-        )
-    video_frames.add_flag(parser, "from S1/Seq1/imageSequence/video_0.avi into S1/Seq1/imageFrames/video_0/")
-    openpose.add_flag(parser)
-    return run(parser, argv, convert_all, files_of)
+    extract = video_frames.flag("from S1/Seq1/imageSequence/video_0.avi into S1/Seq1/imageFrames/video_0/")
+    flags = split_flag("test", "train"), add_joint_flags, extract, openpose.add_flag
+    return run(
+        argv, "mpi_inf_3dhp", __doc__, "folder with S1/ ... S8/ and mpi_inf_3dhp_test_set/", plan, *flags
+    )
 
 
 if __name__ == "__main__":

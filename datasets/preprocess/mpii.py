@@ -4,7 +4,7 @@
 
 Reads annot/train.json below --source: the training annotations of mpii_human_pose_v1_u12_1.mat as a list of people
 {image, center [2], scale, joints [16][2], joints_vis [16]}, the form in which HRNet and "Simple Baselines" hand
-them out. Pictures are images/<image>. Centre and scale (height / 200 px) stay as annotated. Joints with
+them out. Images are images/<image>. Centre and scale (height / 200 px) stay as annotated. Joints with
 joints_vis 0 are not labelled: they are zero with confidence 0.
 """
 
@@ -15,8 +15,7 @@ from utils.script import run_script, start_script
 if __name__ == "__main__":
     start_script()
 
-import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from tqdm import tqdm
 
 from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose
-from datasets.preprocess.common import INCOMPLETE, make_parser, read_json, run
-from utils.io import DataFileError
+from datasets.preprocess.common import INCOMPLETE, run
+from utils.io import DataFileError, load_json
 from utils.skeleton import MPII16_IN_GT24
 
 FILE = "mpii_train.npz"
@@ -42,7 +41,7 @@ def part_of(person: Mapping[str, Any]) -> np.ndarray:
 def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
     """Rows of all people."""
     path = source / "annot" / "train.json"
-    people = read_json(path)
+    people = load_json(path)
     if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
         raise DataFileError(f"{path} must be a list of people {{image, center, scale, joints, joints_vis}}.")
     rows = Rows(FILE)
@@ -57,19 +56,21 @@ def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
         if not part[:, 2].any():
             rows.leave_out("without a labelled joint")
             continue
-        detected = openpose.openpose_of(openpose_dir, imgname, part, scale)
+        detected = openpose.keypoints_of(openpose_dir, imgname, part, scale)
         rows.add(imgname=imgname, center=center, scale=scale, part=part, openpose=detected)
     return rows
 
 
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
-    yield convert(args.source, args.openpose)
-
-
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser("mpii", __doc__, "MPII's folder, with annot/train.json and images/")
-    openpose.add_flag(parser)
-    return run(parser, argv, convert_all, lambda args: [FILE])
+    source = "MPII's folder, with annot/train.json and images/"
+    return run(
+        argv,
+        "mpii",
+        __doc__,
+        source,
+        lambda args: ([FILE], lambda: [convert(args.source, args.openpose)]),
+        openpose.add_flag,
+    )
 
 
 if __name__ == "__main__":

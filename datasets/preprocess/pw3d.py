@@ -5,7 +5,7 @@
 Reads sequenceFiles/test/*.pkl below --source; these pickles are read without running what they may hold. Kept are
 the frames of each person with a valid camera (campose_valid). pose: the axis-angles of the file, the first three
 turned into the camera's frame; shape: the first 10 numbers; gender: m or f. Box: the visible 2D joints times 1.2.
-Pictures are imageFiles/<sequence>/image_<frame, from 00000>.jpg.
+Images are imageFiles/<sequence>/image_<frame, from 00000>.jpg.
 smpl_joints, a field of ours: jointPositions in metres in the camera's frame, relative to the pelvis; evaluation
 compares the body made of pose, shape and gender with them before it scores anything.
 """
@@ -17,8 +17,7 @@ from utils.script import run_script, start_script
 if __name__ == "__main__":
     start_script()
 
-import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from datasets.labels.files import Rows
-from datasets.preprocess.common import box_of_points, make_parser, run
+from datasets.preprocess.common import box_of_points, run
 from utils.io import DataFileError, read_pickle
 
 FILE = "3dpw_test.npz"
@@ -69,25 +68,17 @@ def _person(content: Mapping[str, Any], index: int, frames: int) -> Person:
     if gender not in ("m", "f"):
         raise ValueError(f"gender '{gender}'")
     points = np.asarray(points, np.float64).reshape(frames, 3, -1).transpose(0, 2, 1)
+    betas = np.asarray(betas, np.float64)
+    if betas.ndim != 1 or len(betas) < 10:
+        raise ValueError(f"betas of shape {betas.shape}")
     return Person(
         np.asarray(pose, np.float64).reshape(frames, 72),
-        _ten(np.asarray(betas, np.float64)),
+        betas[:10],
         points,
         np.asarray(joints, np.float64).reshape(frames, 24, 3),
         str(gender),
         np.asarray(valid).reshape(frames) > 0,
     )
-
-
-def _ten(betas: np.ndarray) -> np.ndarray:
-    if betas.ndim != 1 or len(betas) < 10:
-        raise ValueError(f"betas of shape {betas.shape}")
-    return betas[:10]
-
-
-def turned(rotvec: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """Axis-angle [3] of the body in the world -> in the frame of a camera with rotation [3,3]."""
-    return (Rotation.from_matrix(camera) * Rotation.from_rotvec(rotvec)).as_rotvec()
 
 
 def add_person(rows: Rows, sequence: str, cameras: np.ndarray, person: Person) -> None:
@@ -98,7 +89,7 @@ def add_person(rows: Rows, sequence: str, cameras: np.ndarray, person: Person) -
         if not np.isfinite(camera).all() or np.linalg.det(camera) < 0.5:
             rows.leave_out("with a camera that is no rotation", damaged=True)
             continue
-        pose[:3] = turned(pose[:3], camera)
+        pose[:3] = (Rotation.from_matrix(camera) * Rotation.from_rotvec(pose[:3])).as_rotvec()
         points = person.points[frame]
         center, scale = box_of_points(points[points[:, 2] > 0])
         joints = person.joints[frame]
@@ -130,13 +121,9 @@ def convert(source: Path) -> Rows:
     return rows
 
 
-def convert_all(args: argparse.Namespace) -> Iterator[Rows]:
-    yield convert(args.source)
-
-
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser("pw3d", __doc__, "folder with sequenceFiles/ and imageFiles/")
-    return run(parser, argv, convert_all, lambda args: [FILE])
+    source = "folder with sequenceFiles/ and imageFiles/"
+    return run(argv, "pw3d", __doc__, source, lambda args: ([FILE], lambda: [convert(args.source)]))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -13,25 +13,31 @@ from utils.io import DataFileError, atomic_write, require_free
 JPEG_QUALITY = 95
 
 
-def add_flag(parser: argparse.ArgumentParser, where: str) -> None:
+def flag(where: str) -> Callable[[argparse.ArgumentParser], object]:
     """The flag --extract of a converter; `where` says what is read and written."""
-    parser.add_argument(
-        "--extract", action="store_true", help=f"write the labelled frames as pictures: {where}"
-    )
+    text = f"write the labelled frames as images: {where}"
+    return lambda parser: parser.add_argument("--extract", action="store_true", help=text)
 
 
 def extract(video: Path, wanted: Mapping[int, Path]) -> set[int]:
-    """Write the wanted frames (0-based) of a video, where they are not there yet; those now there.
+    """Write frames of a video as JPEG files where they are not there yet.
 
-    Frames behind the video's end are missing from the answer. Raises FileNotFoundError, DataFileError for a
-    file that is no video.
+    Args:
+        wanted: paths by frame number, from 0.
+
+    Returns:
+        The frames that are there now; those behind the video's end are missing.
+
+    Raises:
+        FileNotFoundError: there is no video.
+        DataFileError: the file is no video.
     """
-    there = {frame for frame, path in wanted.items() if path.is_file()}
-    for frame in wanted.keys() - there:
+    done = {frame for frame, path in wanted.items() if path.is_file()}
+    left = sorted(wanted.keys() - done)
+    for frame in left:
         require_free(wanted[frame], False)
-    left = sorted(set(wanted) - there)
     if not left:
-        return there
+        return done
     if not video.is_file():
         raise FileNotFoundError(f"There is no video {video} to take frames from.")
     capture = cv2.VideoCapture(str(video))
@@ -42,18 +48,14 @@ def extract(video: Path, wanted: Mapping[int, Path]) -> set[int]:
         for frame in left:
             while position < frame and capture.grab():
                 position += 1
-            read, picture = capture.read()
-            if not read:
+            is_read, image = capture.read()
+            if not is_read:
                 break
             position += 1
-            _write_jpeg(wanted[frame], picture)
-            there.add(frame)
+            _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            with atomic_write(wanted[frame], replace=False) as file:
+                file.write(encoded.tobytes())
+            done.add(frame)
     finally:
         capture.release()
-    return there
-
-
-def _write_jpeg(path: Path, picture) -> None:
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    with atomic_write(path, replace=False) as file:
-        file.write(encoded.tobytes())
+    return done

@@ -79,14 +79,14 @@ def test_training_people_have_all_joints_of_the_body(tmp_path, capsys):
     assert "coco_2014_train.npz: kept 1 of 9" in said
     for line in (
         "left out 1 without labels of all keypoints from shoulders to ankles",
-        "left out 1 of pictures that the file does not list",
+        "left out 1 of images that the file does not list",
         "left out 1 without a box",
         "left out 1 with a number that is not finite",
         "left out 2 with incomplete annotations",
         "left out 1 with an absurd number",
         "left out 1 of a category other than person",
         "detections of OpenPose: for 0 of 1",
-        "People kept: 1. Left out because something is wrong with them: 6.",
+        "People written: 1. Left out because something is wrong with them: 6.",
         "no val:",
     ):
         assert line in said

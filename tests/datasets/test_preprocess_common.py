@@ -10,7 +10,8 @@ import pytest
 from converters import check_fields
 
 from datasets.labels.files import FIELDS, FILES, Rows, save_labels
-from datasets.preprocess.common import box_of_points, box_of_xywh, coco_picture
+from datasets.preprocess.coco import box_of_xywh, image_below
+from datasets.preprocess.common import box_of_points
 from datasets.preprocess.hdf5 import open_hdf5
 from utils.io import DataFileError, load_npz
 
@@ -114,9 +115,9 @@ def test_boxes_by_hand():
 
 def test_folders_follow_coco_names():
     assert (
-        coco_picture("COCO_val2014_000000000042.jpg", "train2014") == "val2014/COCO_val2014_000000000042.jpg"
+        image_below("COCO_val2014_000000000042.jpg", "train2014") == "val2014/COCO_val2014_000000000042.jpg"
     )
-    assert coco_picture("000000000042.jpg", "train2014") == "train2014/000000000042.jpg"
+    assert image_below("000000000042.jpg", "train2014") == "train2014/000000000042.jpg"
 
 
 @pytest.mark.parametrize("value", [{1: 2}, {"a": (1, 2)}, {"a": np.float64(1)}, {"a": [print]}])

@@ -162,7 +162,7 @@ def test_missing_and_damaged_files_are_named(tree, capsys):
 @pytest.mark.parametrize("package", ["cdflib", "h5py"])
 def test_missing_packages_are_named(tree, capsys, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    assert f"pip install {package}" in refused(capsys, "h36m", tree, tree / "out")
+    assert f"needs {package}: pip install -r requirements-datasets.txt" in refused(capsys, "h36m", tree, tree / "out")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux only")

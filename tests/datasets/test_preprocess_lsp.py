@@ -83,7 +83,7 @@ def test_labels_without_a_picture_are_left_out(tmp_path, capsys):
         (tmp_path / f"im{number:05d}.png").touch()
     data = convert("lspet", tmp_path, tmp_path / "out")["hr-lspet_train.npz"]
     assert list(data["imgname"]) == ["im00002.png", "im00004.png"]
-    assert "left out 3 without a picture" in capsys.readouterr().out
+    assert "left out 3 without an image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("module", ["lsp", "lsp_orig", "lspet"])

@@ -83,7 +83,7 @@ def test_test_frames_by_hand(tmp_path, capsys):
         np.testing.assert_allclose(data["S"][item], S, atol=1e-12)
     said = capsys.readouterr().out
     assert "left out 1 that are marked as not valid" in said
-    assert "left out 1 with a joint outside the picture" in said
+    assert "left out 1 with a joint outside the image" in said
     assert "not there: TS2, TS3, TS4, TS5" in said and "3D joints are univ_annot3." in said
 
     other = convert("mpi_inf_3dhp", tmp_path, tmp_path / "b", "--test_joints", "annot3")
@@ -97,8 +97,8 @@ def test_the_size_comes_from_the_pictures_where_they_are(tmp_path, capsys):
     data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out")["mpi_inf_3dhp_valid.npz"]
     assert [n[-10:] for n in data["imgname"]] == ["000001.jpg"]
     said = capsys.readouterr().out
-    assert "left out 2 with a joint outside the picture" in said
-    assert "left out 1 without a readable picture" in said
+    assert "left out 2 with a joint outside the image" in said
+    assert "left out 1 without a readable image" in said
 
 
 def test_sequences_5_and_6_are_lower(tmp_path):
@@ -175,7 +175,7 @@ def test_training_frames_by_hand(tmp_path, capsys, hdf5):
     for name in ("openpose", "pose", "shape", "has_smpl"):
         assert not data[name].any()
     said = capsys.readouterr().out
-    assert "left out 1 with a joint outside the picture" in said
+    assert "left out 1 with a joint outside the image" in said
     assert "left out 99 that are not every 10th" in said
     assert "kept 12 of 112" in said and "3D joints are annot3; no body parameters" in said
 
