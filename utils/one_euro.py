@@ -1,4 +1,4 @@
-"""The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) for vectors and rotations, any time steps (docs/method.md 12.4).
+"""The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) for vectors and rotations (docs/method.md 12.4).
 
 A first-order low-pass filter whose cutoff grows with the speed of what it follows: slow parts become smooth, fast parts
 lag little. The speed is that of the whole vector, or the angle a second of each rotation, itself smoothed as a vector,
