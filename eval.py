@@ -30,7 +30,7 @@ from datasets.loading import load_planned
 from datasets.lsp_labels import LabelPictures
 from datasets.registry import PathsConfig
 from datasets.synthetic.dataset import SyntheticPeople
-from datasets.transforms import crop_picture, to_bytes
+from datasets.transforms import crop_picture
 from models.evaluation.ground_truth_check import (
     Certificate,
     check_labels,
@@ -78,6 +78,7 @@ from models.evaluation.summary import (
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.geometry import CROP_SIZE
+from utils.images import to_bytes
 from utils.metrics import accuracy
 from utils.renderer import MeshRenderer
 from utils.renderer.lsp_parts import PartRenderer, face_classes, uncrop

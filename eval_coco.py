@@ -27,7 +27,7 @@ from datasets.coco_dataset import COCODataset
 from datasets.labels.coco import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
 from datasets.loading import load_planned
 from datasets.registry import PathsConfig
-from datasets.transforms import picture_points_to_crop, to_bytes
+from datasets.transforms import picture_points_to_crop
 from models.evaluation.coco import STAT_NAMES, coco_results, keypoint_ap
 from models.evaluation.images import body_over_crop, keypoints_over_crop
 from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan
@@ -55,6 +55,7 @@ from models.evaluation.summary import (
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import group, option, parse_config
 from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
+from utils.images import to_bytes
 from utils.io import DataFileError, require_free, require_writable, save_json_atomic
 from utils.metrics import pck
 from utils.renderer import MeshRenderer

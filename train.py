@@ -32,7 +32,6 @@ from datasets.mixed_dataset import SYNTHETIC
 from datasets.sampler import Share, StepSampler
 from datasets.synthetic.dataset import SyntheticPeople
 from datasets.training_data import DataConfig, TrainingData, build_training_data
-from datasets.transforms import denormalize
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import preset
 from models.losses import IUVCriterion, LossWeights, SMPLCriterion
@@ -59,6 +58,7 @@ from models.training.validation import score
 from utils.body import BODY_CHOICES, DATA_DIR, SMPL_ID, resolve_body
 from utils.command_line import ALL_GOOD
 from utils.config import ConfigError, group, option, parse_config, require_range, to_dict, to_yaml
+from utils.images import denormalize
 from utils.renderer import MeshRenderer
 from utils.runtime import (
     Processes,

@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets.people.boxes import PERSON  # noqa: E402
-from datasets.people.detector import MIN_SCORE, Box, Detection, MoveNet, box_iou  # noqa: E402
+from datasets.people.detector import MIN_SCORE, MoveNet, box_iou  # noqa: E402
 from datasets.people.images import read_picture  # noqa: E402
 from utils.io import load_json  # noqa: E402
+from utils.people import Box, Detection  # noqa: E402
 
 MIN_IOU = 0.5
 EXAMPLES = ("astronaut.jpg", "grace_hopper.jpg")

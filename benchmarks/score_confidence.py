@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from datasets.people.detector import Detection, MoveNet, box_iou
+from datasets.people.detector import MoveNet, box_iou
 from datasets.people.images import read_picture
-from datasets.transforms import box_to_center_scale, crop_picture, network_input
+from datasets.transforms import box_to_center_scale, crop_picture
 from models import SMPL, build_danet
 from models.danet import preset
 from models.inference.confidence import COCO17_FROM_49, LOW_CONFIDENCE, why_no_body, with_keypoints
@@ -31,7 +31,9 @@ from models.inference.weights import weights_file
 from utils.body import resolve_body
 from utils.checkpoint import load_danet
 from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
+from utils.images import network_input
 from utils.io import load_json
+from utils.people import Detection
 from utils.renderer import IUV_Renderer
 
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # of COCO

@@ -29,9 +29,10 @@ from datasets.labels.densepose import dense_labels, load_symmetry, mirror_box, m
 from datasets.legacy_crop import crop_box, crop_legacy
 from datasets.people.images import PictureError, read_picture
 from datasets.registry import EXTRAS, PathsConfig, find_spec, origin_of_labels, picture_root
-from datasets.transforms import crop_picture, normalize, to_tensor
+from datasets.transforms import crop_picture
 from utils.body import DATA_DIR
 from utils.geometry import BOX_UNIT, CROP_MODES
+from utils.images import normalize, to_tensor
 from utils.skeleton import JOINT49_FLIP, NUM_KEYPOINTS, SMPL_FLIP
 from utils.structures import DensePosePoints, Sample
 

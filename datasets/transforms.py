@@ -16,9 +16,7 @@ import numpy as np
 import torch
 
 from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from utils.images import normalize, to_tensor
 
 
 def box_to_center_scale(
@@ -120,43 +118,6 @@ def _cut(
     return np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]]), low.astype(np.float64)
 
 
-def to_tensor(crop: np.ndarray) -> torch.Tensor:
-    """RGB uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(crop)).movedim(-1, -3).to(torch.float32) / 255.0
-
-
-def normalize(image: torch.Tensor) -> torch.Tensor:
-    """[..., 3, H, W] in [0, 1] -> zero mean and unit variance of ImageNet, as the networks were trained."""
-    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return (image - mean) / std
-
-
-def normalize_bytes(picture: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> [3, H, W] float32: `to_tensor` and `normalize` in two passes, for data workers."""
-    mean, std = np.float32(MEAN), np.float32(STD)
-    out = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.float32)
-    out *= (1 / (255 * std))[:, None, None]
-    out -= (mean / std)[:, None, None]
-    return out
-
-
-def denormalize(image: torch.Tensor) -> torch.Tensor:
-    """Inverse of `normalize`."""
-    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return image * std + mean
-
-
-def to_bytes(image: torch.Tensor) -> np.ndarray:
-    """A network input [3, H, W] back as an RGB picture [H, W, 3] uint8."""
-    return (denormalize(image).clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
-
-
 def preprocess(picture: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
     """RGB picture [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
     return normalize(to_tensor(crop_picture(picture, center, scale)))
-
-
-def network_input(crops: Sequence[np.ndarray], normalise: bool = True) -> torch.Tensor:
-    """RGB crops [224,224,3] uint8 -> network input [B,3,224,224] float32; without `normalise`, in 0..1."""
-    batch = to_tensor(np.stack(crops))
-    return normalize(batch) if normalise else batch

@@ -13,10 +13,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datasets.people.detector import Detection, suppress
+from datasets.people.detector import suppress
 from datasets.synthetic.pose import TURN, load_motions
 from models import SMPL
 from utils.body import BodyAssets, resolve_body
+from utils.people import Detection
 from utils.renderer.people import FullCamera, draw_people
 from utils.skeleton import GT24_TO_COCO17
 from utils.video_file import VideoFile

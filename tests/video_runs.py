@@ -78,7 +78,7 @@ class KnownBodies:
 
     def row(self, person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         frame = round(person.seconds * FPS)
-        true = self.people[owner(person.found.keypoints, frame)]
+        true = self.people[owner(person.detection.keypoints, frame)]
         x, y, z = true.cam_t[frame]
         focal = crossing.focal_length(SIZE)
         origin = np.array(SIZE) / 2 + focal * np.array([x, y]) / z + self.rng.normal(0, 40 * self.noise, 2)

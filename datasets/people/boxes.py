@@ -14,9 +14,9 @@ from datasets.labels.check import SAMPLED, check_corners
 from datasets.labels.coco import PERSON, person_categories
 from datasets.labels.values import counted, field, optional, truth, whole
 from datasets.labels.values import number as number_of
-from datasets.people.detector import Box, Detection
 from datasets.people.images import picture_size
 from utils.io import load_json
+from utils.people import Box, Detection
 from utils.unused import Unused
 
 MIN_SCORE = 0.5  # detections below are passed over

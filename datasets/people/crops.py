@@ -1,7 +1,7 @@
 """People in a user's pictures: a file or folder, with given or detected boxes, to person crops for the network.
 
 Whoever says where the people are (a detector, a boxes file, a folder of keypoints), the rest of the way is the same:
-`Detection`, square crop, `PersonCrop`. A picture that cannot be used is a `BadPicture` with its reason, never an
+`Detection`, square crop, `PersonCrop`. A picture that cannot be used is a `BadImage` with its reason, never an
 exception that ends the run.
 Boxes are (x, y, width, height) in pixels of the picture as it is displayed, that is after EXIF rotation.
 """
@@ -11,58 +11,23 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from datasets.people.boxes import Boxes, check_box
-from datasets.people.detector import Box, CropOrPeople, Detection, Detector, MoveNet, WholePicture, unused_of
+from datasets.people.detector import CropOrPeople, Detector, MoveNet, WholePicture, unused_of
 from datasets.people.images import list_pictures, passed_over, read_picture
 from datasets.people.openpose import KeypointFiles
 from datasets.people.torchvision_detector import load_torchvision
 from datasets.transforms import box_to_center_scale, crop_picture
+from utils.people import BadImage, Detection, FullImage, PersonCrop
 from utils.unused import Unused
 
 log = logging.getLogger(__name__)
 
 SHOWN_KEYS = 10
 DETECTORS = ("auto", "none", "movenet", "torchvision")
-
-
-@dataclass(frozen=True)
-class FullPicture:
-    """A picture that people were cut out of; its pixels are not kept, a folder's people wait for each other."""
-
-    stem: str
-    path: Path
-    size: tuple[int, int]  # width, height
-
-
-@dataclass(frozen=True)
-class PersonCrop:
-    """One person of one picture."""
-
-    stem: str  # names the output files; unique within a run
-    person: int  # 0, 1, ... within the picture
-    path: Path
-    crop: np.ndarray  # [224, 224, 3] RGB uint8
-    box: Box  # x, y, width, height in the picture
-    center: tuple[float, float]  # of the crop's square, picture pixels
-    scale: float  # side of the square / 200 px
-    image_size: tuple[int, int]  # width, height of the picture
-    score: float  # of the detector; NaN where none was asked, or saw nobody
-    keypoints: np.ndarray | None  # [17, 3] x, y in the picture, confidence; COCO's order
-    full_picture: FullPicture | None  # None where the picture is one person's crop
-    bystanders: int = 0  # others who were seen in that crop, and are left out
-
-
-@dataclass(frozen=True)
-class BadPicture:
-    """A picture, or a box in it, that could not be used, and why."""
-
-    path: Path
-    reason: str
 
 
 class People:
@@ -123,23 +88,23 @@ class People:
         """Number of pictures."""
         return len(self.paths)
 
-    def __iter__(self) -> Iterator[PersonCrop | BadPicture]:
+    def __iter__(self) -> Iterator[PersonCrop | BadImage]:
         for path in self.paths:
             yield from self.people_of(path)
 
-    def people_of(self, path: Path) -> Iterator[PersonCrop | BadPicture]:
-        """The people of one picture; a `BadPicture` for the picture or a single box that cannot be used."""
+    def people_of(self, path: Path) -> Iterator[PersonCrop | BadImage]:
+        """The people of one picture; a `BadImage` for the picture or a single box that cannot be used."""
         if self.given is not None and not self.given.names(path):
             return
         try:
             picture = read_picture(path)
             found = self._find(path, picture)
         except ValueError as error:  # PictureError and damaged files of keypoints are such
-            yield BadPicture(path, str(error))
+            yield BadImage(path, str(error))
             return
         if not found:
-            yield BadPicture(path, self._nobody())
-        full = FullPicture(self.stems[path], path, picture.shape[1::-1])
+            yield BadImage(path, self._nobody())
+        full = FullImage(self.stems[path], path, picture.shape[1::-1])
         for person, detection in enumerate(found):
             yield self._person(full, picture, person, detection, alone=len(found) == 1)
 
@@ -154,15 +119,15 @@ class People:
         return "nobody was found; --detector none takes the picture as one person's crop"
 
     def _person(
-        self, full: FullPicture, picture: np.ndarray, person: int, found: Detection, alone: bool
-    ) -> PersonCrop | BadPicture:
+        self, full: FullImage, picture: np.ndarray, person: int, found: Detection, alone: bool
+    ) -> PersonCrop | BadImage:
         height, width = picture.shape[:2]
         try:
             check_box(found.box, (width, height))
             center, scale = box_to_center_scale(found.box, found.margin)
             crop = crop_picture(picture, center, scale)
         except ValueError as error:
-            return BadPicture(full.path, f"box {person}: {error}")
+            return BadImage(full.path, f"box {person}: {error}")
         stem = full.stem if alone else f"{full.stem}_{person}"
         while not alone and stem.lower() in self._taken:
             stem += "_"  # another picture has that name

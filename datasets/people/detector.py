@@ -8,9 +8,8 @@ non-maximum suppression.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,12 +19,12 @@ import numpy as np
 from utils.body import OPEN_DIR
 from utils.geometry import BOX_MARGIN
 from utils.onnx_runtime import onnx_session
+from utils.people import Box, Detection
 from utils.unused import Unused
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 MODEL_FILE = OPEN_DIR / "movenet_multipose.onnx"
 INPUT_SIDE = 256  # px; longer side of what the network sees, as it was trained
 STRIDE = 32  # both sides of the network's input are multiples of it
@@ -46,22 +45,6 @@ SQUARE = 0.02  # of the longer side: how far the sides of a square may differ
 CROP_SIDE = 256  # px; up to here a square picture may well be a crop that is made for the network
 FILLS, FILLS_LARGE = 0.5, 0.7  # of the picture's side, up to CROP_SIDE and beyond
 OFF_MIDDLE = 0.25  # of the picture's side
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A person in a picture; all numbers in pixels of the picture."""
-
-    box: Box  # x, y, width, height
-    score: float = math.nan  # 0..1 of a detector; NaN where nobody gave one
-    keypoints: Float[np.ndarray, "17 3"] | None = None  # COCO's order: x, y, confidence
-    is_whole: bool = False  # the picture is this person's crop already
-    bystanders: int = 0  # others who were seen in a picture that is taken whole, and are left out
-
-    @property
-    def margin(self) -> float:
-        """The crop's side is this much larger than the longer side of the box."""
-        return 1.0 if self.is_whole else BOX_MARGIN
 
 
 class Detector(Protocol):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.labels.values import MAX_PIXELS, first_implausible
-from datasets.people.detector import Detection
 from utils.io import DataFileError, load_json
+from utils.people import Detection
 from utils.skeleton import GT24_NAMES, GT24_TO_COCO17, NUM_OPENPOSE, OPENPOSE25_NAMES
 from utils.unused import Unused
 

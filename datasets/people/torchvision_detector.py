@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from datasets.people.detector import POSSIBLE, Detection
-from datasets.transforms import to_tensor
+from datasets.people.detector import POSSIBLE
+from utils.images import to_tensor
 from utils.io import load_torch
+from utils.people import Detection
 from utils.unused import Unused
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from datasets.people.detector import MIN_SHARED, SURE, Detection, box_iou
+from datasets.people.detector import MIN_SHARED, SURE, box_iou
+from utils.people import Detection
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -10,13 +10,13 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from datasets.people.images import EXTENSIONS
+from utils.people import Frame
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +28,6 @@ MIN_FPS, MAX_FPS = 1.0, 480.0
 # Containers without an index only estimate how many frames they hold.
 ESTIMATE_ERROR = 0.02
 MIN_STEP = 1e-3  # seconds between frames of a camera, whose clock may tick more coarsely than frames come
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A picture of a video."""
-
-    number: int  # 0, 1, ...
-    seconds: float  # since the first frame; of a camera as the clock says, of a file number / fps
-    pixels: np.ndarray  # [H, W, 3] RGB uint8, upright
 
 
 class VideoFrames:

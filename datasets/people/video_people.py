@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.people.detector import Detection
 from datasets.people.tracking import NEW_SCORE, Tracker
-from datasets.people.video import Frame
 from datasets.transforms import box_to_center_scale, crop_picture
+from utils.people import Detection, Frame, TrackedFrame, TrackedPerson
 from utils.smoothing import SquareSmoother
 from utils.unused import Unused
 
@@ -27,26 +25,6 @@ if TYPE_CHECKING:
 
 MIN_SEEN = 3  # frames; whom a detector finds in fewer is taken for a mistake of it
 LOOK_AHEAD = 4  # frames in which that must become clear
-
-
-@dataclass(frozen=True)
-class TrackedPerson:
-    """One person of one frame."""
-
-    track: int  # 0, 1, ... in the order of appearance
-    seconds: float  # of the frame
-    found: Detection
-    crop: np.ndarray  # [224, 224, 3] RGB uint8
-    center: tuple[float, float]  # of the crop's square, frame pixels
-    scale: float  # side of the square / 200 px
-
-
-@dataclass(frozen=True)
-class TrackedFrame:
-    """A frame and the people in it."""
-
-    frame: Frame
-    people: tuple[TrackedPerson, ...]
 
 
 class VideoPeople:

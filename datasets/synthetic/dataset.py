@@ -48,8 +48,8 @@ from datasets.synthetic.scene import (
 )
 from datasets.synthetic.shading import paint_fragments
 from datasets.synthetic.split import SPLITS, Split
-from datasets.transforms import normalize_bytes
 from utils.command_line import SentenceParser
+from utils.images import normalize_bytes
 from utils.io import require_free, require_writable
 from utils.io.marks import SHEET
 from utils.renderer.rasterizer import rasterize_numpy

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.people.crops import BadPicture, FullPicture, People, PersonCrop
+from datasets.people.crops import People
 from datasets.people.images import PictureError, read_picture
-from datasets.transforms import network_input
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.person_files import PersonFiles
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.run_record import Outcome
 from utils.export import PEOPLE_SUFFIX
+from utils.images import network_input
 from utils.io import why_unwritable
+from utils.people import BadImage, FullImage, PersonCrop
 from utils.renderer.people import FullCamera, full_camera
 from utils.runtime import shared_threads
 from utils.stopping import StopSignals
@@ -70,7 +71,7 @@ class PictureRun:
             gathering = _Gathering(self, predicting, writing)
             for found in tqdm(pictures, total=len(paths), unit="picture", disable=None):
                 for person in found:
-                    if isinstance(person, BadPicture):
+                    if isinstance(person, BadImage):
                         yield Outcome(person.path.name, reason=person.reason)
                     else:
                         gathering.add(person)
@@ -78,19 +79,19 @@ class PictureRun:
             gathering.finish()
             yield from filter(None, writing.finish())
 
-    def _read(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[list[PersonCrop | BadPicture]]:
+    def _read(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[list[PersonCrop | BadImage]]:
         for path in paths:
             if stop.asked:
-                yield [BadPicture(path, f"{NOT_LOOKED_AT} ({stop.asked})")]
+                yield [BadImage(path, f"{NOT_LOOKED_AT} ({stop.asked})")]
                 continue
             with self.seconds.of(READING):
                 stem = self.people.stems[path]
                 kept = self.files.why_kept_unread(stem)
                 found = [] if kept else list(self.people.people_of(path))
                 people = [person for person in found if isinstance(person, PersonCrop)]
-                is_full = any(person.full_picture is not None for person in people)
+                is_full = any(person.full_image is not None for person in people)
                 kept = kept or self.files.why_kept(stem, [person.stem for person in people], is_full)
-            yield [BadPicture(path, kept)] if kept else found
+            yield [BadImage(path, kept)] if kept else found
 
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the arrays that the network gives."""
@@ -120,7 +121,7 @@ class PictureRun:
         )
 
     def write_people(
-        self, full: FullPicture, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]
+        self, full: FullImage, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]
     ) -> Outcome | None:
         """Write the picture with everybody in it whose own files were written; None when all is well.
 
@@ -152,7 +153,7 @@ class _Gathering:
     def __init__(self, run: PictureRun, predicting: TaskQueue, writing: TaskQueue):
         self._run, self._predicting, self._writing = run, predicting, writing
         self._batch: list[PersonCrop] = []
-        self._full: FullPicture | None = None
+        self._full: FullImage | None = None
         self._people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]] = []  # as far as predicted
 
     def add(self, person: PersonCrop) -> None:
@@ -179,9 +180,9 @@ class _Gathering:
             cam, focal_length = torch.from_numpy(arrays["cam"]), self._run.focal_length
             camera = full_camera(cam, person.center, person.scale, person.image_size, focal_length)
             writing = self._writing.submit(self._run.write_person, person, arrays, camera)
-            if person.full_picture is not self._full:
+            if person.full_image is not self._full:
                 self._draw_people()
-                self._full = person.full_picture
+                self._full = person.full_image
             if self._full is not None:
                 self._people.append((arrays["vertices"], camera, writing))
 
@@ -199,8 +200,8 @@ def printable(name: str) -> str:
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
     """Where a person's arrays come from."""
     optional = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
-    if person.full_picture is not None:
-        optional["people_picture"] = f"{person.full_picture.stem}{PEOPLE_SUFFIX}"
+    if person.full_image is not None:
+        optional["people_picture"] = f"{person.full_image.stem}{PEOPLE_SUFFIX}"
     return {
         "picture": printable(person.path.name),
         "person": person.person,

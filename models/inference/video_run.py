@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.people.video import Frame, VideoFrames
-from datasets.people.video_people import TrackedFrame, TrackedPerson, VideoPeople
-from datasets.transforms import network_input
+from datasets.people.video import VideoFrames
+from datasets.people.video_people import VideoPeople
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.track_files import TrackFiles
 from utils.geometry import assumed_focal_length
+from utils.images import network_input
+from utils.people import Frame, TrackedFrame, TrackedPerson
 from utils.renderer.people import FullCamera, draw_people, full_camera, person_colors
 from utils.smoothing import BodySmoother
 from utils.stopping import StopSignals
@@ -266,20 +267,20 @@ class _Gathering:
         run, cam = self._run, torch.from_numpy(arrays["cam"])
         camera = full_camera(cam, person.center, person.scale, run.frames.size, run.focal_length)
         waiting.people.append((person.track, arrays["vertices"], camera))
-        trust = with_keypoints(arrays, person.found.keypoints, person.center, person.scale)
+        trust = with_keypoints(arrays, person.detection.keypoints, person.center, person.scale)
         self.confidence[person.track].append(trust)
         place = {
             "frame_ids": waiting.frame.number,
             "seconds": person.seconds,
-            "box": person.found.box,
-            "score": person.found.score,
+            "box": person.detection.box,
+            "score": person.detection.score,
             "confidence": np.float32(trust),
             "center": person.center,
             "scale": person.scale,
             "cam_t_full": camera.cam_t,
         }
-        if person.found.keypoints is not None:
-            place["keypoints"] = person.found.keypoints
+        if person.detection.keypoints is not None:
+            place["keypoints"] = person.detection.keypoints
         run.files.add(person.track, arrays, place)
 
     def _hand_on(self) -> None:

@@ -25,7 +25,8 @@ from datasets.labels.densepose import MASK_FLIP
 from datasets.legacy_crop import crop_legacy, transform_points
 from datasets.people.images import PictureError
 from datasets.registry import FOLDERS, SPECS, PathsConfig
-from datasets.transforms import MEAN, STD, preprocess
+from datasets.transforms import preprocess
+from utils.images import MEAN, STD
 from utils.io import DataFileError
 from utils.skeleton import GT24_FLIP, JOINT49_FLIP, SMPL_FLIP
 from utils.structures import collate_samples

@@ -8,8 +8,8 @@ from PIL import Image
 
 from datasets.people.boxes import Boxes
 from datasets.people.crops import People
-from datasets.people.detector import Detection
 from examples import box_to_crop
+from utils.people import Detection
 
 
 @pytest.fixture(scope="module")

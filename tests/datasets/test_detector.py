@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from datasets.people import detector
-from datasets.people.crops import BadPicture, People
-from datasets.people.detector import Detection, MoveNet, box_iou, letterbox, suppress, tiles, to_detection
+from datasets.people.crops import People
+from datasets.people.detector import MoveNet, box_iou, letterbox, suppress, tiles, to_detection
 from datasets.people.images import read_picture
 from datasets.people.openpose import OPENPOSE25_TO_COCO17, KeypointFiles
+from utils.people import BadImage, Detection
 from utils.skeleton import OPENPOSE25_NAMES
 
 COCO17 = (
@@ -235,14 +236,14 @@ def test_auto_takes_one_persons_crop_whole_and_looks_for_people_elsewhere(tmp_pa
     save(tmp_path / "c.png", marked(400, 400, 60, 60, 80))
     save(tmp_path / "d.png", marked(400, 400, 0, 0, 0))
     whole, cut, small, nobody = People(tmp_path, detector="auto")
-    assert whole.full_picture is None and whole.scale == 1.0 and whole.box == (0, 0, 200, 200)
+    assert whole.full_image is None and whole.scale == 1.0 and whole.box == (0, 0, 200, 200)
     assert whole.score == pytest.approx(0.9) and whole.keypoints.shape == (17, 3)
-    assert cut.full_picture.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
+    assert cut.full_image.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
     assert cut.scale == pytest.approx(1.2 * 80 / 200, abs=0.02) and cut.score == pytest.approx(0.9)
-    assert small.full_picture is not None and "nobody was found" in nobody.reason
-    assert [p.full_picture is None for p in People(tmp_path, detector="none")] == [True] * 4
+    assert small.full_image is not None and "nobody was found" in nobody.reason
+    assert [p.full_image is None for p in People(tmp_path, detector="none")] == [True] * 4
     assert all(np.isnan(person.score) for person in People(tmp_path, detector="none"))
-    assert [p.full_picture is None for p in list(People(tmp_path, detector="movenet"))[:3]] == [False] * 3
+    assert [p.full_image is None for p in list(People(tmp_path, detector="movenet"))[:3]] == [False] * 3
     with pytest.raises(ValueError, match="choose one of auto, none, movenet"):
         People(tmp_path, detector="other")
 
@@ -310,7 +311,7 @@ def test_any_detector_will_do_and_finding_nobody_is_reported(tmp_path):
     )
     good, outside, nobody = People(tmp_path, detector=Given())
     assert (good.stem, good.box) == ("a_0", (10, 10, 50, 90))
-    assert isinstance(outside, BadPicture) and "outside the picture" in outside.reason
+    assert isinstance(outside, BadImage) and "outside the picture" in outside.reason
     assert "nobody was found; --detector none" in nobody.reason
 
 
@@ -344,7 +345,7 @@ def test_bad_keypoints_files_are_reported(tmp_path, text, said):
     save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
     (tmp_path / "a_keypoints.json").write_text(text)
     (bad,) = People(tmp_path, KeypointFiles(tmp_path))
-    assert isinstance(bad, BadPicture) and said in bad.reason
+    assert isinstance(bad, BadImage) and said in bad.reason
 
 
 def test_a_folder_of_keypoints_that_is_not_there_or_of_other_pictures(tmp_path):

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from datasets.people.boxes import load_boxes
-from datasets.people.crops import BadPicture, People, PersonCrop
+from datasets.people.crops import People
 from datasets.people.images import PictureError, list_pictures, read_picture
-from datasets.transforms import network_input, normalize
 from models.inference.person_files import write_picture
+from utils.images import network_input, normalize
+from utils.people import BadImage, PersonCrop
 
 
 def photo(height=60, width=40):
@@ -132,7 +133,7 @@ def test_a_folder_with_bad_files_goes_on(tmp_path):
     (tmp_path / "sub.jpg").mkdir()
     found = list(People(tmp_path))
     assert [p.stem for p in found if isinstance(p, PersonCrop)] == ["a2", "a10"]
-    assert {p.path.name for p in found if isinstance(p, BadPicture)} == set(BROKEN)
+    assert {p.path.name for p in found if isinstance(p, BadImage)} == set(BROKEN)
 
 
 def test_whole_picture_is_one_crop_padded_to_a_square(tmp_path):

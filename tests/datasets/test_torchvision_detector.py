@@ -12,8 +12,8 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from datasets.people.boxes import Boxes
-from datasets.people.crops import People, PersonCrop, build_detector
-from datasets.people.detector import Detection, MoveNet, WholePicture
+from datasets.people.crops import People, build_detector
+from datasets.people.detector import MoveNet, WholePicture
 from datasets.people.torchvision_detector import (
     PUBLISHED,
     TorchvisionDetector,
@@ -22,6 +22,7 @@ from datasets.people.torchvision_detector import (
     load_torchvision,
 )
 from utils.io import UnsafeFileError
+from utils.people import Detection, PersonCrop
 
 BOXES = [[10.0, 20.0, 60.0, 120.0], [5.0, 5.0, 50.0, 50.0], [1.0, 2.0, 31.0, 42.0], [0.0, 0.0, 9.0, 9.0]]
 

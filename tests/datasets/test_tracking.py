@@ -8,8 +8,8 @@ import crossing
 import numpy as np
 import pytest
 
-from datasets.people.detector import Detection
 from datasets.people.tracking import MAX_LOST, NEW_SCORE, Tracker, color_distance, torso_colors
+from utils.people import Detection
 
 FPS = crossing.FPS
 BOX = (100.0, 50.0, 40.0, 100.0)

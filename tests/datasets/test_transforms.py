@@ -10,13 +10,10 @@ from datasets.transforms import (
     box_to_center_scale,
     crop_picture,
     crop_points_to_picture,
-    denormalize,
-    normalize,
-    normalize_bytes,
     picture_points_to_crop,
     preprocess,
-    to_tensor,
 )
+from utils.images import denormalize, normalize, normalize_bytes, to_tensor
 
 
 def noise(height, width):

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from datasets.people.boxes import load_boxes
-from datasets.people.crops import BadPicture, People, PersonCrop
+from datasets.people.crops import People
 from datasets.people.images import PictureError, list_pictures, read_picture
 from datasets.transforms import box_to_center_scale, crop_picture
+from utils.people import BadImage, PersonCrop
 
 SIDE = 224  # a picture of this size is its own crop, pixel by pixel
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
@@ -199,7 +200,7 @@ SKIPPED = {
 def test_unusable_files_are_named_with_their_reason(tmp_path, name):
     content, reason = SKIPPED[name]
     bad = alone(tmp_path, name, content)
-    assert isinstance(bad, BadPicture) and bad.path == tmp_path / name
+    assert isinstance(bad, BadImage) and bad.path == tmp_path / name
     assert re.search(reason, bad.reason), bad.reason
 
 
@@ -216,7 +217,7 @@ def test_a_folder_of_everything_gives_all_that_is_usable(tmp_path):
         os.mkfifo(tmp_path / "pipe.jpg")  # reading it would never end
     found = list(People(tmp_path))
     good = {p.path.name for p in found if isinstance(p, PersonCrop)}
-    bad = {p.path.name: p.reason for p in found if isinstance(p, BadPicture)}
+    bad = {p.path.name: p.reason for p in found if isinstance(p, BadImage)}
     assert good == {*READ, "good_link.jpg"}
     assert set(bad) == {*(f"bad_{name}" for name in SKIPPED), "link.jpg", "loop.jpg"}
     assert bad["link.jpg"] == bad["loop.jpg"] == "a link to a file that is not there"

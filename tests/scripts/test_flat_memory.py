@@ -14,14 +14,13 @@ import torch
 from PIL import Image
 
 from datasets.people.crops import People
-from datasets.people.detector import Detection
-from datasets.people.video import Frame
 from models.inference.image_run import BATCHES_AT_ONCE, WRITE_BEHIND, WRITERS, PictureRun
 from models.inference.person_files import PersonFiles
 from models.inference.pipeline import Seconds
 from models.inference.track_files import TrackFiles
 from models.inference.video_run import READ_AHEAD, VideoRun
 from utils.io.spool import RowSpool
+from utils.people import Detection, Frame
 from utils.smoothing import MOST_TRACKS, TrackFilters
 from utils.stopping import StopSignals
 from utils.structures import SMPLParams

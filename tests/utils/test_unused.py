@@ -10,11 +10,10 @@ from PIL import Image
 
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
-from datasets.people.detector import Detection
 from datasets.people.openpose import KeypointFiles
 from datasets.people.tracking import Tracker
-from datasets.people.video import Frame
 from datasets.people.video_people import VideoPeople
+from utils.people import Detection, Frame
 from utils.unused import EXAMPLES, Unused
 
 PERSON = Detection((10.0, 5.0, 30.0, 60.0), 0.9)
