@@ -27,27 +27,23 @@ from datasets.people.crops import DETECTORS, People, build_detector
 from datasets.people.detector import unused_of
 from datasets.people.openpose import KeypointFiles
 from datasets.people.video import VideoFrames
-from models import SMPL, DaNetConfig, build_danet
-from models.danet import PRESETS
+from models import InferenceConfig, Predictor, load_predictor
 from models.inference.gallery import PAGE_NAME, write_gallery
 from models.inference.image_run import NOT_LOOKED_AT, PictureRun
 from models.inference.person_files import PersonFiles
 from models.inference.pipeline import Seconds
-from models.inference.predictor import Predictor
 from models.inference.run_record import FILE_NAME, SCHEMA, Outcome, RunRecord, joined_outcomes, with_earlier
 from models.inference.track_files import TrackFiles
 from models.inference.video_run import VideoRun
-from models.inference.weights import network_of, warn_of_another_body, weights_file
-from utils.body import BODY_CHOICES, OPEN_DIR, BodyAssets, resolve_body
-from utils.checkpoint import load_danet
-from utils.config import group, option, parse_config
+from utils.body import BodyAssets
+from utils.config import option, parse_config
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.geometry import check_focal_length
 from utils.io import require_free, why_unwritable, writable_folder
 from utils.io.marks import PAGE
 from utils.optional_packages import require_packages
 from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
-from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
+from utils.runtime import Processes, joined_processes, refuse, setup_logging
 from utils.stopping import StopSignals
 from utils.unused import Unused
 
@@ -55,7 +51,7 @@ log = logging.getLogger("demo")
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(InferenceConfig):
     """Settings of the demo."""
 
     img_dir: str = option("./examples", "a picture or a folder of pictures")
@@ -63,10 +59,7 @@ class DemoConfig:
     smooth: bool = option(False, "smooth the people of a video over time")
     out_dir: str = option("./output", "where results are written")
     overwrite: bool = option(False, "replace results that are there; without it their pictures are skipped")
-    checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
-    model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
     batch_size: int = option(8, "people at a time")
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     detector: str = option(
         "auto",
         "who finds the people: movenet, torchvision, or none (a picture is one person's crop); auto: movenet, but "
@@ -81,14 +74,12 @@ class DemoConfig:
     export: tuple[str, ...] = option((), f"also write each person as any of {', '.join(EXPORTS)}")
     html: bool = option(False, "write index.html, one page with all results")
     focal_length: float | None = option(None, "of the full pictures, pixels; default: their diagonal")
-    body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
-    data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
     renderer: str = option("builtin", "who draws the bodies", choices=RENDERERS)
     use_opendr: bool = option(False, "add views by opendr to the panel, if it works here")
     reference_input: bool = option(False, "feed pixels in 0..1 without normalising, as the 2020 demo did")
-    network: DaNetConfig = group(DaNetConfig, preset_by=("model", "checkpoint"), preset=network_of)
 
     def __post_init__(self):
+        super().__post_init__()
         check_formats(self.export, video=self.video is not None)
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
@@ -112,8 +103,6 @@ class DemoConfig:
             raise ValueError("smooth is for --video FILE; pictures have no order in time.")
         if self.detector_weights is not None and self.detector != "torchvision":
             raise ValueError("detector_weights belongs to --detector torchvision; give both or none.")
-        if self.checkpoint is None and self.model not in (None, "danet_s"):
-            raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,9 +125,9 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
     people = where_people_are(config)
     sizes = sizes_of_some(lambda index: people.paths[index], len(people))
     odd_focal_length = suspicions_of_camera(config, sizes.values())
-    subject = load_subject(config, processes)
+    predictor = loaded(config, processes)
     stop.end_if_asked()
-    run = picture_run(config, people, subject, Seconds())
+    run = picture_run(config, people, predictor, Seconds())
     processes.wait_for_all()  # results in the folder of pictures must not be listed as pictures
     mine = []
     with logging_redirect_tqdm():
@@ -151,12 +140,12 @@ def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) ->
         joined_outcomes(mine, names, processes), Path(config.out_dir), names, (".npz", PANEL_SUFFIX)
     )
     seconds = {**run.seconds.by_stage, "whole run": time.perf_counter() - started}
-    facts = {**subject.facts, **shown_settings(config, processes), **people.facts, **odd_focal_length}
+    facts = {**facts_of(predictor), **shown_settings(config, processes), **people.facts, **odd_focal_length}
     left_out = processes.gather(people.left_out)
     unused = people.unused.with_others([*left_out, idle_settings(config)])
     record = RunRecord(outcomes, seconds, facts, unused)
     if processes.is_first:
-        faces = subject.assets.body.faces if config.html else None
+        faces = predictor.assets.body.faces if config.html else None
         record = save_record(record, Path(config.out_dir), faces)
         log.info(
             "People written to %s: %d, in %.1f s. Files or people skipped: %d. %s",
@@ -179,20 +168,19 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     out_dir = results_folder(config)
     name = "movenet" if config.detector == "auto" else config.detector  # frames are not made for the network
     detector = build_detector(name, config.detector_weights)
-    subject = load_subject(config, processes)
+    predictor = loaded(config, processes)
     renderer = mesh_renderer_class(config.renderer)
-    files = TrackFiles(out_dir, frames.stem, subject.assets, config.export, renderer, config.overwrite)
+    files = TrackFiles(out_dir, frames.stem, predictor.assets, config.export, renderer, config.overwrite)
     files.require_free()
     run = VideoRun(
         frames=frames,
         find=detector.detect,
-        predict=subject.predictor.predict,
+        predict=predictor.predict,
         files=files,
-        facts=subject.facts,
+        facts=facts_of(predictor),
         seconds=Seconds(),
         batch_size=config.batch_size,
         smooth=config.smooth,
-        normalise=not config.reference_input,
         focal_length=config.focal_length,
     )
     stop.end_if_asked()
@@ -204,7 +192,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
         for track in summary.tracks
     ]
     outcomes += [Outcome(frames.name, reason=reason) for reason in summary.shortcomings()]
-    facts = {**subject.facts, **shown_settings(config, processes), **odd_focal_length}
+    facts = {**facts_of(predictor), **shown_settings(config, processes), **odd_focal_length}
     unused = summary.unused.with_others([unused_of(detector), idle_settings(config)])
     record = RunRecord(with_earlier(outcomes, out_dir, [frames.name], (".npz",)), seconds, facts, unused)
     record = save_record(record, out_dir, faces=None)
@@ -220,16 +208,15 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     return record.exit_code
 
 
-def picture_run(config: DemoConfig, people: People, subject: Subject, seconds: Seconds) -> PictureRun:
+def picture_run(config: DemoConfig, people: People, predictor: Predictor, seconds: Seconds) -> PictureRun:
     """What happens to the people of each picture."""
     return PictureRun(
         people=people,
-        predict=subject.predictor.predict,
-        files=person_files(config, subject.assets),
-        facts=subject.facts,
+        predict=predictor.predict,
+        files=person_files(config, predictor.assets),
+        facts=facts_of(predictor),
         seconds=seconds,
         batch_size=config.batch_size,
-        normalise=not config.reference_input,
         focal_length=config.focal_length,
     )
 
@@ -247,26 +234,18 @@ def save_record(record: RunRecord, out_dir: Path, faces: np.ndarray | None) -> R
     return record
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The network and the body of a run."""
+def loaded(config: DemoConfig, processes: Processes) -> Predictor:
+    """The network and the body of a run. Raises ValueError and OSError for what is missing or does not fit."""
+    predictor = load_predictor(
+        config, device_number=processes.local_rank, normalise=not config.reference_input
+    )
+    log.info(predictor.describe())
+    return predictor
 
-    predictor: Predictor
-    assets: BodyAssets
-    facts: dict[str, str]
 
-
-def load_subject(config: DemoConfig, processes: Processes) -> Subject:
-    """Raises ValueError and OSError for what is missing or does not fit."""
-    assets = resolve_body(config.body, config.data_dir)
-    model = build_danet(config.network, config.data_dir)
-    weights = load_danet(model, weights_file(config.checkpoint))
-    log.info(assets.log_line(str(weights)))
-    warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
-    smpl = SMPL(assets.body, assets.extra, assets.surface)
-    device = choose_device(config.device, processes.local_rank)
-    predictor = Predictor(model, smpl, assets.atlas, device)
-    return Subject(predictor, assets, {"body_model": assets.body.model_id, "weights": weights.weights_id})
+def facts_of(predictor: Predictor) -> dict[str, str]:
+    """Body and weights, as every result file names them."""
+    return {"body_model": predictor.assets.body.model_id, "weights": predictor.weights.weights_id}
 
 
 def results_folder(config: DemoConfig) -> Path:

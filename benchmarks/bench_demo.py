@@ -84,12 +84,12 @@ def main() -> None:
             "cpu",
         ]
         config = parse_config(demo.DemoConfig, [*flags, "--batch_size", str(args.batch_size)])
-        subject = demo.load_subject(config, Processes())
-        run = demo.picture_run(config, demo.where_people_are(config), subject, Seconds())
+        predictor = demo.loaded(config, Processes())
+        run = demo.picture_run(config, demo.where_people_are(config), predictor, Seconds())
         alone, whole = [], []
         for number in range(args.rounds + 1):
             pair = (
-                network_alone(subject.predictor.network, args.count, args.batch_size),
+                network_alone(predictor.network, args.count, args.batch_size),
                 whole_demo(run, args.count),
             )
             if number:  # the first round warms up

@@ -23,15 +23,9 @@ from scipy.stats import spearmanr
 from datasets.people.detector import MoveNet, box_iou
 from datasets.people.images import read_picture
 from datasets.transforms import box_to_center_scale, crop_picture
-from models import SMPL, build_danet
-from models.danet import preset
+from models import InferenceConfig, load_predictor
 from models.inference.confidence import COCO17_FROM_49, LOW_CONFIDENCE, why_no_body, with_keypoints
-from models.inference.predictor import Predictor
-from models.inference.weights import weights_file
-from utils.body import resolve_body
-from utils.checkpoint import load_danet
 from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
-from utils.images import network_input
 from utils.io import load_json
 from utils.people import Detection
 from utils.renderer import IUV_Renderer
@@ -44,18 +38,14 @@ class Setup:
     """The shipped network on the open body, and the detector."""
 
     def __init__(self):
-        assets = resolve_body("open")
-        network = build_danet(preset("danet_s"))
-        load_danet(network, weights_file(None))
-        smpl = SMPL(assets.body, assets.extra, assets.surface)
-        self.predictor = Predictor(network, smpl, assets.atlas, torch.device("cpu"))
+        self.predictor = load_predictor(InferenceConfig(body="open", device="cpu"))
         self.finder = MoveNet()
-        self.renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
+        self.renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=self.predictor.assets.atlas)
 
     def predict(self, picture: np.ndarray, found: Detection) -> tuple[dict, float, tuple, float]:
         """Arrays, confidence, centre and scale of a person of a picture; the confidence is 0 where there is no body."""
         center, scale = box_to_center_scale(found.box, found.margin)
-        (arrays,) = self.predictor.predict(network_input([crop_picture(picture, center, scale)]))
+        (arrays,) = self.predictor.predict([crop_picture(picture, center, scale)])
         trust = 0.0 if why_no_body(arrays) else with_keypoints(arrays, found.keypoints, center, scale)
         return arrays, trust, center, scale
 

@@ -128,6 +128,6 @@ def run_video(
     run = VideoRun(
         frames, find or find_people(), bodies.predict_for(seen),
         TrackFiles(out_dir, frames.stem, crossing.assets(), formats, overwrite=True), FACTS, Seconds(),
-        batch_size, smooth, normalise=True, focal_length=None,
+        batch_size, smooth, focal_length=None,
     )  # fmt: skip
     return run.run(stop or StopSignals()), bodies.batches

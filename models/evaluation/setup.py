@@ -18,13 +18,8 @@ from torch import Tensor
 
 from models.danet import PRESETS, DaNetConfig
 from models.evaluation.scorers import JointRegressor
-from models.inference.weights import (
-    REGRESSORS,
-    PretrainedRegressor,
-    load_regressor,
-    network_of,
-    warn_of_another_body,
-)
+from models.inference.predictor import REGRESSORS, PretrainedRegressor, load_regressor
+from models.inference.weights import network_of, warn_of_another_body
 from models.smpl import SMPL
 from utils.body import BODY_CHOICES, OPEN_DIR, SMPL_ID, BodyAssets, find_smpl_file, resolve_body
 from utils.checkpoint import weights_id

@@ -24,7 +24,6 @@ from models.inference.person_files import PersonFiles
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.run_record import Outcome
 from utils.export import PEOPLE_SUFFIX
-from utils.images import network_input
 from utils.io import why_unwritable
 from utils.people import BadImage, FullImage, PersonCrop
 from utils.renderer.people import FullCamera, full_camera
@@ -32,10 +31,9 @@ from utils.runtime import shared_threads
 from utils.stopping import StopSignals
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
+    from jaxtyping import UInt8
 
-    Predict = Callable[[Float[Tensor, "B 3 224 224"]], list[dict[str, np.ndarray]]]
+    Predict = Callable[[Sequence[UInt8[np.ndarray, "224 224 3"]]], list[dict[str, np.ndarray]]]
 
 READ_AHEAD = 4  # pictures
 WRITERS, WRITE_BEHIND = 2, 16  # threads, people
@@ -54,7 +52,6 @@ class PictureRun:
     facts: dict[str, Any]  # that every result file holds: body, weights
     seconds: Seconds  # filled by stage
     batch_size: int
-    normalise: bool  # what the network is fed with; without it, pixels in 0..1
     focal_length: float | None  # of the full pictures, pixels; None: their diagonal
 
     def outcomes(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[Outcome]:
@@ -96,8 +93,7 @@ class PictureRun:
     def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the arrays that the network gives."""
         with self.seconds.of(NETWORK):
-            images = network_input([person.crop for person in batch], self.normalise)
-            predicted = list(zip(batch, self.predict(images), strict=True))
+            predicted = list(zip(batch, self.predict([person.crop for person in batch]), strict=True))
         for person, arrays in predicted:
             trust = with_keypoints(arrays, person.keypoints, person.center, person.scale)
             arrays["confidence"] = np.float32(trust)

@@ -1,53 +1,135 @@
-"""Crops of people to people: the network, the body layer, and what they say as plain arrays, person by person."""
+"""From a user's settings to a loaded network and its body, and from crops of people to bodies as plain arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from models.danet import build_danet
+from models.hmr import build_hmr
 from models.inference.confidence import bounded_betas, center_errors, is_empty, own_confidence
+from models.inference.weights import WeightsConfig, load_network, warn_of_another_body, weights_file
 from models.smpl import SMPL
+from utils.body import BODY_CHOICES, CORE_NEED, BodyAssets, resolve_body
+from utils.checkpoint import LoadReport, load_danet
+from utils.config import option
 from utils.export import people_arrays, seen_iuv
+from utils.images import network_input
 from utils.renderer import IUV_Renderer
-from utils.structures import Atlas, DaNetOutput, SMPLOutput, SMPLParams
+from utils.runtime import choose_device
+from utils.structures import DaNetOutput, SMPLOutput, SMPLParams
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float, Int, UInt8
     from torch import Tensor
 
+    # Changes the parameters of some rows of a batch, whose numbers it is given.
     Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
 
+log = logging.getLogger(__name__)
 
+REGRESSORS = ("danet", "hmr")
 # People whose maps stay in the caches of a core, which makes each a sixth faster than among eight.
 PEOPLE_A_THREAD = 2
+
+
+@dataclass(frozen=True)
+class InferenceConfig(WeightsConfig):
+    """Settings of every program that runs a network: its weights, the body that it poses, the device."""
+
+    body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+
+
+def load_predictor(
+    config: InferenceConfig,
+    need: Iterable[str] = CORE_NEED,
+    device_number: int | None = None,
+    normalise: bool = True,
+) -> Predictor:
+    """Load the network and the body of the settings onto their device.
+
+    Args:
+        config: the defaults give the shipped network on the best body that is there. `config.regressor`, a field of
+            evaluations only, is "danet" or "hmr" (the baseline, which has one size and no shipped weights).
+        need: keys of `utils.body.LICENSED_FILES` that a run with the licensed body cannot do without.
+        device_number: which CUDA device to take where the settings leave it open.
+        normalise: what the network is fed with; without it, pixels in 0..1.
+
+    Raises:
+        ValueError: a device that is absent, weights that are damaged or of another network, HMR without weights.
+        FileNotFoundError: weights or files of the body that are missing.
+    """
+    device = choose_device(config.device, device_number)
+    assets = resolve_body(config.body, config.data_dir, need)
+    if config.regressor == "danet":
+        network, weights = load_network(config)
+        network = network.to(device).prepare_for_inference()
+    elif config.checkpoint is None:
+        raise ValueError("No weights of the HMR baseline ship with the project; give --checkpoint FILE.")
+    else:
+        network = build_hmr(config.data_dir)
+        weights = load_danet(network, config.checkpoint)
+        network = network.to(device).eval().requires_grad_(False)
+    warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
+    return Predictor(network, assets, device, weights, config.regressor, normalise)
 
 
 class Predictor:
     """A network in its inference form and the body that it poses, on one device; any threads may share it.
 
-    atlas: of that body.
+    Attributes:
+        assets: the body and the files that belong to it.
+        weights: what became of the weights file; None for a network that was given its weights otherwise.
+        regressor: "danet" or "hmr".
     """
 
-    def __init__(self, network: nn.Module, smpl: SMPL, atlas: Atlas, device: torch.device):
-        self.network = network.to(device).prepare_for_inference()
-        self.smpl = smpl.to(device)
-        self.device = device
-        self._renderer = IUV_Renderer(atlas=atlas)
+    def __init__(
+        self,
+        network: nn.Module,
+        assets: BodyAssets,
+        device: torch.device,
+        weights: LoadReport | None = None,
+        regressor: str = "danet",
+        normalise: bool = True,
+    ):
+        """network: as `DaNet.prepare_for_inference` gives it; the other arguments as in `load_predictor`."""
+        self.network, self.assets, self.device = network, assets, device
+        self.weights, self.regressor, self.normalise = weights, regressor, normalise
+        self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(device)
+        self._renderer = None if assets.atlas is None else IUV_Renderer(atlas=assets.atlas)
+
+    def describe(self) -> str:
+        """One line that says which body, atlas and weights are in use."""
+        return self.assets.log_line(str(self.weights))
+
+    @torch.inference_mode()
+    def params(self, images: Float[Tensor, "B 3 224 224"]) -> SMPLParams:
+        """Camera, shape (within `confidence.MAX_BETA`) and pose of normalised crops."""
+        output = self.network(images.to(self.device))
+        return bounded(output if isinstance(output, SMPLParams) else output.smpl.params)
 
     @torch.inference_mode()
     def predict(
-        self, images: Float[Tensor, "B 3 224 224"], adjust: Adjust | None = None
+        self, crops: Sequence[UInt8[np.ndarray, "224 224 3"]], adjust: Adjust | None = None
     ) -> list[dict[str, np.ndarray]]:
-        """The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence` in them.
+        """The body in each crop.
 
-        adjust: changes camera, shape and pose of some rows of the batch before bodies are made from them, as smoothing
-        over time does; the rows come in their order, without those whose map is empty.
+        Args:
+            crops: B RGB images; `datasets.transforms.crop_picture` makes one of an image and a square.
+            adjust: changes camera, shape and pose before bodies are made from them, as smoothing over time does. It
+                is given some rows of the batch and their numbers, in their order, without those whose map is empty.
+
+        Returns:
+            The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence`, 0..1.
         """
+        images = network_input(crops, self.normalise)
         chunk = PEOPLE_A_THREAD * torch.get_num_threads() if self.device.type == "cpu" else len(images)
         people = []
         for start in range(0, len(images), chunk):
@@ -87,5 +169,31 @@ def _adjusted(
 
 
 def bounded(params: SMPLParams) -> SMPLParams:
-    """The same camera and pose, and the shape within what people have (`models.inference.confidence.MAX_BETA`)."""
+    """The same camera and pose, and the shape within what people have (`confidence.MAX_BETA`)."""
     return replace(params, betas=bounded_betas(params.betas))
+
+
+@dataclass(frozen=True)
+class PretrainedRegressor:
+    """A loaded network as a function of normalised crops, and what became of its weights file."""
+
+    predict: Callable[[Float[Tensor, "B 3 224 224"]], SMPLParams]
+    weights: LoadReport
+    name: str  # "danet" or "hmr"
+
+
+def load_regressor(name, checkpoint, network, data_dir, device) -> PretrainedRegressor:
+    """A regressor as evaluations take it; `load_predictor` takes its place."""
+    if name == "danet":
+        model = build_danet(network, data_dir)
+        weights = load_danet(model, weights_file(checkpoint))
+        fast = model.to(device).prepare_for_inference()
+        return PretrainedRegressor(lambda image: bounded(fast(image).smpl.params), weights, name)
+    if name != "hmr":
+        raise ValueError(f"There is no regressor '{name}'; choose one of {', '.join(REGRESSORS)}.")
+    if checkpoint is None:
+        raise ValueError("No weights of the HMR baseline ship with the project; give --checkpoint FILE.")
+    baseline = build_hmr(data_dir)
+    weights = load_danet(baseline, checkpoint)
+    fixed = baseline.to(device).eval().requires_grad_(False)
+    return PretrainedRegressor(lambda image: bounded(fixed(image)), weights, name)

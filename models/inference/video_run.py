@@ -24,7 +24,6 @@ from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.track_files import TrackFiles
 from utils.geometry import assumed_focal_length
-from utils.images import network_input
 from utils.people import Frame, TrackedFrame, TrackedPerson
 from utils.renderer.people import FullCamera, draw_people, full_camera, person_colors
 from utils.smoothing import BodySmoother
@@ -34,13 +33,12 @@ from utils.unused import Unused
 from utils.video_file import VideoFile
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
+    from jaxtyping import UInt8
 
     from datasets.people.video_people import Find
 
     Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
-    Predict = Callable[[Float[Tensor, "B 3 224 224"], Adjust | None], list[dict[str, np.ndarray]]]
+    Predict = Callable[[Sequence[UInt8[np.ndarray, "224 224 3"]], Adjust | None], list[dict[str, np.ndarray]]]
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +106,6 @@ class VideoRun:
     seconds: Seconds  # filled by stage
     batch_size: int  # people at a time
     smooth: bool
-    normalise: bool  # what the network is fed with; without it, pixels in 0..1
     focal_length: float | None  # of the frames, pixels; None: their diagonal
 
     def run(self, stop: StopSignals) -> VideoSummary:
@@ -252,10 +249,9 @@ class _Gathering:
         batch, self._batch = self._batch, []
         people = [person for _, person in batch]
         with self._run.seconds.of(NETWORK):
-            images = network_input([person.crop for person in people], self._run.normalise)
             smoother = self._smoother
             adjust = None if smoother is None else lambda params, rows: smoother(params, [people[i] for i in rows])
-            predicted = self._run.predict(images, adjust)
+            predicted = self._run.predict([person.crop for person in people], adjust)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1
             if why_not := why_no_body(arrays):

@@ -1,56 +1,77 @@
-"""From a weights file to a regressor of bodies: which network it belongs to, building it, loading it."""
+"""From a weights file to its network: which one it belongs to, building it, loading it."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-import torch
-
-from models.danet import PRESETS, DaNetConfig, build_danet, network_of_weights, preset
-from models.hmr import build_hmr
-from models.inference.predictor import bounded
+from models.danet import PRESETS, DaNet, DaNetConfig, build_danet, network_of_weights, preset
 from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_danet, strip_prefixes
+from utils.config import group, option
 from utils.io import safetensors_shapes
-from utils.structures import SMPLParams
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-REGRESSORS = ("danet", "hmr")
+SHIPPED = "danet_s"
+_OF_WEIGHTS = DaNetConfig()  # stands for the network of the weights, until those are looked at
 
 
 def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
-    """The named network, or the one that the checkpoint belongs to; the shipped one without either.
+    """Sizes of the named network, or of the one that the checkpoint belongs to; of the shipped one without either.
 
-    Raises ValueError for a damaged file.
+    Raises:
+        ValueError: an unknown name, a damaged file.
     """
-    if model is None and checkpoint is not None and Path(checkpoint).is_file():
-        return _network_in(Path(checkpoint))
-    return preset(model or "danet_s")
-
-
-def _network_in(path: Path) -> DaNetConfig:
-    """What a weights file says of itself, or what its keys show; of a .safetensors file only the header is read."""
+    if model is not None or checkpoint is None or not Path(checkpoint).is_file():
+        return preset(model or SHIPPED)
+    path = Path(checkpoint)
     if path.suffix != ".safetensors":
         state = strip_prefixes(load_checkpoint(path)["model"], path)
         return network_of_weights({key: tuple(value.shape) for key, value in state.items()})
-    shapes, meta = safetensors_shapes(path)
-    said = meta.get("model")
-    return preset(said) if said in PRESETS else network_of_weights(shapes)
+    shapes, meta = safetensors_shapes(path)  # of the header; the tensors are not read
+    name = meta.get("model")
+    return preset(name) if name in PRESETS else network_of_weights(shapes)
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Settings of every program that loads weights."""
+
+    regressor: ClassVar[str] = "danet"  # evaluations make it a field
+
+    checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
+    model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
+    data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
+    network: DaNetConfig = group(lambda: _OF_WEIGHTS, preset_by=("model", "checkpoint"), preset=network_of)
+
+    def __post_init__(self):
+        if self.regressor == "danet" and self.checkpoint is None and self.model not in (None, SHIPPED):
+            raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
+        if self.network is _OF_WEIGHTS:
+            object.__setattr__(self, "network", network_of(self.model, self.checkpoint))
+
+
+def load_network(config: WeightsConfig) -> tuple[DaNet, LoadReport]:
+    """Build the network of the settings on the CPU and load its weights.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the checkout lacks the shipped weights.
+        ValueError: a damaged file, or weights of another network.
+    """
+    network = build_danet(config.network, config.data_dir)
+    return network, load_danet(network, weights_file(config.checkpoint))
 
 
 def weights_file(checkpoint: str | None) -> Path:
-    """The user's weights, or the shipped ones. Raises FileNotFoundError when the checkout lacks those."""
-    path = Path(checkpoint) if checkpoint else OPEN_DIR / "danet_s.safetensors"
+    """The user's weights, or the shipped ones.
+
+    Raises:
+        FileNotFoundError: the checkout lacks the shipped ones.
+    """
+    path = Path(checkpoint) if checkpoint else OPEN_DIR / f"{SHIPPED}.safetensors"
     if checkpoint is None and not path.is_file():
         raise FileNotFoundError(
             f"The shipped weights {path} are missing. They come with the repository: restore them with "
@@ -60,46 +81,10 @@ def weights_file(checkpoint: str | None) -> Path:
 
 
 def warn_of_another_body(learned_on: str | None, used: str) -> None:
-    """Say so when the weights name another body than the one that will be posed."""
+    """Log a warning when the weights name another body than the one that will be posed."""
     if learned_on and learned_on != used:
         log.warning(
             "The weights were learned on the body '%s', but this run poses '%s': shapes, and IUV of the "
             "body, will not fit the person. Give --body %s to match.",
             learned_on, used, "smpl" if learned_on == "smpl" else "open",
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PretrainedRegressor:
-    """A loaded network as a function of normalised crops, and what became of its weights file."""
-
-    predict: Callable[[Float[Tensor, "B 3 224 224"]], SMPLParams]
-    weights: LoadReport
-    name: str  # "danet" or "hmr"
-
-
-def load_regressor(
-    name: str,
-    checkpoint: str | None,
-    network: DaNetConfig,
-    data_dir: str | os.PathLike,
-    device: torch.device,
-) -> PretrainedRegressor:
-    """Build a regressor in its inference form and load its weights.
-
-    `network` are the sizes of "danet"; "hmr" has one size. Without a checkpoint "danet" takes the shipped weights.
-    Raises ValueError for an unknown name or "hmr" without a checkpoint, and what `load_danet` raises.
-    """
-    if name == "danet":
-        model = build_danet(network, data_dir)
-        weights = load_danet(model, weights_file(checkpoint))
-        fast = model.to(device).prepare_for_inference()
-        return PretrainedRegressor(lambda image: bounded(fast(image).smpl.params), weights, name)
-    if name != "hmr":
-        raise ValueError(f"There is no regressor '{name}'; choose one of {', '.join(REGRESSORS)}.")
-    if checkpoint is None:
-        raise ValueError("No weights of the HMR baseline ship with the project; give --checkpoint FILE.")
-    baseline = build_hmr(data_dir)
-    weights = load_danet(baseline, checkpoint)
-    fixed = baseline.to(device).eval().requires_grad_(False)
-    return PretrainedRegressor(lambda image: bounded(fixed(image)), weights, name)

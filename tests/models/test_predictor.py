@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from models import SMPL, build_danet
+from models import Predictor, build_danet
 from models.danet import preset
-from models.inference.predictor import Predictor, bounded
+from models.inference.predictor import bounded
 from utils.body import resolve_body
 from utils.export import people_arrays
+from utils.images import network_input
 
 SIZE = 5
 
@@ -21,22 +22,21 @@ SIZE = 5
 def predictor():
     torch.manual_seed(0)
     assets = resolve_body("open")
-    smpl = SMPL(assets.body, assets.extra, assets.surface)
-    return Predictor(build_danet(preset("danet_s")), smpl, assets.atlas, torch.device("cpu"))
+    return Predictor(build_danet(preset("danet_s")).prepare_for_inference(), assets, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
-def images():
-    return torch.randn(SIZE, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+def crops():
+    return np.random.default_rng(1).integers(0, 256, (SIZE, 224, 224, 3)).astype(np.uint8)
 
 
-def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, images):
+def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, crops):
     with torch.inference_mode():
-        output = predictor.network(images)
+        output = predictor.network(network_input(crops))
         params = bounded(output.smpl.params)
         output = replace(output, smpl=replace(output.smpl, params=params))
         expected = people_arrays(output, predictor.smpl(params.rotmat, params.betas))
-    found = predictor.predict(images)
+    found = predictor.predict(crops)
     assert len(found) == SIZE
     for person, other in zip(found, expected, strict=True):
         assert person.keys() - {"confidence"} == other.keys() and 0 <= person["confidence"] <= 1
@@ -45,7 +45,7 @@ def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, images):
         assert (person["iuv"][0] == other["iuv"][0]).mean() > 0.999
 
 
-def test_adjusted_parameters_make_the_body(predictor, images):
+def test_adjusted_parameters_make_the_body(predictor, crops):
     seen = []
 
     def straight(params, rows):
@@ -54,7 +54,7 @@ def test_adjusted_parameters_make_the_body(predictor, images):
         rest = torch.eye(3).expand_as(params.rotmat)
         return replace(params, rotmat=rest, betas=torch.zeros_like(params.betas))
 
-    people = predictor.predict(images, straight)
+    people = predictor.predict(crops, straight)
     assert seen == list(range(SIZE))
     template = predictor.smpl(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10)).vertices[0].numpy()
     for person in people:
@@ -62,15 +62,15 @@ def test_adjusted_parameters_make_the_body(predictor, images):
         assert (person["rotmat"] == np.eye(3)).all() and not person["betas"].any()
 
 
-def test_people_whose_map_is_empty_are_not_adjusted(predictor, images, monkeypatch):
-    plain, seen = predictor.predict(images), []
+def test_people_whose_map_is_empty_are_not_adjusted(predictor, crops, monkeypatch):
+    plain, seen = predictor.predict(crops), []
 
     def moved(params, rows):
         seen.extend(rows)
         return replace(params, cam=params.cam + 1)
 
     monkeypatch.setattr("models.inference.predictor.is_empty", lambda maps: np.arange(len(maps)) % 2 == 1)
-    found = predictor.predict(images, moved)
+    found = predictor.predict(crops, moved)
     assert seen and set(seen) < set(range(SIZE))
     for row, (person, before) in enumerate(zip(found, plain, strict=True)):
         assert np.allclose(person["cam"], before["cam"] + (row in seen), atol=1e-5)

@@ -18,7 +18,7 @@ from tiny_demo import FLAGS, TINY, write_weights
 
 import demo
 from datasets.people import crops as people
-from models import DaNetConfig, build_danet
+from models import SMPL, DaNetConfig, build_danet
 from models.danet import preset
 from models.inference import person_files
 from models.inference import weights as pretrained
@@ -122,14 +122,14 @@ def test_a_person_whose_files_cannot_be_written_is_named_and_the_rest_goes_on(
 def test_a_prediction_that_is_not_finite_is_named_and_not_written(
     weights, pictures, tmp_path, capsys, monkeypatch
 ):
-    forward = demo.SMPL.forward
+    forward = SMPL.forward
 
     def broken(self, *args):
         body = forward(self, *args)
         body.vertices[0, 5] = float("nan")
         return body
 
-    monkeypatch.setattr(demo.SMPL, "forward", broken)
+    monkeypatch.setattr(SMPL, "forward", broken)
     assert run(weights, pictures, tmp_path / "out") == 2
     assert "a.webp: the prediction of 'a' is not finite" in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"b.npz", "b_result.png", "run.json"}
@@ -387,7 +387,7 @@ def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
 ):
     for number in range(12):
         (pictures / f"c{number}.jpg").write_bytes((pictures / "b.jpg").read_bytes())
-    forward, calls = demo.SMPL.forward, []
+    forward, calls = SMPL.forward, []
 
     def forward_and_stop(self, *args):
         calls.append(1)
@@ -395,7 +395,7 @@ def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
             os.kill(os.getpid(), signal.SIGINT)
         return forward(self, *args)
 
-    monkeypatch.setattr(demo.SMPL, "forward", forward_and_stop)
+    monkeypatch.setattr(SMPL, "forward", forward_and_stop)
     assert run(weights, pictures, tmp_path / "out", "--batch_size", "1") == 2
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert len(record["people"]) + len(record["skipped"]) == 14 and 2 <= len(record["people"]) < 14

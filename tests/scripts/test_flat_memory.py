@@ -85,7 +85,7 @@ def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
     files, bodies = NoFiles(tmp_path / "out", crossing.assets()), Bodies()
     run = PictureRun(
         people=people, predict=bodies.predict, files=files, facts=FACTS, seconds=Seconds(), batch_size=BATCH,
-        normalise=True, focal_length=None,
+        focal_length=None,
     )  # fmt: skip
     outcomes = sum(bool(outcome.stem) for outcome in run.outcomes(people.paths, StopSignals()))
     assert outcomes == bodies.made == pictures * len(found)
@@ -97,8 +97,6 @@ def small_pixels(monkeypatch):
     """Cutting out and scaling are most of the time."""
     for module in ("crops", "video_people"):
         monkeypatch.setattr(f"datasets.people.{module}.crop_picture", lambda *_: np.zeros((8, 8, 3), np.uint8))
-    for module in ("image_run", "video_run"):
-        monkeypatch.setattr(f"models.inference.{module}.network_input", lambda crops, _: torch.zeros(len(crops), 1))
 
 
 def test_people_of_crops_and_of_full_pictures_are_let_go(tmp_path):
@@ -142,7 +140,7 @@ def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypat
     frames, files = Frames(600), TrackFiles(tmp_path, "grey", crossing.assets())
     run = VideoRun(
         frames=frames, find=find, predict=bodies.predict, files=files, facts=FACTS, seconds=Seconds(),
-        batch_size=BATCH, smooth=True, normalise=True, focal_length=None,
+        batch_size=BATCH, smooth=True, focal_length=None,
     )  # fmt: skip
     summary = run.run(StopSignals())
     assert summary.tracks[0] == 600 and len(summary.tracks) > 20
