@@ -29,7 +29,7 @@ from datasets.legacy_crop import uncrop_legacy
 from datasets.loading import load_planned
 from datasets.lsp_labels import LabelPictures
 from datasets.registry import PathsConfig
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from datasets.transforms import crop_picture
 from models.evaluation.ground_truth_check import (
     Certificate,
@@ -180,12 +180,10 @@ def check_truth(setup: Setup, cfg: EvalConfig) -> Certificate:
     if setup.protocol.truth == "parts":
         return check_labels(setup.true_parts.with_photographs())
     if cfg.dataset == SYNTHETIC:
-        dataset.labels_only = True  # the pictures do not matter here
-        rendered = [dataset.render(i) for i in range(len(dataset))]
-        dataset.labels_only = False
+        bodies = [dataset.render(i, Draw(labels_only=True)).body for i in range(len(dataset))]
         fields = ("rotvec", "betas", "smpl_joints")
-        rotvec, betas, joints = (np.stack([getattr(r, name) for r in rendered]) for name in fields)
-        return check_posed(rotvec, betas, np.full(len(rendered), -1), joints, setup.scorer.truth.bodies)
+        rotvec, betas, joints = (np.stack([getattr(b, name) for b in bodies]) for name in fields)
+        return check_posed(rotvec.reshape(-1, 72), betas, np.full(len(bodies), -1), joints, setup.scorer.truth.bodies)
     labels = dataset.labels
     if setup.protocol.truth == "stored":
         return check_stored(labels.joints_3d, JOINT_SETS[setup.protocol.joint_set])

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.loading import load_batches
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from models import SMPL, build_danet
 from models.danet import PRESETS, preset
 from models.targets import TargetBuilder
@@ -40,8 +40,7 @@ def batches(people: SyntheticPeople, workers: int) -> Iterator[Batch]:
 
 
 def mean_training_pose(workers: int) -> torch.Tensor:
-    people = SyntheticPeople(TRAINING_POSES, split="train")
-    people.labels_only = True
+    people = SyntheticPeople(TRAINING_POSES, split="train", draw=Draw(labels_only=True))
     rotvec = torch.cat([batch.rotvec for batch in batches(people, workers)])
     return mean_rotations(batch_rodrigues(rotvec.reshape(-1, 3)).view(-1, 24, 3, 3))
 
@@ -64,9 +63,9 @@ def main() -> None:
     print(load_danet(model, args.checkpoint))
     people = SyntheticPeople(args.count, split="eval", seed=args.seed)
     scores = {"network": score(model.prepare_for_inference(), batches(people, args.workers), build_targets)}
-    people.labels_only = True
+    labels = SyntheticPeople(args.count, split="eval", seed=args.seed, draw=Draw(labels_only=True))
     pose = mean_training_pose(args.workers)
-    scores["mean pose"] = score_fixed_pose(pose, batches(people, args.workers), build_targets)
+    scores["mean pose"] = score_fixed_pose(pose, batches(labels, args.workers), build_targets)
     for name, value in scores["network"].items():
         scale, unit = (1000, " mm") if name in MILLIMETRES else (1, "")
         beside = scores["mean pose"].get(name)

@@ -9,8 +9,7 @@ import numpy as np
 
 from datasets.base_dataset import LabelledPeople
 from datasets.fits import NO_FITS, Fits, fit_paths
-from datasets.mixed_dataset import MixedDataset, member_name
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.mixed_dataset import MixedDataset
 from utils.skeleton import NUM_KEYPOINTS, NUM_OPENPOSE
 
 if TYPE_CHECKING:
@@ -30,7 +29,9 @@ def label_masks(member: LabelledPeople, fits: Fits | None) -> dict[str, Bool[np.
     bodies = nobody if labels.has_smpl is None else labels.has_smpl.astype(bool)
     if fits is not None and member.name in fits.tables:
         bodies = bodies | fits.tables[member.name].valid
-    seen = np.zeros((count, NUM_KEYPOINTS), bool) if labels.keypoints is None else labels.keypoints[..., 2] > 0
+    seen = (
+        np.zeros((count, NUM_KEYPOINTS), bool) if labels.keypoints is None else labels.keypoints[..., 2] > 0
+    )
     annotated = seen[:, NUM_OPENPOSE:]
     points = nobody if labels.dense is None else np.asarray(labels.dense.annotated, bool)
     # A camera needs two keypoints; sets of annotated points get no rendered maps.
@@ -52,8 +53,8 @@ def count_labels(mix: MixedDataset, fits: Fits | None) -> dict[str, dict[str, in
     """{data set: {kind of `KINDS`: people who have it}, and under `UNLABELLED` people with none}."""
     counts = {}
     for member in mix.members:
-        if isinstance(member, SyntheticPeople):
-            counts[member_name(member)] = {kind: len(member) for kind in KINDS if kind != POINTS}
+        if not isinstance(member, LabelledPeople):  # rendered people
+            counts[member.name] = {kind: len(member) for kind in KINDS if kind != POINTS}
             continue
         masks = label_masks(member, fits)
         counts[member.name] = {kind: int(mask.sum()) for kind, mask in masks.items() if mask.any()}

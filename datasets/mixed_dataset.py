@@ -4,9 +4,8 @@
     mix_of(name, data_dir, paths, ..., synthetic_size=16000, skip_missing=False) -> MixedDataset
     datasets.fits.load_fits(mix, data_dir, skip_missing=False) -> Fits, for `TargetBuilder(smpl, renderer, fits)`
 
-`MixedDataset` is as long as its longest member, is told of epochs by `set_epoch` and gives `Sample`s;
-`description` says which members really run, `synthetic` is its member of rendered people (or None), whose
-`difficulty` and `labels_only` may be set between epochs. Items depend on (seed, epoch, index) alone.
+`MixedDataset` is as long as its longest member; `sample(index, Draw(epoch, ...))` gives `Sample`s, which depend on
+seed, index and the `Draw` alone. `description` says which members really run.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from torch.utils.data import Dataset
 from datasets.augment import AugmentConfig
 from datasets.base_dataset import BaseDataset, LabelledPeople
 from datasets.registry import EXTRAS, SPECS, PathsConfig, picture_root
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from utils.body import DATA_DIR
 from utils.structures import Sample
 
 log = logging.getLogger(__name__)
 
-SYNTHETIC = "synthetic"
+SYNTHETIC = SyntheticPeople.name
 IN_THE_WILD = ("lsp-orig", "mpii", "lspet", "coco")
 LABELS = "labels"
 LABELS_OR_FITS = "labels_or_fits"
@@ -136,7 +135,7 @@ class MixedDataset(Dataset):
         name: str = "mix",
         left_out: Sequence[str] = (),
     ) -> None:
-        self.members, self.seed, self.epoch = list(members), seed, 0
+        self.members, self.seed = list(members), seed
         self.bodies, self.name, self.left_out = bodies, name, tuple(left_out)
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         if not self.members or self.probabilities.shape != (len(self.members),):
@@ -154,52 +153,35 @@ class MixedDataset(Dataset):
         return max(map(len, self.members))
 
     @property
-    def synthetic(self) -> SyntheticPeople | None:
-        """The member of rendered people, if there is one."""
-        return next((member for member in self.members if isinstance(member, SyntheticPeople)), None)
-
-    @property
     def description(self) -> str:
         """The mix that really runs, in one line: probabilities and numbers of people."""
         told = [
-            f"{share:.1%} {member_name(member)} ({len(member):,} people)"
+            f"{share:.1%} {member.name} ({len(member):,} people)"
             for member, share in zip(self.members, self.probabilities, strict=True)
         ]
         without = f"; without {', '.join(self.left_out)}" if self.left_out else ""
         return f"{self.name}: {', '.join(told)}{without}"
 
-    def set_epoch(self, epoch: int) -> None:
-        """Another epoch draws other members and augmentations."""
-        self.epoch = epoch
-        for member in self.members:
-            member.set_epoch(epoch)
-
-    def place(self, index: int) -> tuple[int, int, np.random.Generator]:
-        """Which member gives item `index`, which of its items, and the generator of its augmentation."""
+    def place(self, index: int, epoch: int) -> tuple[int, int, np.random.Generator]:
+        """Which member gives item `index` of an epoch, which of its items, and the generator of its augmentation."""
         if not 0 <= index < len(self):
             raise IndexError(f"Item {index} was asked for, the mix holds 0..{len(self) - 1}.")
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, epoch, index))
         member = int(np.searchsorted(np.cumsum(self.probabilities), rng.random()))
         member = min(member, len(self.members) - 1)  # the sum may miss 1 by a last bit
         return member, index % len(self.members[member]), rng
 
-    def name_of(self, index: int) -> str:
-        """Data set and picture name of item `index` in this epoch."""
-        number, own, _ = self.place(index)
-        return f"{member_name(self.members[number])}: {self.members[number].name_of(own)}"
-
     def __getitem__(self, index: int) -> Sample:
-        number, own, rng = self.place(index)
+        return self.sample(index, Draw())
+
+    def sample(self, index: int, draw: Draw) -> Sample:
+        """Item `index` of the epoch of `draw`. Raises IndexError outside the mix, and what its member raises."""
+        number, own, rng = self.place(index, draw.epoch)
         member = self.members[number]
         if isinstance(member, SyntheticPeople):
-            return member[own]
+            return member.sample(own, draw)
         # Drawn by the place in the mix: a short member's people repeat, their augmentations must not.
         return member.sample(own, member.draw(rng, own))
-
-
-def member_name(member: LabelledPeople | SyntheticPeople) -> str:
-    """The data set's name as samples carry it."""
-    return SYNTHETIC if isinstance(member, SyntheticPeople) else member.name
 
 
 def mix_of(

@@ -10,9 +10,10 @@ from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
 from datasets.base_dataset import LabelledPeople
-from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, member_name, mix_of, parse_mix
+from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, mix_of, parse_mix
 from datasets.registry import SPECS, PathsConfig
 from datasets.sampler import Place
+from datasets.synthetic.dataset import Draw
 from utils.config import group, option, require_range
 from utils.geometry import CROP_MODES, CROP_SIZE
 from utils.structures import Sample
@@ -92,16 +93,13 @@ class TrainingData(Dataset):
         return len(self.mix)
 
     def __getitem__(self, place: Place) -> Sample:
-        self.mix.set_epoch(place.epoch)
-        if people := self.mix.synthetic:
-            people.difficulty = min(1.0, (place.epoch + 1) / (self.easy_epochs + 1))
-            people.labels_only = place.epoch in self.rendered
-        return self.mix[place.index]
+        difficulty = min(1.0, (place.epoch + 1) / (self.easy_epochs + 1))
+        return self.mix.sample(place.index, Draw(place.epoch, difficulty, place.epoch in self.rendered))
 
     def to_dict(self) -> dict[str, Any]:
         """The mix that really runs, as plain data."""
         shares = zip(self.mix.members, self.mix.probabilities.tolist(), strict=True)
-        members = {member_name(m): {"people": len(m), "probability": share} for m, share in shares}
+        members = {m.name: {"people": len(m), "probability": share} for m, share in shares}
         return {
             "mix": self.mix.name,
             "members": members,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.generator import load_resources
 from datasets.synthetic.wide import render_wide
 from datasets.transforms import box_to_center_scale, crop_picture
 from utils.command_line import SentenceParser
@@ -69,7 +69,7 @@ class Crop:
 
 def example() -> Crop:
     """The person of docs/demo.md, with a box in whole pixels."""
-    person = render_wide(SyntheticPeople(PERSON + 1, split="eval", seed=0), PERSON)
+    person = render_wide(load_resources("eval"), seed=0, index=PERSON)
     return Crop(person.image, tuple(np.round(person.view.box).tolist()))
 
 

@@ -53,11 +53,11 @@ def run_scripts(out: Path) -> None:
     load_session()
     imported = time.monotonic()
     import demo
-    from datasets import synthetic
+    from datasets.synthetic.__main__ import main as render_people
 
     picture = str(ROOT / "examples" / "rendered_1.jpg")
     assert demo.main(["--img_dir", picture, "--out_dir", str(out / "demo")]) == 0
-    assert synthetic.main(["--preview", str(out / "sheet.jpg"), "--count", "1"]) == 0
+    assert render_people(["--preview", str(out / "sheet.jpg"), "--count", "1"]) == 0
     import eval
     import eval_coco
     import train

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from models import SMPL, build_danet
 from models.danet import DaNetConfig
 from models.losses import IUVCriterion, SMPLCriterion
@@ -45,8 +45,7 @@ def densely_labelled(sample: Sample, seed: int) -> Sample:
 
 def mixed_batch() -> Batch:
     """A body, a densely labelled person, a body, a densely labelled person."""
-    people = SyntheticPeople(4, seed=3)
-    people.labels_only = True
+    people = SyntheticPeople(4, seed=3, draw=Draw(labels_only=True))
     image = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     samples = [replace(people[i], image=image[i]) for i in range(4)]
     return collate_samples([densely_labelled(s, i) if i % 2 else s for i, s in enumerate(samples)])

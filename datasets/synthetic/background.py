@@ -1,4 +1,4 @@
-"""Backgrounds of synthetic people: by family and number, or from a folder of the user's own pictures."""
+"""Backgrounds of synthetic people: by family and number, or from a folder of the user's own images."""
 
 from __future__ import annotations
 
@@ -10,75 +10,78 @@ import cv2
 import numpy as np
 
 from datasets.people.images import PictureError, read_picture
-from datasets.synthetic.places import SIZE, bokeh, field, fog, heap, room, slope, street, surf, wall, woods
-from datasets.synthetic.places_eval import cells, crowd, stairs
+from datasets.synthetic import places
 from datasets.synthetic.split import Split
+from utils.geometry import CROP_SIZE
 
 log = logging.getLogger(__name__)
 
-_FUNCTIONS = (room, street, field, slope, surf, woods, wall, heap, bokeh, fog, crowd, cells, stairs)
-FAMILIES = {f.__name__: f for f in _FUNCTIONS}
-_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+FAMILIES = {
+    family.__name__: family
+    for family in (
+        places.room, places.street, places.field, places.slope, places.surf, places.woods, places.wall,
+        places.heap, places.bokeh, places.fog, places.crowd, places.cells, places.stairs,
+    )
+}  # fmt: skip
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_LARGEST = 800  # px a side
 
 
 def make_background(family: str, seed: int, clutter: float) -> np.ndarray:
-    """The background [224,224,3] float32 of a family and seed."""
+    """The background [224,224,3] float32 of a family and seed; `clutter` in 0..1 says how busy."""
     rng = np.random.default_rng((14, seed))
-    picture = np.clip(FAMILIES[family](rng, clutter), 0, 1)
+    image = np.clip(FAMILIES[family](rng, clutter), 0, 1)
     blur = rng.uniform(0, 2.0) if rng.random() < 0.35 else 0.0
     if clutter < 0.25:
         blur += (0.25 - clutter) * rng.uniform(0, 24)
     if blur > 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), blur)
-    return np.ascontiguousarray(picture)
+        image = cv2.GaussianBlur(image, (0, 0), blur)
+    return np.ascontiguousarray(image)
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """A user's background pictures, sorted. Raises FileNotFoundError when there are none."""
-    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
+def list_images(folder: Path) -> list[Path]:
+    """A user's background images, sorted. Raises FileNotFoundError when there are none."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not found:
         raise FileNotFoundError(
-            f"No pictures for backgrounds under '{folder}'; expected jpg, png, webp or bmp files."
+            f"No images for backgrounds under '{folder}'; expected jpg, png, webp or bmp files."
         )
     return found
 
 
 @functools.lru_cache(maxsize=64)
-def _read_picture(path: Path) -> np.ndarray | None:
-    """A picture, RGB, of at most 800 pixels a side, kept for the next time; None when it cannot be read."""
+def _read_image(path: Path) -> np.ndarray | None:
+    """RGB image of at most 800 pixels a side, kept for the next time; None when it cannot be used."""
     try:
-        picture = read_picture(path)
+        image = read_picture(path)
     except PictureError as error:
         log.warning("'%s' is not used as a background: %s", path, error)
         return None
-    if max(picture.shape[:2]) <= 800:
-        return picture
-    share = 800 / max(picture.shape[:2])
-    return cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    share = min(1.0, _LARGEST / max(image.shape[:2]))
+    if share < 1:
+        image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    return image if min(image.shape[:2]) >= 32 else None
 
 
-def crop_picture(path: Path, rng: np.random.Generator) -> np.ndarray | None:
-    """A random square [224,224,3] of a picture; None when the file cannot be read."""
-    picture = _read_picture(path)
-    if picture is None or min(picture.shape[:2]) < 32:
+def random_crop(rng: np.random.Generator, path: Path) -> np.ndarray | None:
+    """A random square of an image file as [224,224,3] float32; None when the file cannot be used."""
+    image = _read_image(path)
+    if image is None:
         return None
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = int(min(height, width) * rng.uniform(0.4, 1))
     y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    crop = picture[y : y + side, x : x + side]
-    interpolation = cv2.INTER_AREA if side > SIZE else cv2.INTER_LINEAR
-    crop = cv2.resize(np.ascontiguousarray(crop), (SIZE, SIZE), interpolation=interpolation)
-    return np.float32(crop[:, :: -1 if rng.random() < 0.5 else 1]) / 255
+    crop = np.ascontiguousarray(image[y : y + side, x : x + side])
+    interpolation = cv2.INTER_AREA if side > CROP_SIZE else cv2.INTER_LINEAR
+    crop = cv2.resize(crop, (CROP_SIZE, CROP_SIZE), interpolation=interpolation)
+    return np.ascontiguousarray(np.float32(crop[:, :: -1 if rng.random() < 0.5 else 1]) / 255)
 
 
-def draw_background(
-    rng: np.random.Generator, split: Split, clutter: float, pictures: list[Path]
-) -> np.ndarray:
-    """A background of the split; with a user's pictures, those are taken six times in ten."""
-    if pictures and rng.random() < 0.6:
-        chosen = split.pictures(len(pictures))
-        crop = crop_picture(pictures[chosen[rng.integers(len(chosen))]], rng)
+def draw_background(rng: np.random.Generator, split: Split, clutter: float, images: list[Path]) -> np.ndarray:
+    """A background [224,224,3] float32 of the split; with a user's images, those are taken six times in ten."""
+    if images and rng.random() < 0.6:
+        crop = random_crop(rng, images[rng.integers(len(images))])
         if crop is not None:
-            return np.ascontiguousarray(crop)
+            return crop
     families = split.backgrounds(tuple(FAMILIES))
     return make_background(families[rng.integers(len(families))], split.background_seed(rng), clutter)

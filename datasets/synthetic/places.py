@@ -1,6 +1,6 @@
-"""Families of procedural backgrounds: rooms, streets, fields, slopes, water, woods, walls, heaps, noise.
+"""Families of procedural backgrounds: rooms, streets, fields, slopes, water, woods, walls, heaps, noise, crowds.
 
-Each is a function (rng, clutter) -> picture [224,224,3] float32, about 0..1; `clutter` in 0..1 says how busy.
+Each is a function (rng, clutter) -> image [224,224,3] float32, about 0..1; `clutter` in 0..1 says how busy.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from datasets.synthetic.texture import (
     octave_noise,
     smooth_noise,
 )
+from utils.geometry import CROP_SIZE as SIZE
 
-SIZE = 224
 _ROWS = np.arange(SIZE, dtype=np.float32)[:, None]
 _COLS = np.arange(SIZE, dtype=np.float32)[None]
 _AA = cv2.LINE_AA
 
-Color = tuple[float, float, float]
 
-
-def paint_color(rng: np.random.Generator) -> Color:
+def paint_color(rng: np.random.Generator) -> tuple[float, float, float]:
     """A random colour as OpenCV wants it."""
     return tuple(draw_color(rng).tolist())
 
@@ -35,13 +33,13 @@ def _times(rng: np.random.Generator, low: int, high: float) -> range:
     return range(int(rng.integers(low, max(low, round(high)) + 1)))
 
 
-def _canvas(picture: np.ndarray) -> np.ndarray:
+def _canvas(image: np.ndarray) -> np.ndarray:
     """A copy that may be drawn on."""
-    return np.array(np.broadcast_to(picture, (SIZE, SIZE, 3)), np.float32, order="C")
+    return np.array(np.broadcast_to(image, (SIZE, SIZE, 3)), np.float32, order="C")
 
 
 def gradient(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """From one colour to another, straight across the picture in a random direction."""
+    """From one colour to another, straight across the image in a random direction."""
     a = rng.uniform(0, 2 * np.pi)
     c, s = np.float32(np.cos(a) / SIZE), np.float32(np.sin(a) / SIZE)
     t = np.clip(c * (_COLS - SIZE / 2) + (s * (_ROWS - SIZE / 2) + np.float32(0.5)), 0, 1)
@@ -104,9 +102,9 @@ def _leaves(rng: np.random.Generator) -> np.ndarray:
     return _grain(rng, color, rng.uniform(0.15, 0.42)) + 0.03 * smooth_noise(rng, 60, SIZE, 3)
 
 
-def _below(picture: np.ndarray, other: np.ndarray, line: np.ndarray | float) -> np.ndarray:
-    """`picture` above a line of rows (one number or one for each column), `other` under it."""
-    return _canvas(np.where((line < _ROWS)[..., None], other, picture))
+def _below(above: np.ndarray, other: np.ndarray, line: np.ndarray | float) -> np.ndarray:
+    """`above` over a line of rows (one number or one for each column), `other` under it."""
+    return _canvas(np.where((line < _ROWS)[..., None], other, above))
 
 
 def _ragged(rng: np.random.Generator, bumps: int, height: float) -> np.ndarray:
@@ -114,22 +112,19 @@ def _ragged(rng: np.random.Generator, bumps: int, height: float) -> np.ndarray:
     return np.float32(height) * cv2.resize(rng.standard_normal((1, bumps), np.float32), (SIZE, 1))
 
 
-def _box(
-    rng: np.random.Generator, picture: np.ndarray, low: tuple[float, float], high: tuple[float, float]
-) -> None:
-    """A framed rectangle between two corners (x, y), with a colour, a texture or a gradient."""
-    a, b = (max(0, int(v)) for v in low)
-    c, d = (max(0, min(SIZE, int(v))) for v in high)
+def _box(rng: np.random.Generator, image: np.ndarray, *corners: float) -> None:
+    """A framed rectangle from x, y to x, y, with a colour, a texture or a gradient."""
+    a, b, c, d = (max(0, min(SIZE, int(v))) for v in corners)
     if c <= a or d <= b:
         return
     kind = rng.random()
     if kind < 0.4:
-        picture[b:d, a:c] = draw_color(rng)
+        image[b:d, a:c] = draw_color(rng)
     else:
         fill = tiled(rng) if kind < 0.7 else gradient(rng, draw_color(rng), draw_color(rng))
-        picture[b:d, a:c] = fill[b:d, a:c]
+        image[b:d, a:c] = fill[b:d, a:c]
     if rng.random() < 0.6:
-        cv2.rectangle(picture, (a, b), (c, d), paint_color(rng), int(rng.integers(1, 5)))
+        cv2.rectangle(image, (a, b), (c, d), paint_color(rng), int(rng.integers(1, 5)))
 
 
 def room(rng: np.random.Generator, clutter: float) -> np.ndarray:
@@ -146,10 +141,10 @@ def room(rng: np.random.Generator, clutter: float) -> np.ndarray:
         out[: int(min(horizon, SIZE)), side] *= np.float32(rng.uniform(0.6, 0.95))
     for _ in _times(rng, 0, 1 + 6 * clutter):
         x, y, w, h = rng.uniform((-30, -20, 12, 12), (200, 110, 90, 90))
-        _box(rng, out, (x, y), (x + w, y + h))
+        _box(rng, out, x, y, x + w, y + h)
     for _ in _times(rng, 0, 1 + 4 * clutter):
         x, h, w, foot = rng.uniform((-40, 20, 20, horizon), (200, 110, 110, horizon + 50))
-        _box(rng, out, (x, foot - h), (x + w, foot))
+        _box(rng, out, x, foot - h, x + w, foot)
     return out
 
 
@@ -174,7 +169,7 @@ def street(rng: np.random.Generator, clutter: float) -> np.ndarray:
         cv2.line(out, (int(x), int(top)), (int(x), int(foot)), paint_color(rng), int(rng.integers(1, 9)))
     for _ in _times(rng, 0, 4 * clutter):
         x, w, h = rng.uniform((-40, 30, 15), (200, 110, 50))
-        _box(rng, out, (x, horizon - h * 0.6), (x + w, horizon + h * 0.4))
+        _box(rng, out, x, horizon - h * 0.6, x + w, horizon + h * 0.4)
     return out
 
 
@@ -248,7 +243,7 @@ def heap(rng: np.random.Generator, clutter: float) -> np.ndarray:
         w, h = rng.uniform(6, 60, 2)
         kind = rng.integers(4)
         if kind == 0:
-            _box(rng, out, (x - w, y - h), (x + w, y + h))
+            _box(rng, out, x - w, y - h, x + w, y + h)
         elif kind == 1:
             turn = float(rng.uniform(0, 180))
             cv2.ellipse(out, (x, y), (int(w / 2), int(h / 2)), turn, 0, 360, paint_color(rng), -1, _AA)
@@ -274,3 +269,43 @@ def fog(rng: np.random.Generator, clutter: float) -> np.ndarray:
     last = int(8 * 2 ** rng.integers(0, 2 + round(3 * clutter)))
     noise = octave_noise(rng, SIZE, 2, last, 3 if rng.random() < 0.3 else 1).reshape(SIZE, SIZE, -1)
     return gradient(rng, draw_color(rng), draw_color(rng)) + noise * np.float32(rng.uniform(0.02, 0.16))
+
+
+# ------------------------------------------------------------- families of the evaluation split alone (`split`)
+
+
+def crowd(rng: np.random.Generator, clutter: float) -> np.ndarray:
+    """Rows of far heads and shirts over a field."""
+    out = _canvas(field(rng, clutter))
+    step, bottom = rng.uniform(10, 24), rng.uniform(60, 190)
+    for y in np.arange(-5, bottom, step):
+        for x in np.arange(rng.uniform(-10, 0), SIZE, step * rng.uniform(0.7, 1.2)):
+            at = (int(x + rng.normal(0, 1.5)), int(y + rng.normal(0, 1.5)))
+            cv2.circle(out, (at[0], at[1] + int(step * 0.5)), max(1, int(step * 0.42)), paint_color(rng), -1)
+            skin = tuple((np.array([0.85, 0.66, 0.55]) * rng.uniform(0.4, 1.05)).tolist())
+            cv2.circle(out, at, max(1, int(step * 0.24)), skin, -1)
+    return out
+
+
+def cells(rng: np.random.Generator, clutter: float) -> np.ndarray:
+    """Patches around random points, as stones and scales have."""
+    points = rng.uniform(0, 56, (int(rng.integers(8, 20 + round(60 * clutter))), 2)).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(56), np.arange(56)), -1).reshape(-1, 1, 2).astype(np.float32)
+    nearest = ((grid - points) ** 2).sum(-1).argmin(1)
+    base, other = draw_color(rng), draw_color(rng)
+    tone = base + rng.random((len(points), 1)).astype(np.float32) * (other - base)
+    return cv2.resize(tone[nearest].reshape(56, 56, 3), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+
+
+def stairs(rng: np.random.Generator, clutter: float) -> np.ndarray:
+    """Bands of steps before a wall, with a rail."""
+    out = _canvas(wall(rng, clutter))
+    color, row, height = draw_color(rng), rng.uniform(40, 130), rng.uniform(6, 14)
+    while row < SIZE:
+        edge = int(row + height * 0.4)
+        out[int(row) : edge] = color
+        out[edge : int(row + height)] = color * np.float32(rng.uniform(0.55, 0.75))
+        row, height = row + height, height * 1.12
+    ends = [(int(rng.uniform(0, SIZE)), int(rng.uniform(0, 120))), (int(rng.uniform(0, SIZE)), SIZE)]
+    cv2.line(out, *ends, paint_color(rng), int(rng.integers(2, 8)), _AA)
+    return out

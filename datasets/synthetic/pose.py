@@ -1,14 +1,15 @@
 """Poses and shapes of synthetic people: motion clips, mixtures of clips, and everyday postures by rule.
 
 Axes of the resting body: x to its left, y up, z to its front; arms along x. Angles in degrees unless said.
-A pose is `rotvec` [24,3], axis-angle, whose root is the camera-frame orientation (it contains the turn by pi
-about x, docs/method.md 2.1).
+A pose is [24,3] float64, axis-angle, whose root is the camera-frame orientation (it contains the turn by pi about x,
+docs/method.md 2.1).
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +51,7 @@ def _limit_table() -> tuple[np.ndarray, np.ndarray]:
 
 LIMIT_LOW, LIMIT_HIGH = _limit_table()
 
-# Standard deviation of the joint noise, radians.
-NOISE = np.full(24, 0.06)
+NOISE = np.full(24, 0.06)  # standard deviation, radians
 NOISE[[1, 2, 4, 5, 16, 17, 18, 19]] = 0.1
 NOISE[[20, 21]] = 0.2
 NOISE[0] = 0.0
@@ -78,18 +78,19 @@ class MotionClips:
     rotvec: np.ndarray  # [N,24,3]
     start: np.ndarray  # [clips + 1]
     names: tuple[str, ...]
+    chosen: Sequence[int]  # the clips to draw from
 
-    def upright_frame(self, rng: np.random.Generator, clips: list[int]) -> np.ndarray:
-        """A random pose of `clips` whose trunk stands, if a few tries find one."""
+    def upright_frame(self, rng: np.random.Generator) -> np.ndarray:
+        """A random pose whose trunk stands, if a few tries find one."""
         for _ in range(5):
-            pose = self.frame(rng, clips)
+            pose = self.frame(rng)
             if Rotation.from_rotvec(pose[0]).as_matrix()[1, 1] > 0.75:
                 break
         return pose
 
-    def frame(self, rng: np.random.Generator, clips: list[int]) -> np.ndarray:
-        """A random pose [24,3] of one of `clips`, between two frames, mirrored half of the time."""
-        clip = clips[rng.integers(len(clips))]
+    def frame(self, rng: np.random.Generator) -> np.ndarray:
+        """A random pose [24,3] between two frames of a clip, mirrored half of the time."""
+        clip = self.chosen[rng.integers(len(self.chosen))]
         low, high = self.start[clip], self.start[clip + 1]
         at = low + rng.random() * max(high - low - 1, 0)
         first, second = int(at), min(int(at) + 1, high - 1)
@@ -101,8 +102,9 @@ class MotionClips:
 def load_motions() -> MotionClips:
     """The motion clips that ship with the project."""
     data = load_npz(OPEN_DIR / "motions.npz")
-    start = np.searchsorted(data["clip"], np.arange(len(data["names"]) + 1))
-    return MotionClips(np.float64(data["rotvec"]), start, tuple(str(name) for name in data["names"]))
+    names = tuple(str(name) for name in data["names"])
+    start = np.searchsorted(data["clip"], np.arange(len(names) + 1))
+    return MotionClips(np.float64(data["rotvec"]), start, names, chosen=range(len(names)))
 
 
 def mirror_pose(rotvec: np.ndarray) -> np.ndarray:
@@ -117,11 +119,6 @@ def blend(first: np.ndarray, second: np.ndarray, t: float | np.ndarray) -> np.nd
     return (start * Rotation.from_rotvec(step * np.reshape(t, (-1, 1)))).as_rotvec()
 
 
-def within_limits(rotvec: np.ndarray) -> np.ndarray:
-    """The pose [24,3] with every joint moved into its anatomical range; the root is free."""
-    return np.clip(rotvec, LIMIT_LOW, LIMIT_HIGH)
-
-
 def turn(axes: str, *degrees: float) -> np.ndarray:
     """Axis-angle [3] of extrinsic turns about the named axes, in order."""
     return Rotation.from_euler(axes, degrees if len(degrees) > 1 else degrees[0], degrees=True).as_rotvec()
@@ -132,8 +129,11 @@ def reach(
 ) -> tuple[np.ndarray, float]:
     """Two-bone arm: shoulder rotation [3,3] and elbow angle (radians) that bring the wrist to `target`.
 
-    `target` is seen from the shoulder in the chest's frame; `pole` is where the elbow points; `side` is +1
-    for the left arm, -1 for the right.
+    Args:
+        target: [3] metres, seen from the shoulder in the chest's frame.
+        pole: [3], where the elbow points.
+        upper, fore: lengths of the bones, metres.
+        side: +1 for the left arm, -1 for the right.
     """
     distance = float(np.clip(np.linalg.norm(target), abs(upper - fore) + 0.3 * fore, 0.995 * (upper + fore)))
     along = target / (np.linalg.norm(target) + 1e-9)
@@ -141,13 +141,11 @@ def reach(
     across = across / (np.linalg.norm(across) + 1e-9)
     cos_shoulder = (upper**2 + distance**2 - fore**2) / (2 * upper * distance)
     sin_shoulder = math.sqrt(max(0.0, 1 - cos_shoulder**2))
-    bone = cos_shoulder * along + sin_shoulder * across
-    cos_elbow = (distance**2 - upper**2 - fore**2) / (2 * upper * fore)
+    x_axis = side * (cos_shoulder * along + sin_shoulder * across)
     front = along * sin_shoulder - across * cos_shoulder
-    x_axis = side * bone
-    return np.stack([x_axis, np.cross(front, x_axis), front], axis=1), math.acos(
-        float(np.clip(cos_elbow, -1, 1))
-    )
+    shoulder = np.stack([x_axis, np.cross(front, x_axis), front], axis=1)
+    cos_elbow = (distance**2 - upper**2 - fore**2) / (2 * upper * fore)
+    return shoulder, math.acos(float(np.clip(cos_elbow, -1, 1)))
 
 
 def _hits_trunk(point: np.ndarray) -> bool:
@@ -179,42 +177,27 @@ def place_arm(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray, si
 def place_arms(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray) -> None:
     """Both arms; four times in ten they do the same."""
     first, second = (int(np.searchsorted(_PLACE_EDGES, rng.random() * 0.999)) for _ in range(2))
-    if rng.random() < 0.4:
-        second = first
+    same = rng.random() < 0.4
     place_arm(rng, pose, joints, 1, first)
-    place_arm(rng, pose, joints, -1, second)
+    place_arm(rng, pose, joints, -1, first if same else second)
 
 
 def place_legs(rng: np.random.Generator, pose: np.ndarray) -> None:
     """Standing, striding, athletic, sitting, squatting or kneeling legs, and the lean that goes with them."""
     kind = rng.random()
-    lean, apart, flex, knee, spread = (
-        rng.normal(2, 4),
-        rng.normal(3, 5),
-        rng.normal(2, 5),
-        abs(rng.normal(0, 7)),
-        5.0,
-    )
+    lean, apart, flex = rng.normal(2, 4), rng.normal(3, 5), rng.normal(2, 5)
+    knee, spread = abs(rng.normal(0, 7)), 5.0
     if kind < 0.2:  # stride
         flex, knee, spread = rng.normal(8, 8), abs(rng.normal(20, 15)), 22.0
     elif kind < 0.38:  # athletic: skiing, boarding, waiting for the ball
         flex, apart, lean = rng.uniform(15, 75), rng.normal(12, 8), rng.normal(15, 12)
         knee, spread = flex * rng.uniform(0.8, 1.4), 10.0
     elif kind < 0.53:  # sitting
-        flex, knee, apart, spread, lean = (
-            rng.normal(84, 9),
-            rng.normal(80, 22),
-            rng.normal(8, 9),
-            6.0,
-            rng.normal(-2, 9),
-        )
+        flex, knee, apart = rng.normal(84, 9), rng.normal(80, 22), rng.normal(8, 9)
+        spread, lean = 6.0, rng.normal(-2, 9)
     elif kind < 0.58:  # squatting
-        flex, knee, apart, lean = (
-            rng.uniform(75, 115),
-            rng.uniform(90, 140),
-            rng.normal(12, 9),
-            rng.normal(22, 10),
-        )
+        flex, knee = rng.uniform(75, 115), rng.uniform(90, 140)
+        apart, lean = rng.normal(12, 9), rng.normal(22, 10)
     elif kind < 0.62:  # kneeling
         flex, knee, lean = rng.normal(10, 20), rng.uniform(80, 130), rng.normal(5, 8)
     for hip, side in ((1, 1), (2, -1)):
@@ -234,19 +217,17 @@ def place_trunk(rng: np.random.Generator, pose: np.ndarray) -> None:
     pose[12], pose[15] = look * 0.45, look * 0.55
 
 
-def draw_pose(
-    rng: np.random.Generator, clips: MotionClips, chosen: list[int], joints: np.ndarray
-) -> np.ndarray:
-    """A pose [24,3] within the limits, upright about the y axis, without a view."""
+def draw_pose(rng: np.random.Generator, motions: MotionClips, joints: np.ndarray) -> np.ndarray:
+    """A pose [24,3] within the limits, upright about the y axis, without a view; `joints` [24,3] at rest, metres."""
     kind = rng.random()
     # Tumbling is rare in photographs.
-    draw = clips.frame if rng.random() < 0.12 else clips.upright_frame
-    pose = draw(rng, chosen)
+    frame = motions.frame if rng.random() < 0.12 else motions.upright_frame
+    pose = frame(rng)
     if kind < 0.2:
         joints_from_other = list(UPPER_BODY if rng.random() < 0.6 else ARMS)
         share = np.zeros(24)
         share[joints_from_other] = 1.0 if rng.random() < 0.6 else rng.random()
-        pose = blend(pose, draw(rng, chosen), share)
+        pose = blend(pose, frame(rng), share)
     elif kind < 0.7:
         place_legs(rng, pose)
         place_trunk(rng, pose)
@@ -255,7 +236,7 @@ def draw_pose(
         place_arms(rng, pose, joints)
     loose = 1.8 if rng.random() < 0.2 else 1.0
     pose = pose + rng.normal(0, 1, (24, 3)) * (NOISE * loose)[:, None]
-    return within_limits(pose)
+    return np.clip(pose, LIMIT_LOW, LIMIT_HIGH)
 
 
 def draw_view(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Things around the person: occluders, things in hands, seats, vehicles, skirts and long hair, shadows.
+"""Things around the person, and what a camera makes of the scene.
 
-Everything draws on one picture [224,224,3] float32 in 0..1, in place; places are pixels of the crop.
+The functions `add_...` draw on one image [H,W,3] float32 in 0..1, in place; `joints` [24,2] are pixels of it, and
+`metre` is how many pixels a metre at the person's depth covers.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from datasets.synthetic.places import paint_color
 from datasets.synthetic.shading import BOTTOM, HAIR, TEXELS
 from datasets.synthetic.split import Split
 from datasets.synthetic.texture import SURFACE_PATTERNS, TILE, draw_color, make_tile
+from utils.geometry import CROP_SIZE as SIZE
 
-SIZE = 224
 _AA = cv2.LINE_AA
 
 
-def _blend(picture: np.ndarray, mask: np.ndarray, surface: np.ndarray) -> None:
+def _blend(image: np.ndarray, mask: np.ndarray, surface: np.ndarray) -> None:
     x, y, w, h = cv2.boundingRect(mask)
     window = (slice(y, y + h), slice(x, x + w))
     alpha = (mask[window].astype(np.float32) / 255)[..., None]
-    picture[window] += alpha * (surface[window] - picture[window])
+    image[window] += alpha * (surface[window] - image[window])
 
 
 def _surface(rng: np.random.Generator, split: Split) -> np.ndarray:
-    """A texture that fills the picture, for occluders."""
+    """A texture that fills the image, for occluders."""
     tile = make_tile(split.texture_seed(rng), SURFACE_PATTERNS, 0.45)
     size = int(rng.integers(TILE, SIZE + 1))
     tile = cv2.resize(tile, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -35,13 +36,13 @@ def _surface(rng: np.random.Generator, split: Split) -> np.ndarray:
     return np.tile(tile, (count, count, 1))[:SIZE, :SIZE] * shade
 
 
-def add_occluder(rng: np.random.Generator, picture: np.ndarray, split: Split) -> None:
+def add_occluder(rng: np.random.Generator, image: np.ndarray, split: Split) -> None:
     """One thing between camera and person: a table top, a pole, a box, a round or cornered thing."""
     mask = np.zeros((SIZE, SIZE), np.uint8)
     kind = rng.random()
     x, y = (int(v) for v in rng.integers(0, SIZE, 2))
     w, h = (int(v) for v in rng.uniform(12, 60, 2))
-    if kind < 0.3:  # table, counter, fence: the lower edge of the picture
+    if kind < 0.3:  # table, counter, fence: the lower edge of the image
         top, tilt = int(rng.uniform(125, 215)), int(rng.normal(0, 12))
         cv2.fillPoly(mask, [np.array([[0, top + tilt], [SIZE, top - tilt], [SIZE, SIZE], [0, SIZE]])], 255)
     elif kind < 0.45:  # pole, rail
@@ -55,14 +56,14 @@ def add_occluder(rng: np.random.Generator, picture: np.ndarray, split: Split) ->
     else:
         corners = np.array([x, y]) + rng.normal(0, 0.5, (int(rng.integers(3, 8)), 2)) * (w, h)
         cv2.fillPoly(mask, [corners.astype(np.int32)], 255, _AA)
-    _blend(picture, mask, _surface(rng, split))
+    _blend(image, mask, _surface(rng, split))
 
 
 def _point(place: np.ndarray) -> tuple[int, int]:
     return int(np.clip(place[0], -999, 999)), int(np.clip(place[1], -999, 999))
 
 
-def add_held_thing(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+def add_held_thing(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """A racket, bat, pole, ball, phone or bag in a hand; `joints` [24,2] pixels, `metre` pixels long."""
     side = int(rng.integers(2))
     hand = joints[22 + side]
@@ -73,26 +74,26 @@ def add_held_thing(rng: np.random.Generator, picture: np.ndarray, joints: np.nda
     kind = rng.integers(5)
     if kind == 0:  # racket
         axes = tuple(max(2, int(0.16 * metre * share)) for share in (1, rng.uniform(0.3, 0.8)))
-        cv2.line(picture, _point(hand), _point(end), color, max(1, int(0.02 * metre)), _AA)
+        cv2.line(image, _point(hand), _point(end), color, max(1, int(0.02 * metre)), _AA)
         at, angle, width = _point(end + out * 0.1 * metre), float(np.degrees(a)), max(1, int(0.015 * metre))
-        cv2.ellipse(picture, at, axes, angle, 0, 360, paint_color(rng), width, _AA)
+        cv2.ellipse(image, at, axes, angle, 0, 360, paint_color(rng), width, _AA)
     elif kind == 1:  # bat, pole, umbrella
         width = max(1, int(rng.uniform(0.01, 0.06) * metre))
-        cv2.line(picture, _point(hand - out * 0.1 * metre), _point(end), color, width, _AA)
+        cv2.line(image, _point(hand - out * 0.1 * metre), _point(end), color, width, _AA)
     elif kind == 2:  # ball, plate, balloon
         radius = max(2, int(rng.uniform(0.04, 0.14) * metre))
-        cv2.circle(picture, _point(hand + out * 0.1 * metre), radius, color, -1, _AA)
+        cv2.circle(image, _point(hand + out * 0.1 * metre), radius, color, -1, _AA)
     elif kind == 3:  # phone, book, cup
         size = tuple((rng.uniform(0.06, 0.25, 2) * metre).tolist())
         corners = cv2.boxPoints((_point(hand), size, float(rng.uniform(0, 180))))
-        cv2.fillPoly(picture, [corners.astype(np.int32)], color, _AA)
+        cv2.fillPoly(image, [corners.astype(np.int32)], color, _AA)
     else:  # bag
         size, at = rng.uniform(0.15, 0.4, 2) * metre, hand + [0, 0.2 * metre]
-        cv2.rectangle(picture, _point(at - size / 2), _point(at + size / 2), color, -1)
-        cv2.line(picture, _point(hand), _point(at - [0, size[1] / 2]), color, max(1, int(0.02 * metre)), _AA)
+        cv2.rectangle(image, _point(at - size / 2), _point(at + size / 2), color, -1)
+        cv2.line(image, _point(hand), _point(at - [0, size[1] / 2]), color, max(1, int(0.02 * metre)), _AA)
 
 
-def add_ride(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+def add_ride(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """Something under the feet or the seat: skis, a board, a bicycle; `joints` [24,2] pixels."""
     feet = joints[[10, 11]] + [0, 0.05 * metre]
     along = np.array([1.0, rng.normal(0, 0.25)]) * metre * rng.uniform(0.3, 0.8)
@@ -100,18 +101,18 @@ def add_ride(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, 
     kind = rng.integers(3)
     if kind < 2:
         for at in feet if kind == 0 else feet.mean(0, keepdims=True):
-            cv2.line(picture, _point(at - along), _point(at + along), color, width, _AA)
+            cv2.line(image, _point(at - along), _point(at + along), color, width, _AA)
         return
     seat, radius = joints[0], rng.uniform(0.25, 0.36) * metre
     hubs = [feet.mean(0) + side * along * 1.2 - [0, 0.5 * radius] for side in (-1, 1)]
     for hub in hubs:
-        cv2.circle(picture, _point(hub), int(radius), (0.08, 0.08, 0.08), width, _AA)
-        cv2.line(picture, _point(hub), _point(seat + [0, 0.1 * metre]), color, width, _AA)
-    cv2.line(picture, _point(hubs[0]), _point(hubs[1]), color, width, _AA)
+        cv2.circle(image, _point(hub), int(radius), (0.08, 0.08, 0.08), width, _AA)
+        cv2.line(image, _point(hub), _point(seat + [0, 0.1 * metre]), color, width, _AA)
+    cv2.line(image, _point(hubs[0]), _point(hubs[1]), color, width, _AA)
 
 
 def add_seat(
-    rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float, split: Split
+    rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float, split: Split
 ) -> None:
     """A chair, box or sofa under somebody who sits; nothing when the thighs hang. `joints` [24,2] pixels."""
     hips, knees, feet = joints[[1, 2]], joints[[4, 5]], joints[[7, 8]]
@@ -125,10 +126,10 @@ def add_seat(
     if rng.random() < 0.6:
         back = np.array([left, top - rng.uniform(0.2, 0.7) * metre])
         cv2.rectangle(mask, _point(back), _point(np.array([right, top])), 255, -1)
-    _blend(picture, mask, _surface(rng, split))
+    _blend(image, mask, _surface(rng, split))
 
 
-def add_shadow(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray, metre: float) -> None:
+def add_shadow(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """A soft dark spot under the feet; `joints` [24,2] pixels."""
     feet = joints[[7, 8, 10, 11]]
     small = np.zeros((56, 56), np.float32)
@@ -136,32 +137,32 @@ def add_shadow(rng: np.random.Generator, picture: np.ndarray, joints: np.ndarray
     width = int(np.clip(np.ptp(feet[:, 0]) / 8 + rng.uniform(0.1, 0.3) * metre / 4, 1, 60))
     cv2.ellipse(small, center, (width, max(1, width // 4)), float(rng.normal(0, 8)), 0, 360, 1.0, -1)
     shade = cv2.resize(cv2.GaussianBlur(small, (0, 0), rng.uniform(0.8, 2.5)), (SIZE, SIZE))
-    picture *= 1 - np.float32(rng.uniform(0.2, 0.7)) * shade[..., None]
+    image *= 1 - np.float32(rng.uniform(0.2, 0.7)) * shade[..., None]
 
 
-def add_loose_parts(picture: np.ndarray, outfit: Outfit, pixels: np.ndarray, leg_share: np.ndarray) -> None:
+def add_loose_parts(image: np.ndarray, outfit: Outfit, pixels: np.ndarray, leg_share: np.ndarray) -> None:
     """Cloth between the legs of a skirt and hair behind the neck, before the person is painted over them.
 
     `pixels` [V,2] are the projected vertices, `leg_share` [V] the share of the leg's length above each.
     """
     if outfit.skirt:
         covered = (outfit.wear == BOTTOM) & (leg_share > 0.05)
-        _fill_hull(picture, outfit, pixels[covered], BOTTOM)
+        _fill_hull(image, outfit, pixels[covered], BOTTOM)
     if outfit.cut.hair_drop > -0.1:
         hair = pixels[outfit.wear == HAIR]
         if len(hair):
             size = np.ptp(hair, axis=0)
             drop = np.array([0, (0.35 + 2 * max(0.0, outfit.cut.hair_drop)) * size.max()])
             fall = hair.mean(0) + (hair - hair.mean(0)) * [0.85, 0.5] + drop
-            _fill_hull(picture, outfit, np.concatenate([hair, fall]), HAIR)
+            _fill_hull(image, outfit, np.concatenate([hair, fall]), HAIR)
 
 
-def _fill_hull(picture: np.ndarray, outfit: Outfit, points: np.ndarray, garment: int) -> None:
+def _fill_hull(image: np.ndarray, outfit: Outfit, points: np.ndarray, garment: int) -> None:
     """The convex hull of points [N,2], textured with a garment's tile."""
     if len(points) < 3:
         return
     hull = cv2.convexHull(points.astype(np.float32))[:, 0]
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(mask, np.clip(hull, -500, 700).astype(np.int32), 255, _AA)
     light = outfit.light
@@ -169,17 +170,69 @@ def _fill_hull(picture: np.ndarray, outfit: Outfit, points: np.ndarray, garment:
     folds = 1 + np.float32(outfit.cut.fold) * outfit.folds[:1, :, None]
     tile = np.clip(outfit.tiles[garment] * folds * np.float32(energy), 0, 1)
     count = (-(-height // TEXELS), -(-width // TEXELS), 1)
-    _blend(picture, mask, np.tile(tile, count)[:height, :width])
+    _blend(image, mask, np.tile(tile, count)[:height, :width])
 
 
-def add_border(rng: np.random.Generator, picture: np.ndarray) -> None:
-    """The photograph ends within the crop: one colour beyond its edge, as cropping beyond a picture gives."""
+def add_border(rng: np.random.Generator, image: np.ndarray) -> None:
+    """The photograph ends within the crop: one colour beyond its edge, as cropping beyond an image gives."""
     color = np.float32(0) if rng.random() < 0.7 else draw_color(rng)
     width = int(rng.uniform(4, 50))
     for side in range(4):
         if rng.random() < 0.4:
-            flipped = picture[::-1, ::-1] if side % 2 else picture
+            flipped = image[::-1, ::-1] if side % 2 else image
             if side < 2:
                 flipped[:width] = color
             else:
                 flipped[:, :width] = color
+
+
+# --------------------------------------------------------------------------------------------- the photograph
+
+
+def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """A scene [H,W,3] float32 in 0..1 -> the photograph, uint8."""
+    if rng.random() < 0.6:
+        contrast, brightness = rng.uniform(0.7, 1.5), rng.normal(0.02, 0.07)
+        image = (image - np.float32(0.5)) * np.float32(contrast) + np.float32(0.5 + brightness)
+    if rng.random() < 0.3:
+        image = image * (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
+    if rng.random() < 0.07:
+        tint = np.float32([1.05, 1.0, 0.88] if rng.random() < 0.3 else [1, 1, 1])
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] * tint
+    image = _soften(rng, image)
+    if rng.random() < 0.35:
+        channels = 3 if rng.random() < 0.6 else 1
+        noise = rng.standard_normal((*image.shape[:2], channels), np.float32)
+        image = image + noise * np.float32(rng.uniform(0.005, 0.04))
+    out = image * np.float32(255)
+    out += np.float32(0.5)
+    out = np.clip(out, 0, 255, out=out).astype(np.uint8)
+    if rng.random() < 0.3:
+        out = (255 * (np.arange(256) / 255) ** rng.uniform(0.65, 1.4) + 0.5).astype(np.uint8)[out]
+    if rng.random() < 0.5:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(25, 92))]
+        out = cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR)
+    return out
+
+
+def _soften(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Out of focus, enlarged from a small image, or moved; half of the images stay sharp."""
+    kind = rng.random()
+    if kind < 0.15:
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4))
+    if kind < 0.35:
+        size, (height, width) = int(rng.uniform(75, 210)), image.shape[:2]
+        fewer = (width * size // SIZE, height * size // SIZE)
+        small = cv2.resize(image, fewer, interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    if kind < 0.4:
+        return cv2.filter2D(image, -1, _motion_kernel(rng))
+    return image
+
+
+def _motion_kernel(rng: np.random.Generator) -> np.ndarray:
+    kernel = np.zeros((9, 9), np.float32)
+    a, length = rng.uniform(0, np.pi), rng.uniform(1, 4)
+    ends = [(round(4 + sign * length * np.cos(a)), round(4 + sign * length * np.sin(a))) for sign in (-1, 1)]
+    cv2.line(kernel, *ends, 1.0, 1)
+    return kernel / kernel.sum()

@@ -1,25 +1,25 @@
 """What the synthetic people hold out for evaluation: whole motion clips, backgrounds and texture seeds.
 
-Textures and backgrounds come from numbered seeds, so that a seed names one picture for good. Training never
-draws a held-out clip, seed or family of backgrounds; evaluation draws held-out clips and seeds only.
+Textures and backgrounds come from numbered seeds, so that a seed names one image for good. Training never draws a
+held-out clip, seed or family of backgrounds; evaluation draws held-out clips and seeds only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 HELD_OUT_CLIPS = ("dance_b", "jump", "punch", "spinkick", "turn_left1", "walk_forward")
 HELD_OUT_BACKGROUNDS = ("crowd", "cells", "stairs")
 
-NUM_TEXTURE_SEEDS = 40_000
-NUM_BACKGROUND_SEEDS = 400_000
+NUM_TEXTURE_SEEDS, NUM_BACKGROUND_SEEDS = 40_000, 400_000
 # Seeds from here on belong to the evaluation split.
-FIRST_HELD_OUT_TEXTURE = 36_000
-FIRST_HELD_OUT_BACKGROUND = 360_000
-# Of a folder of the user's own background pictures every tenth (sorted by name) belongs to evaluation.
-HELD_OUT_PICTURE_STRIDE = 10
+FIRST_HELD_OUT_TEXTURE, FIRST_HELD_OUT_BACKGROUND = 36_000, 360_000
+# Of a folder of the user's own background images every tenth (sorted by name) belongs to evaluation.
+HELD_OUT_IMAGE_STRIDE = 10
 
 SPLITS = ("train", "eval")
 
@@ -43,27 +43,23 @@ class Split:
     def held_out(self) -> bool:
         return self.name == "eval"
 
-    def clips(self, names: list[str]) -> list[int]:
-        """Positions of the clips that this split may use."""
-        chosen = [i for i, name in enumerate(names) if (name in HELD_OUT_CLIPS) == self.held_out]
-        if not chosen:
-            raise ValueError(f"None of the {len(names)} motion clips belongs to the split '{self.name}'.")
-        return chosen
+    def clips(self, names: Sequence[str]) -> list[int]:
+        """Positions of the motion clips that this split may use."""
+        return [i for i, name in enumerate(names) if (name in HELD_OUT_CLIPS) == self.held_out]
 
-    def backgrounds(self, families: tuple[str, ...]) -> tuple[str, ...]:
+    def backgrounds(self, families: Sequence[str]) -> tuple[str, ...]:
         """Families of procedural backgrounds to draw from, evenly.
 
-        Evaluation shows its own families in about half of the pictures, the others by held-out seeds.
+        Evaluation shows its own families in about half of the images, the others by held-out seeds.
         """
         shared = tuple(name for name in families if name not in HELD_OUT_BACKGROUNDS)
         if not self.held_out:
             return shared
         return shared + HELD_OUT_BACKGROUNDS * round(len(shared) / len(HELD_OUT_BACKGROUNDS))
 
-    def pictures(self, count: int) -> list[int]:
-        """Positions of a user's `count` background pictures (sorted by name) that this split may use."""
-        chosen = [i for i in range(count) if (i % HELD_OUT_PICTURE_STRIDE == 0) == self.held_out]
-        return chosen or list(range(count))
+    def images(self, paths: list[Path]) -> list[Path]:
+        """Those of a user's background images (sorted by name) that this split may use; all if there are few."""
+        return [p for i, p in enumerate(paths) if (i % HELD_OUT_IMAGE_STRIDE == 0) == self.held_out] or paths
 
     def texture_seed(self, rng: np.random.Generator) -> int:
         """Draw the seed of one texture."""

@@ -9,8 +9,10 @@ from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
 
 from datasets.base_dataset import BaseDataset
 from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MIXES, MixedDataset, mix_of, parse_mix
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from utils.structures import collate_samples
+
+LABELS_ONLY = Draw(labels_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -33,35 +35,30 @@ class Stub:
     def __len__(self):
         return self.size
 
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
 
 def test_members_are_drawn_as_told():
     mix = MixedDataset([Stub(5), Stub(40_000), Stub(7)], [0.3, 0.6, 0.1])
     assert len(mix) == 40_000
-    places = [mix.place(i)[:2] for i in range(5000)]
+    places = [mix.place(i, 0)[:2] for i in range(5000)]
     shares = np.bincount([member for member, _ in places], minlength=3) / 5000
     assert np.abs(shares - [0.3, 0.6, 0.1]).max() < 0.02
     sizes = (5, 40_000, 7)
     assert all(own == i % sizes[member] for i, (member, own) in enumerate(places))
-    assert [mix.place(i)[:2] for i in range(100)] == places[:100]
-    mix.set_epoch(1)
-    assert [mix.place(i)[0] for i in range(100)] != [member for member, _ in places[:100]]
-    assert mix.members[0].epoch == 1
+    assert [mix.place(i, 0)[:2] for i in range(100)] == places[:100]
+    assert [mix.place(i, 1)[0] for i in range(100)] != [member for member, _ in places[:100]]
 
 
 def test_a_member_of_probability_0_or_1():
     for probabilities, only in (([0.0, 1.0], 1), ([1.0, 0.0], 0)):
         mix = MixedDataset([Stub(3), Stub(50)], probabilities)
-        assert {mix.place(i)[0] for i in range(50)} == {only}
+        assert {mix.place(i, 0)[0] for i in range(50)} == {only}
 
 
 def test_a_mix_of_2020(folder):
     mix = mix_of("h36m_dp", folder, seed=5)
     assert [member.name for member in mix.members] == list(MIXES["h36m_dp"].members) and len(mix) == N
     sample = mix[2]
-    number, own, _ = mix.place(2)
+    number, own, _ = mix.place(2, 0)
     assert sample.dataset == mix.members[number].name and int(sample.index) == own
     assert torch.equal(mix_of("h36m_dp", folder, seed=5)[2].image, sample.image)
 
@@ -189,10 +186,9 @@ def test_damage_is_never_skipped(folder, tmp_path):
 def test_rendered_people_in_a_mix(folder):
     """They collate with labelled people, follow the epoch, and never repeat within one."""
     mix = mix_of("synthetic+coco+dp_coco", folder, seed=3, synthetic_size=12)
-    assert isinstance(mix.synthetic, SyntheticPeople) and len(mix) == 12
+    assert isinstance(mix.members[0], SyntheticPeople) and len(mix) == 12
     assert mix.description.startswith("synthetic+coco+dp_coco: 33.3% synthetic (12 people), 33.3% coco (4")
-    mix.synthetic.labels_only = True
-    samples = [mix[i] for i in range(12)]
+    samples = [mix.sample(i, LABELS_ONLY) for i in range(12)]
     batch = collate_samples(samples)
     assert set(batch.dataset) == {"synthetic", "coco", "dp_coco"}
     for i, sample in enumerate(samples):
@@ -201,24 +197,20 @@ def test_rendered_people_in_a_mix(folder):
         else:
             assert int(sample.index) == i % N and not sample.has_smpl
         assert bool(sample.has_dense) == (sample.dataset == "dp_coco")
-        assert mix.name_of(i) == f"{sample.dataset}: {sample.name}"
     again = mix_of("synthetic+coco+dp_coco", folder, seed=3, synthetic_size=12)
-    again.synthetic.labels_only = True
-    torch.testing.assert_close(again[5].keypoints, samples[5].keypoints, rtol=0, atol=0)
-    again.set_epoch(1)
-    assert again.synthetic.epoch == 1
-    assert any(not torch.equal(again[i].keypoints, samples[i].keypoints) for i in range(3))
+    assert torch.equal(again.sample(5, LABELS_ONLY).keypoints, samples[5].keypoints)
+    later = [again.sample(i, Draw(epoch=1, labels_only=True)) for i in range(3)]
+    assert not any(torch.equal(a.keypoints, b.keypoints) for a, b in zip(later, samples[:3], strict=True))
 
 
 def test_synthetic_alone_is_the_synthetic_set():
     mix = mix_of("synthetic", synthetic_size=5, seed=2)
-    people = SyntheticPeople(5, split="train", seed=2, assets=mix.synthetic.assets)
-    mix.synthetic.labels_only = people.labels_only = True
+    people = SyntheticPeople(5, split="train", seed=2)
     assert len(mix) == 5 and mix.description == "synthetic: 100.0% synthetic (5 people)"
     for i in (0, 4):
-        torch.testing.assert_close(mix[i].rotvec, people[i].rotvec, rtol=0, atol=0)
-        assert mix[i].name == people[i].name
+        first, second = mix.sample(i, LABELS_ONLY), people.sample(i, LABELS_ONLY)
+        assert torch.equal(first.rotvec, second.rotvec) and first.name == second.name
 
 
 def test_rendered_people_are_as_many_as_the_mix_is_long(folder):
-    assert len(mix_of("synthetic+coco", folder, synthetic_size=2).synthetic) == N
+    assert len(mix_of("synthetic+coco", folder, synthetic_size=2).members[0]) == N

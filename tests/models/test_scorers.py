@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datasets.loading import load_batches
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from models import SMPL
 from models.evaluation.scorers import (
     JOINT_SETS,
@@ -46,8 +46,7 @@ def regress(smpl, assets):
 
 @pytest.fixture(scope="module")
 def batch():
-    people = SyntheticPeople(PEOPLE, split="eval")
-    people.labels_only = True
+    people = SyntheticPeople(PEOPLE, split="eval", draw=Draw(labels_only=True))
     return next(iter(load_batches(people, PEOPLE, 0)))
 
 

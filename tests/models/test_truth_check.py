@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.dataset import Draw, SyntheticPeople
 from models import SMPL
 from models.evaluation.ground_truth_check import check_labels, check_posed, check_stored
 from models.evaluation.scorers import JOINT_SETS, JointRegressor
@@ -29,8 +29,7 @@ def bodies():
 @pytest.fixture(scope="module")
 def renders():
     people = SyntheticPeople(PEOPLE, split="eval")
-    people.labels_only = True
-    return [people.render(i) for i in range(PEOPLE)]
+    return [people.render(i, Draw(labels_only=True)).body for i in range(PEOPLE)]
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def posed(renders):
 @pytest.fixture
 def stored(renders, bodies):
     smpl, regress = bodies[-1]
-    rotmat = torch.stack([batch_rodrigues(torch.from_numpy(r.rotvec).view(-1, 3)) for r in renders])
+    rotmat = torch.stack([batch_rodrigues(torch.from_numpy(r.rotvec).float()) for r in renders])
     joints = regress(smpl(rotmat, torch.from_numpy(np.stack([r.betas for r in renders]))).vertices)
     labels = np.zeros((PEOPLE, 24, 4))
     labels[:, GT24_TO_J17, :3] = (joints - joints[:, :1])[:, H36M_TO_J17]

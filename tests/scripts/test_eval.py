@@ -15,7 +15,7 @@ from test_demo import TINY
 
 import eval as evaluation
 import eval_coco
-from datasets.synthetic.dataset import SyntheticPeople
+from datasets.synthetic.generator import load_resources
 from datasets.synthetic.sets import write_sets
 from models import DaNetConfig, build_danet
 from models.evaluation.coco import STAT_NAMES
@@ -33,7 +33,7 @@ for key, value in TINY.items():
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
-    write_sets(SyntheticPeople(PEOPLE, split="eval"), folder, overwrite=True)
+    write_sets(folder, load_resources("eval"), PEOPLE, overwrite=True)
     return folder
 
 
