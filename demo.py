@@ -7,7 +7,7 @@ Exit code 0: all good; 2: something was skipped (`run.json` lists it with its re
 
 from __future__ import annotations
 
-from utils.script import run_script, start_script
+from utils.script import StopSignals, run_script, start_script
 
 if __name__ == "__main__":
     start_script()
@@ -41,10 +41,9 @@ from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_pa
 from utils.geometry import check_focal_length
 from utils.io import require_free, why_unwritable, writable_folder
 from utils.io.marks import PAGE
-from utils.optional_packages import require_packages
+from utils.packages import require_packages
 from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
-from utils.runtime import Processes, joined_processes, refuse, setup_logging
-from utils.stopping import StopSignals
+from utils.runtime import Processes, joined_processes, report_error, setup_logging
 from utils.unused import Unused
 
 log = logging.getLogger("demo")
@@ -116,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = run_pictures if config.video is None else run_video
             return run(config, processes, stop)
     except (ValueError, OSError, ImportError) as error:
-        return refuse(log, error)
+        return report_error(log, error)
 
 
 def run_pictures(config: DemoConfig, processes: Processes, stop: StopSignals) -> int:

@@ -317,4 +317,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_script(main, kept="what was computed is kept, --resume continues.")
+    run_script(main, on_stop="what was computed is kept, --resume continues.")

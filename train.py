@@ -9,7 +9,7 @@ Exit code 0: trained, or stopped as asked; 1: nothing was trained, or the run en
 
 from __future__ import annotations
 
-from utils.script import run_script, start_script
+from utils.script import StopSignals, run_script, start_script
 
 if __name__ == "__main__":
     start_script()
@@ -67,11 +67,10 @@ from utils.runtime import (
     keep_for_log_file,
     keep_freed_memory,
     make_run_folder,
-    refuse,
+    report_error,
     seed_everything,
     setup_logging,
 )
-from utils.stopping import StopSignals
 from utils.structures import Batch, DaNetOutput, Targets
 
 log = logging.getLogger("train")
@@ -396,7 +395,7 @@ def main(argv: list[str] | None = None) -> int:
                 keep_for_log_file()
             train(cfg, processes)
     except (OSError, ValueError, ImportError, FloatingPointError) as error:
-        return refuse(log, error)
+        return report_error(log, error)
     return ALL_GOOD
 
 

@@ -26,7 +26,7 @@ from models.inference.image_run import PictureRun
 from models.inference.pipeline import Seconds
 from utils.config import parse_config
 from utils.runtime import Processes
-from utils.stopping import StopSignals
+from utils.script import StopSignals
 
 TARGET = 0.7
 CROP = 256  # px; side of the pictures

@@ -27,7 +27,7 @@ from models import build_danet
 from models.danet import PRESETS, preset
 from utils.checkpoint import load_danet, save_checkpoint
 from utils.export_onnx import export_onnx
-from utils.onnx_runtime import onnx_session
+from utils.packages import onnx_session
 
 TARGETS = {1: 4.8, 8: 5.6}  # for the default network; the 2020 code took 6.1 and 7.4
 MEMORY_TARGET_GIB = 1.5

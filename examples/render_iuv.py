@@ -33,10 +33,10 @@ from utils.body import resolve_body
 from utils.command_line import SentenceParser
 from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation
 from utils.io import atomic_write, load_npz, require_free, writable_folder
-from utils.io.marks import SHEET, marked_picture
+from utils.io.marks import SHEET, marked_image
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.renderer.panel import colorize_parts, image_grid, to_uint8
-from utils.runtime import refuse
+from utils.runtime import report_error
 
 ROOT = Path(__file__).resolve().parents[1]
 CROP = 224
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return render(args)
     except (ValueError, OSError) as error:
-        return refuse(logging.getLogger("render_iuv"), error)
+        return report_error(logging.getLogger("render_iuv"), error)
 
 
 def render(args: argparse.Namespace) -> int:
@@ -173,7 +173,7 @@ def render(args: argparse.Namespace) -> int:
 def write_png(path: Path, picture: np.ndarray, replace: bool) -> None:
     data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
     with atomic_write(path, replace=replace) as file:
-        file.write(marked_picture(data, SHEET))
+        file.write(marked_image(data, SHEET))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from datasets.people.detector import suppress
 from datasets.synthetic.pose import TURN, load_motions
 from models import SMPL
 from utils.body import BodyAssets, resolve_body
+from utils.io.video import VideoFile
 from utils.people import Detection
 from utils.renderer.people import FullCamera, draw_people
 from utils.skeleton import GT24_TO_COCO17
-from utils.video_file import VideoFile
 
 FPS, FRAMES = 30.0, 60
 COLORS = np.array([[0.8, 0.25, 0.2], [0.2, 0.35, 0.8]])

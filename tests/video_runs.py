@@ -11,8 +11,8 @@ from datasets.people.video_people import VideoPeople
 from models.inference.pipeline import Seconds
 from models.inference.track_files import TrackFiles
 from models.inference.video_run import VideoRun
+from utils.script import StopSignals
 from utils.smoothing import to_crop
-from utils.stopping import StopSignals
 from utils.structures import SMPLParams
 
 SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES

@@ -20,7 +20,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from utils.io import DataFileError, atomic_path, atomic_write, load_safetensors, load_torch, raise_if_full
-from utils.io.state_tree import content_sum, require_plain
 from utils.wording import shorten, shown
 
 log = logging.getLogger(__name__)
@@ -30,10 +29,7 @@ log = logging.getLogger(__name__)
 # so that these patterns never match them.
 IGNORED: tuple[tuple[str, str], ...] = (
     (r"(?:iuv2smpl\.)?smpl\.", "the body model: it comes from its own file, never from weights"),
-    (
-        r"iuv2smpl\.smpl_para_Outs\.rot2pos\.\d+\.\d+\.[a-z]",
-        "made by the gcn refinement of 2020 but never run",
-    ),
+    (r"iuv2smpl\.smpl_para_Outs\.rot2pos\.\d+\.\d+\.[a-z]", "made by the gcn refinement of 2020 but never run"),
     (r"iuv2smpl\.smpl_para_Outs\.pos2rot\.\d+\.[a-z]", "made by the gcn refinement of 2020 but never run"),
     (r"iuv2smpl\.smpl_para_Outs\.A$", "a graph matrix that no layer reads"),
     (r"iuv2smpl\.smpl_para_Outs\.A_link$", "a graph matrix that no layer reads"),
@@ -49,25 +45,18 @@ class StateMismatchError(ValueError):
 
     def __init__(self, path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
         self.missing, self.unexpected, self.misshapen = missing, unexpected, misshapen
-        lines = [
-            f"{path} does not fit this model. Were the weights made for another --model or configuration?"
-        ]
-        lines += _listing("missing in the file", missing)
-        lines += _listing("unexpected, the model has no place for them", unexpected)
-        lines += _listing("of another shape (file, model)", misshapen)
+        lines = [f"{path} does not fit this model. Were the weights made for another --model or configuration?"]
+        titles = "missing in the file", "unexpected, the model has no place for them", "of another shape (file, model)"
+        for title, keys in zip(titles, (missing, unexpected, misshapen), strict=True):
+            lines += [f"  {len(keys)} {title}:"] if keys else []
+            lines += [f"    {shorten(key)}" for key in keys[:SHOWN_KEYS]]
+            lines += [f"    ... and {len(keys) - SHOWN_KEYS} more"] if len(keys) > SHOWN_KEYS else []
         super().__init__("\n".join(lines))
-
-
-def _listing(title: str, keys: list[str]) -> list[str]:
-    if not keys:
-        return []
-    rest = [f"    ... and {len(keys) - SHOWN_KEYS} more"] if len(keys) > SHOWN_KEYS else []
-    return [f"  {len(keys)} {title}:", *(f"    {shorten(key)}" for key in keys[:SHOWN_KEYS]), *rest]
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a weights file."""
+    """Which entries of a weights file were loaded."""
 
     path: Path
     weights_id: str  # the first 12 digits of the file's SHA-256
@@ -86,10 +75,10 @@ class LoadReport:
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU without running code in it; the weights stand under "model".
+    """The content of a checkpoint, on the CPU, read without running code in it; the weights stand under "model".
 
     A .safetensors file gives {"model": ..., "meta": {...}}; a .pt file its own dictionary; a bare state dict
-    is put under "model". Raises FileNotFoundError, UnsafeFileError, DataFileError.
+    is put under "model". Raises FileNotFoundError, UnsafeFileError, DataFileError as the readers of `utils.io`.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -101,9 +90,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         if isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values()):
             content = {"model": state}
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        raise DataFileError(
-            f"{path} holds no weights: expected a dictionary with a state dict under 'model'."
-        )
+        raise DataFileError(f"{path} holds no weights: expected a dictionary with a state dict under 'model'.")
     return dict(content)
 
 
@@ -117,16 +104,14 @@ def weights_id(path: str | os.PathLike) -> str:
 
 
 def strip_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Drop the `module.` that data-parallel training puts before every key.
+    """The state dict without the `module.` that data-parallel training puts before every key.
 
     Raises DataFileError naming the file when a key is no text, a value no tensor, or two keys become one.
     """
     stripped: dict[str, Tensor] = {}
     for key, value in state.items():
         if not isinstance(key, str):
-            raise DataFileError(
-                f"{path}: a key of the weights is {shown(key)}, expected the name of a parameter."
-            )
+            raise DataFileError(f"{path}: a key of the weights is {shown(key)}, expected the name of a parameter.")
         if not isinstance(value, Tensor) or value.is_nested:
             raise DataFileError(
                 f"{path}: '{shorten(key)}' in the weights is a {type(value).__name__}, expected a tensor."
@@ -149,16 +134,17 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     """Put the weights of a file into a built model; every key must fit but for those in `IGNORED`.
 
     Prefixes are stripped, float16 becomes the model's dtype. After an error the model is unchanged.
-    Raises StateMismatchError listing all keys that do not fit, DataFileError for values that are no weights
-    (see `_as_weights`), and what `load_checkpoint` raises.
+
+    Raises:
+        StateMismatchError: listing all keys that do not fit.
+        DataFileError: for values that are not dense, finite and of the model's kind, and as `load_checkpoint`.
+        FileNotFoundError, UnsafeFileError: as `load_checkpoint`.
     """
     path = Path(path)
     checkpoint = load_checkpoint(path)
     meta = checkpoint.get("meta") or {}
     if not isinstance(meta, Mapping):
-        raise DataFileError(
-            f"{path}: 'meta' is {shown(meta)}, expected what the file says of itself by name."
-        )
+        raise DataFileError(f"{path}: 'meta' is {shown(meta)}, expected what the file says of itself by name.")
     weights, ignored = fitting_weights(path, checkpoint["model"], model.state_dict())
     model.load_state_dict(weights)
     return LoadReport(path, weights_id(path), len(weights), ignored, tuple(weights), meta=dict(meta))
@@ -172,8 +158,9 @@ def fitting_weights(
     Raises as `load_danet` does.
     """
     state = strip_prefixes(state, path)
-    ignored = tuple(key for key in state if key not in target and _is_ignored(key))
-    unexpected = [key for key in state if key not in target and not _is_ignored(key)]
+    extra = {k: any(re.match(pattern, k) for pattern, _ in IGNORED) for k in state if k not in target}
+    ignored = tuple(key for key, is_ignored in extra.items() if is_ignored)
+    unexpected = [key for key, is_ignored in extra.items() if not is_ignored]
     missing = [key for key in target if key not in state]
     misshapen = [
         f"{key} {list(state[key].shape)}, {list(target[key].shape)}"
@@ -188,11 +175,19 @@ def fitting_weights(
 def load_matching(
     module: nn.Module, path: str | os.PathLike, only: Iterable[str] = (), skip: Iterable[str] = ()
 ) -> LoadReport:
-    """Overlay what fits in name and shape: a pretrained trunk, or a network to fine-tune.
+    """Load what fits in name and shape: a pretrained trunk, or a network to fine-tune.
 
-    only: first parts of the key names to take (default: all); skip: those to leave. The report names every key taken,
-    left out of the file, and left fresh in the model; both go to the log. After an error the module is unchanged.
-    Raises StateMismatchError when nothing fits, and else what `load_danet` raises.
+    The report names every key loaded, left out of the file, and left fresh in the model; all go to the log. After an
+    error the module is unchanged.
+
+    Args:
+        module: to load into.
+        path: of the weights.
+        only: first parts of the key names to load (default: all).
+        skip: first parts of those to leave.
+
+    Raises:
+        StateMismatchError: when nothing fits; else as `load_danet`.
     """
     path, only, skip = Path(path), frozenset(only), frozenset(skip)
     state, target = strip_prefixes(load_checkpoint(path)["model"], path), module.state_dict()
@@ -217,17 +212,12 @@ def _as_weights(path: Path, key: str, value: Tensor, dtype: torch.dtype) -> Tens
     """`value` in a model's dtype. Raises DataFileError unless it is dense, of the same kind and finite."""
     if value.layout is not torch.strided or value.is_meta:
         raise DataFileError(f"{path}: '{key}' holds no dense values (it is sparse or has a shape only).")
-    same_kind = value.is_floating_point() if dtype.is_floating_point else value.dtype in COUNTERS
-    if not same_kind:
+    if not (value.is_floating_point() if dtype.is_floating_point else value.dtype in COUNTERS):
         raise DataFileError(f"{path}: '{key}' holds {value.dtype}, which cannot stand for {dtype}.")
     converted = value.to(dtype)
     if dtype.is_floating_point and not torch.isfinite(converted).all():
         raise DataFileError(f"{path}: '{key}' holds values that are not finite. Did its training diverge?")
     return converted
-
-
-def _is_ignored(key: str) -> bool:
-    return any(re.match(pattern, key) for pattern, _ in IGNORED)
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -236,7 +226,7 @@ def _is_ignored(key: str) -> bool:
 def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """Write a .pt file with its checksum, whole or not at all.
 
-    Raises TypeError naming the first value that is not plain.
+    Raises TypeError naming the first value that is not plain (see `require_plain`).
     """
     require_plain(state, "state")
     with atomic_path(path) as temporary:
@@ -247,13 +237,56 @@ def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
             raise
 
 
+def require_plain(value: Any, where: str) -> None:
+    """Raise TypeError naming the first value that is not plain: then a file of it is read without running code."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            require_plain(key, f"a key of {where}")
+            require_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            require_plain(item, f"{where}[{index}]")
+    elif value is not None and not (isinstance(value, Tensor) or type(value) in (bool, int, float, str)):
+        raise TypeError(
+            f"{where} is a {type(value).__module__}.{type(value).__name__}; a checkpoint holds tensors, "
+            "numbers, strings, None, lists and dictionaries only: then it is read without running code."
+        )
+
+
+def content_sum(tree: Mapping[str, Any]) -> str:
+    """SHA-256 over all keys and values of a tree of plain values, tensors by dtype, shape and bytes."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Mapping):
+            digest.update(b"{%d" % len(value))
+            for key, item in value.items():
+                digest.update(repr(key).encode())
+                add(item)
+        elif isinstance(value, list | tuple):
+            digest.update(b"[%d" % len(value))
+            for item in value:
+                add(item)
+        elif isinstance(value, Tensor):
+            digest.update(f"{value.dtype}{list(value.shape)}".encode())
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+        else:
+            digest.update(f"{type(value).__name__}:{value!r};".encode())
+
+    add(tree)
+    return digest.hexdigest()
+
+
 def export_safetensors(
     path: str | os.PathLike, state: Mapping[str, Tensor], meta: Mapping[str, str], half: bool = True
 ) -> None:
-    """Write weights for shipping, with text about them.
+    """Write weights and text about them (`meta`) for shipping, as a .safetensors file.
 
-    half: kernels and matrices become float16 unless they overflow; vectors, which cost nothing and hold the
-    statistics of batch norm, keep their dtype.
+    Args:
+        path, state, meta: the file, the weights, the text by name.
+        half: kernels and matrices become float16 unless they overflow; vectors, which cost nothing and hold the
+            statistics of batch norm, keep their dtype.
     """
 
     def packed(value: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class SentenceParser(argparse.ArgumentParser):
 
 
 class StoreOnce(argparse.Action):
-    """Store a flag's values; the same flag twice is an error, not a silent last-one-wins."""
+    """Store a flag's values, or `constant`; the same flag twice is an error, not a silent last-one-wins."""
 
     def __init__(self, *args: Any, constant: Any = None, **kwargs: Any) -> None:
         self.constant = constant

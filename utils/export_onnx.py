@@ -40,9 +40,8 @@ from utils.geometry import CROP_SIZE
 from utils.io import atomic_path, require_free, require_writable
 from utils.io.marks import ONNX
 from utils.iuvmap import iuv_map2img
-from utils.onnx_runtime import onnx_session
-from utils.optional_packages import require_packages
-from utils.runtime import refuse, setup_logging
+from utils.packages import onnx_session, require_packages
+from utils.runtime import report_error, setup_logging
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -152,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         network.eval().requires_grad_(False)
         export_onnx(network, path, {**META, "weights": weights.weights_id}, config.overwrite)
     except (ValueError, OSError, ImportError) as error:
-        return refuse(log, error)
+        return report_error(log, error)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, weights {weights}")
     largest = largest_differences(network, path)
     print(f"Largest differences: {', '.join(f'{name} {value:.1e}' for name, value in largest.items())}")

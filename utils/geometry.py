@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 FOCAL_LENGTH = 5000.0
 CROP_SIZE = 224  # side of the networks' input, pixels
 MAP_SIZE = 56  # side of the IUV maps
-# Of the picture's diagonal: 0.1 sees 157 degrees; at 0.3 a person who fills the picture is within a metre.
-FOCAL_IMPOSSIBLE, FOCAL_ODD = 0.1, (0.3, 30.0)
+# Of the image's diagonal: 0.1 sees 157 degrees; at 0.3 a person who fills the image is within a metre.
+FOCAL_IMPOSSIBLE, FOCAL_USUAL = 0.1, (0.3, 30.0)
 BOX_UNIT = 200.0  # a crop's side in pixels of the full image is BOX_UNIT * scale
 BOX_MARGIN = 1.2  # a person's crop is this much larger than the longer side of the box
 CROP_MODES = ("warp", "legacy")  # anti-aliased, or bit for bit those of 2020
-DEFAULT_SCALE = 0.9  # camera used where keypoints say nothing
+DEFAULT_SCALE = 0.9  # of the camera where keypoints do not determine one
 
 
 def batch_rodrigues(rotvec: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
@@ -98,14 +98,14 @@ def nearest_rotations(matrices: Float[np.ndarray, "*N 3 3"]) -> Float[np.ndarray
 def cam_to_translation(
     cam: Float[Tensor, "*B 3"], focal_length: float = FOCAL_LENGTH, size: int = CROP_SIZE
 ) -> Float[Tensor, "*B 3"]:
-    """Weak perspective (s, tx, ty) to a translation in metres."""
+    """Translation in metres of a weak camera (s, tx, ty)."""
     return torch.stack([cam[..., 1], cam[..., 2], 2 * focal_length / (size * cam[..., 0] + 1e-9)], dim=-1)
 
 
 def translation_to_cam(
     cam_t: Float[Tensor, "*B 3"], focal_length: float = FOCAL_LENGTH, size: int = CROP_SIZE
 ) -> Float[Tensor, "*B 3"]:
-    """Translation to weak perspective: s = (2 f / size) / tz."""
+    """Weak camera (s, tx, ty) of a translation in metres: s = (2 f / size) / tz."""
     return torch.stack([2 * focal_length / size / cam_t[..., 2], cam_t[..., 0], cam_t[..., 1]], dim=-1)
 
 
@@ -116,7 +116,7 @@ def perspective_projection(
     focal_length: float = FOCAL_LENGTH,
     camera_center: Float[Tensor, "B 2"] | None = None,
 ) -> Float[Tensor, "B N 2"]:
-    """Pixels of points after the rigid motion; without `camera_center` the principal point is 0."""
+    """Pixels of points (metres) after a rigid motion; without `camera_center` the principal point is 0."""
     moved = points @ rotation.transpose(1, 2) + translation[:, None]
     pixels = focal_length * moved[..., :2] / moved[..., 2:]
     return pixels if camera_center is None else pixels + camera_center[:, None]
@@ -134,9 +134,9 @@ def crop_to_full_weak(
     scale: Float[Tensor, "*B"],
     image_size: Float[Tensor, "*B 2"],
 ) -> Float[Tensor, "*B 3"]:
-    """Weak camera (s, tx, ty) of a crop to the weak camera (s', tx', ty') of the full picture.
+    """Weak camera (s', tx', ty') of the full image from the weak camera (s, tx, ty) of a crop.
 
-    The crop is the square of side b = 200 scale pixels around `center` (cx, cy) of a picture of `image_size` (W, H):
+    The crop is the square of side b = 200 scale pixels around `center` (cx, cy) of an image of `image_size` (W, H):
 
         s' = s b / 2 (pixels per metre)    tx' = tx + (cx - W/2) / s'    ty' = ty + (cy - H/2) / s'
 
@@ -150,11 +150,11 @@ def crop_to_full_weak(
 def full_weak_to_perspective(
     full_cam: Float[Tensor, "*B 3"], focal_length: Float[Tensor, "*B"] | float
 ) -> Float[Tensor, "*B 3"]:
-    """Weak camera (s', tx', ty') of a full picture to the translation of a pinhole camera: (tx', ty', f / s').
+    """Translation (tx', ty', f / s') of a pinhole camera from the weak camera (s', tx', ty') of a full image.
 
     With K = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]], f in pixels, a point P in metres lies at the pixel K (P + t),
     divided by its depth. At the depth of the body's origin (Z = 0) that is the weak camera's pixel whatever f is.
-    A point d pixels from the picture's middle and Z metres behind the origin is off by d Z / (Z + f / s'): the weak
+    A point d pixels from the image's middle and Z metres behind the origin is off by d Z / (Z + f / s'): the weak
     camera has no perspective, and a crop's own (5000 px on 224) hardly any.
     """
     depth = (focal_length / full_cam[..., 0]).unsqueeze(-1)
@@ -162,30 +162,30 @@ def full_weak_to_perspective(
 
 
 def crop_focal_length(scale: Float[Tensor, "*B"], focal_length: float = FOCAL_LENGTH) -> Float[Tensor, "*B"]:
-    """Focal length of a crop in pixels of the full picture: f b / 224, with b = 200 scale the side of the crop.
+    """Focal length of a crop in pixels of the full image: f b / 224, with b = 200 scale the side of the crop.
 
-    With it, and the crop's middle for principal point, the pinhole camera of the full picture is the crop's own.
+    With it, and the crop's middle for principal point, the pinhole camera of the full image is the crop's own.
     """
     return focal_length * BOX_UNIT * scale / CROP_SIZE
 
 
 def check_focal_length(focal_length: float | None, image_size: tuple[int, int]) -> str:
-    """A suspicion about a focal length (pixels) for a picture of this width and height, "" for none.
+    """A warning about an unusual focal length (pixels) for an image of this width and height, "" for none.
 
     Raises ValueError where no lens has it: people would stand inside the camera.
     """
     if focal_length is None:
         return ""
-    diagonal = assumed_focal_length(image_size)
-    told = (
-        f"focal_length {focal_length:g} is {focal_length / diagonal:.2g} of the diagonal of a picture of "
+    ratio = focal_length / assumed_focal_length(image_size)
+    what = (
+        f"focal_length {focal_length:g} is {ratio:.2g} of the diagonal of an image of "
         f"{image_size[0]} x {image_size[1]} px"
     )
-    cure = "It is in pixels: millimetres x the picture's width in pixels / the sensor's width in millimetres."
-    if focal_length < FOCAL_IMPOSSIBLE * diagonal:
-        raise ValueError(f"{told}; no lens sees so wide, people would stand inside the camera. {cure}")
-    if not FOCAL_ODD[0] <= focal_length / diagonal <= FOCAL_ODD[1]:
-        return f"{told}; cameras have {FOCAL_ODD[0]:g} to {FOCAL_ODD[1]:g}. {cure}"
+    cure = "It is in pixels: millimetres x the image's width in pixels / the sensor's width in millimetres."
+    if ratio < FOCAL_IMPOSSIBLE:
+        raise ValueError(f"{what}; no lens sees so wide, people would stand inside the camera. {cure}")
+    if not FOCAL_USUAL[0] <= ratio <= FOCAL_USUAL[1]:
+        return f"{what}; cameras have {FOCAL_USUAL[0]:g} to {FOCAL_USUAL[1]:g}. {cure}"
     return ""
 
 
@@ -205,10 +205,15 @@ def estimate_translation(
     focal_length: float = FOCAL_LENGTH,
     img_size: int = CROP_SIZE,
 ) -> Float[Tensor, "B 3"]:
-    """Translation that projects `joints` (metres) onto `keypoints` (pixels, confidence): weighted least squares.
+    """Translation (metres) that projects `joints` onto `keypoints`, by weighted least squares.
 
     Only the last 24 points count (docs/method.md 7.3). The whole batch is one float64 solve. Where fewer than two
     points are known the answer is a default camera (s = 0.9, centred): check `has_determined_camera`.
+
+    Args:
+        joints: metres.
+        keypoints: pixels of the crop and confidence.
+        focal_length, img_size: of the crop's camera, pixels.
     """
     points = joints[:, -24:].double()
     pixels = keypoints[:, -24:, :2].double() - img_size / 2
@@ -221,9 +226,7 @@ def estimate_translation(
     rows_x = torch.stack([focal, zero, -pixels[..., 0]], dim=-1)
     rows_y = torch.stack([zero, focal, -pixels[..., 1]], dim=-1)
     matrix = torch.cat([rows_x, rows_y], dim=1)  # [B, 48, 3]
-    rhs = (
-        (pixels * points[..., 2:] - focal_length * points[..., :2]).transpose(1, 2).flatten(1)
-    )  # x rows, y rows
+    rhs = (pixels * points[..., 2:] - focal_length * points[..., :2]).transpose(1, 2).flatten(1)  # x rows, y rows
     weight = confidence.repeat(1, 2)[..., None]
     normal = matrix.transpose(1, 2) @ (weight * matrix)
     normal_rhs = matrix.transpose(1, 2) @ (weight * rhs[..., None])

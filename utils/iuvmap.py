@@ -1,4 +1,4 @@
-"""IUV maps: cleaning, pictures from maps and maps from pictures (docs/method.md 3.1 and 5.3; paper section 3.1)."""
+"""IUV maps: cleaning, images from maps and maps from images (docs/method.md 3.1 and 5.3; paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def one_hot_max(scores: Float[Tensor, "*B K H W"]) -> Float[Tensor, "*B K H W"]:
     """One-hot of the first maximum over the channels; no gradient."""
-    winner = scores.detach().max(dim=-3, keepdim=True).indices  # several times faster than argmax here
-    return torch.zeros_like(scores).scatter_(-3, winner, 1.0)
+    best = scores.detach().max(dim=-3, keepdim=True).indices  # several times faster than argmax here
+    return torch.zeros_like(scores).scatter_(-3, best, 1.0)
 
 
 def iuvmap_clean(
@@ -27,9 +27,9 @@ def iuvmap_clean(
     index: Float[Tensor, "*B K H W"],
     ann: Float[Tensor, "*B 15 H W"] | None = None,
 ) -> IUVMaps:
-    """Keep U and V of the winning part only; index and ann become one-hot.
+    """Maps with U and V of the highest-scoring part only; index and ann become one-hot.
 
-    The background channel keeps its U and V where it wins. Gradient reaches U and V at the winner, never the
+    The background channel keeps its U and V where it has the highest score. Gradient reaches U and V there, never the
     scores. Works on global maps and on part maps alike; unpacks as (u, v, index, ann).
     """
     mask = one_hot_max(index)
@@ -43,17 +43,18 @@ def iuv_map2img(
     ann: Float[Tensor, "B 15 H W"] | None = None,
     ind_mapping: tuple[int, ...] | None = None,
 ) -> Float[Tensor, "B 3 H W"]:
-    """Picture (part/24, U, V) of the winning part; zero on background.
+    """Image (part/24, U, V) of the highest-scoring part; zero on background.
 
-    With `ann` everything is zero where its background class wins. `ind_mapping` names the DensePose part of each
-    channel after the background (`skeleton.PART_CHANNELS`), for part maps.
+    Args:
+        u, v, index: maps with scores in `index`.
+        ann: coarse scores; everything is zero where its background class is highest.
+        ind_mapping: DensePose part of each channel after the background (`skeleton.PART_CHANNELS`), for part maps.
     """
-    winner = index.max(dim=1, keepdim=True).indices  # many times faster than argmax here
-    u, v = u.gather(1, winner), v.gather(1, winner)
-    part = winner
+    part = channel = index.max(dim=1, keepdim=True).indices  # many times faster than argmax here
+    u, v = u.gather(1, channel), v.gather(1, channel)
     if ind_mapping is not None:
-        part = torch.tensor((0, *ind_mapping), device=index.device)[winner]
-    visible = winner > 0
+        part = torch.tensor((0, *ind_mapping), device=index.device)[channel]
+    visible = channel > 0
     if ann is not None:
         visible = visible & (ann.max(dim=1, keepdim=True).indices > 0)
     image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=1)
@@ -61,17 +62,17 @@ def iuv_map2img(
 
 
 def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "*B P 3 H W"]:
-    """Pictures (part/24, U, V) of part maps [*B, P, 7, H, W], parts in DensePose's numbers."""
-    winner = part_iuv.index.max(dim=-3, keepdim=True).indices  # [*B, P, 1, H, W]
-    numbers = torch.tensor([(0, *channels) for channels in PART_CHANNELS], device=winner.device)
-    part = numbers[torch.arange(len(PART_CHANNELS), device=winner.device)[:, None, None, None], winner]
-    u, v = part_iuv.u.gather(-3, winner), part_iuv.v.gather(-3, winner)
+    """Images (part/24, U, V) of part maps [*B, P, 7, H, W], parts in DensePose's numbers."""
+    channel = part_iuv.index.max(dim=-3, keepdim=True).indices  # [*B, P, 1, H, W]
+    numbers = torch.tensor([(0, *channels) for channels in PART_CHANNELS], device=channel.device)
+    part = numbers[torch.arange(len(PART_CHANNELS), device=channel.device)[:, None, None, None], channel]
+    u, v = part_iuv.u.gather(-3, channel), part_iuv.v.gather(-3, channel)
     image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=-3)
-    return image * (winner > 0).to(image.dtype)
+    return image * (channel > 0).to(image.dtype)
 
 
 def iuv_img2map(image: Float[Tensor, "B 3 H W"]) -> IUVMaps:
-    """One-hot maps of a picture (part/24, U, V): the inverse of `iuv_map2img` on clean pictures."""
+    """One-hot maps of an image (part/24, U, V): the inverse of `iuv_map2img` on clean images."""
     part = (image[:, 0] * NUM_PARTS).round().long()  # half to even, as the 2020 code
     index = F.one_hot(part.clamp(0, NUM_PARTS), NUM_PARTS + 1).movedim(-1, 1).to(image.dtype)
     ann = torch.stack([index[:, list(parts)].sum(dim=1) for parts in ANN_CLASSES], dim=1)

@@ -19,28 +19,26 @@ from utils.structures import IUVMaps
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-UNKNOWN = 255  # pixels of an LSP part picture that nobody labelled
+UNKNOWN = 255  # pixels of an LSP part image without a label
 
 
 # ------------------------------------------------------------------------------------------- distances in space
 
 
 def per_joint_error(pred: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J"]:
-    """Distance of corresponding joints; the caller aligns the roots. Raises ValueError for unlike shapes."""
+    """Distance of corresponding joints, metres; the caller aligns the roots. Raises ValueError for unlike shapes."""
     if pred.shape != target.shape:
-        raise ValueError(
-            f"Expected as many points as there are true ones, got {tuple(pred.shape)} and {tuple(target.shape)}."
-        )
+        raise ValueError(f"Expected points of one shape, got {tuple(pred.shape)} and {tuple(target.shape)}.")
     return (pred - target).norm(dim=-1)
 
 
 def mpjpe(pred: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 3"]) -> Float[Tensor, "B"]:
-    """Mean distance of corresponding joints; the caller aligns the roots."""
+    """Mean distance of corresponding joints, metres; the caller aligns the roots."""
     return per_joint_error(pred, target).mean(dim=-1)
 
 
 def pve(pred_vertices: Float[Tensor, "B V 3"], true_vertices: Float[Tensor, "B V 3"]) -> Float[Tensor, "B"]:
-    """Mean distance of corresponding vertices; the caller aligns the roots."""
+    """Mean distance of corresponding vertices, metres; the caller aligns the roots."""
     return per_joint_error(pred_vertices, true_vertices).mean(dim=-1)
 
 
@@ -60,7 +58,7 @@ def _rotation_forms() -> Float[Tensor, "9 16"]:
 def similarity_align(
     source: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 3"]
 ) -> Float[Tensor, "B J 3"]:
-    """`source` after the best rotation, scale and shift onto `target` (Procrustes, never a reflection).
+    """`source` after the least-squares rotation, scale and shift onto `target` (Procrustes, never a reflection).
 
     The rotation is the unit quaternion that maximises a quadratic form, an eigenvector of a 4x4 matrix (Horn
     1987): the answer of the reflection-corrected SVD, to rounding, in fewer steps. Points on one line or in one
@@ -72,19 +70,19 @@ def similarity_align(
     quadratic = ((x.transpose(1, 2) @ y).flatten(1) @ forms).view(-1, 4, 4)
     # A broken sample must not stop the solver; its own points stay NaN.
     values, vectors = torch.linalg.eigh(quadratic.nan_to_num(0.0, 0.0, 0.0))
-    best = vectors[..., -1]
-    rotation = ((best[:, :, None] * best[:, None]).flatten(1) @ forms.T).view(-1, 3, 3)
+    quat = vectors[..., -1]
+    rotation = ((quat[:, :, None] * quat[:, None]).flatten(1) @ forms.T).view(-1, 3, 3)
     scale = values[:, -1] / x.square().sum(dim=(1, 2)).clamp(min=1e-12)
     return torch.baddbmm(mean_target, x, scale[:, None, None] * rotation)
 
 
 def pa_mpjpe(pred: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 3"]) -> Float[Tensor, "B"]:
-    """MPJPE after similarity alignment, in float64 as near-singular point sets ask for."""
+    """MPJPE after similarity alignment (Procrustes), metres; computed in float64 for near-singular point sets."""
     pred, target = pred.double(), target.double()
     return mpjpe(similarity_align(pred, target), target).float()
 
 
-# ----------------------------------------------------------------------------------------- distances in pictures
+# ----------------------------------------------------------------------------------------- distances in images
 
 
 def pck(
@@ -96,8 +94,11 @@ def pck(
 ) -> Float[Tensor, "B"]:
     """Share of the visible keypoints at most `threshold * size` away; NaN where no keypoint is visible.
 
-    visible: [B, J], bool or a confidence above 0. size: what the distance is measured by (side of the box, head
-    length, ...), in the unit of the points.
+    Args:
+        pred, target: points of one unit.
+        visible: [B, J], bool or a confidence above 0.
+        size: what the distance is measured by (side of the box, head length, ...), in the unit of the points.
+        threshold: a share of it.
     """
     visible = visible > 0
     right = per_joint_error(pred, target) <= threshold * size[:, None]
@@ -108,26 +109,26 @@ def pck(
 
 
 def action_of(imgname: str) -> str:
-    """The action in the name of a Human3.6M picture: "images/S9_Walking_1.54138969_000001.jpg" -> "Walking".
+    """The action in the name of a Human3.6M image: "images/S9_Walking_1.54138969_000001.jpg" -> "Walking".
 
     Raises ValueError for a name without one.
     """
     words = imgname.replace("\\", "/").rsplit("/", 1)[-1].split(".")[0].split("_")
     if len(words) < 2 or not words[1]:
         raise ValueError(
-            f"The picture name '{imgname}' names no action: expected Human3.6M's form "
+            f"The image name '{imgname}' names no action: expected Human3.6M's form "
             "'S9_Walking_1.54138969_000001.jpg', with the action after the first underscore."
         )
     return words[1]
 
 
 def by_action(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    """Mean value of each action, in alphabetical order; NaN values (pictures without a score) are left out.
+    """Mean value of each action, in alphabetical order; NaN values (images without a score) are left out.
 
     Raises ValueError for a name without action and for unlike numbers of names and values.
     """
     if len(names) != len(values):
-        raise ValueError(f"Expected one value a picture, got {len(values)} for {len(names)} pictures.")
+        raise ValueError(f"Expected one value an image, got {len(values)} for {len(names)} images.")
     actions = np.array([action_of(str(name)) for name in names], dtype=str)
     scores = np.asarray(values, dtype=np.float64)
     scored = np.isfinite(scores)
@@ -138,7 +139,7 @@ def by_action(names: Sequence[str], values: Sequence[float]) -> dict[str, float]
     return means
 
 
-# ------------------------------------------------------------------------------------------------ label pictures
+# ------------------------------------------------------------------------------------------------ label maps
 
 
 def confusion_counts(
@@ -146,14 +147,14 @@ def confusion_counts(
 ) -> Int[np.ndarray, "classes+1 classes"]:
     """Pixels by (true class, predicted class); the last row holds those whose truth is UNKNOWN (255).
 
-    Add the counts of all pictures, then ask `accuracy` and `mean_f1`. Masks count with `classes` 2, the six body
+    Add the counts of all images, then call `accuracy` and `mean_f1`. Masks count with `classes` 2, the six body
     parts and the background with 7. Raises ValueError for unlike sizes and for labels outside the classes.
     """
     pred, target = np.asarray(pred), np.asarray(target)
     if pred.shape != target.shape:
         raise ValueError(
             f"The predicted labels are {pred.shape} but the true ones {target.shape}; "
-            "map the prediction back to the picture first."
+            "map the prediction back to the image first."
         )
     for what, labels in (("predicted", pred), ("true", target[target != UNKNOWN])):
         if labels.size and not (labels.min() >= 0 and labels.max() < classes):
@@ -167,7 +168,7 @@ def confusion_counts(
 
 
 def accuracy(counts: Int[np.ndarray, "classes+1 classes"]) -> float:
-    """Equal pixels / all pixels of `confusion_counts`; NaN without pixels.
+    """Share of equal pixels of `confusion_counts`; NaN without pixels.
 
     An unknown pixel counts as true background: it stays in the denominator and is right where the prediction
     says background.
@@ -194,7 +195,7 @@ def mean_f1(counts: Int[np.ndarray, "classes+1 classes"]) -> float:
 def iuv_scores(pred: IUVMaps, target: IUVMaps) -> dict[str, Float[Tensor, "B"]]:
     """Foreground IoU, part accuracy on the true foreground, and U/V error where the part is right.
 
-    Maps are [B,25,H,W]. A picture without a body scores NaN, so that a mean can leave it out.
+    Maps are [B,25,H,W]. An image without a body scores NaN, so that a mean can leave it out.
     """
     pred_part, part = pred.index.argmax(dim=1), target.index.argmax(dim=1)
     pred_body, body = pred_part > 0, part > 0

@@ -26,9 +26,11 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def choose_device(name: str = "auto", number: int | None = None) -> torch.device:
-    """'auto' takes CUDA when there is one, else the CPU. Raises ValueError for a device that is absent.
+    """The device of a name. Raises ValueError for one that is absent.
 
-    number: which CUDA device to take where the name leaves it open.
+    Args:
+        name: "auto" takes CUDA when there is one, else the CPU.
+        number: of the CUDA device where the name leaves it open.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -65,7 +67,7 @@ class Processes:
         return self.rank == 0
 
     def wait_for_all(self) -> None:
-        """Return when every process has come here."""
+        """Return when every process has called this."""
         if self.count == 1:
             return
         if torch.distributed.get_backend() == "gloo":  # shares of an evaluation may differ by hours
@@ -74,7 +76,7 @@ class Processes:
             torch.distributed.barrier()
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process; all must ask at the same moment."""
+        """Whether the flag is True in any process; all must call this at the same point."""
         if self.count == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -82,7 +84,7 @@ class Processes:
         return bool(flags)
 
     def mean(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Means over the processes of scalars with the same names; all must ask at the same moment."""
+        """Means over the processes of scalars with the same names; all must call this at the same point."""
         if self.count == 1:
             return values
         stacked = torch.stack([value.detach().double().cpu() for value in values.values()])
@@ -90,7 +92,7 @@ class Processes:
         return dict(zip(values, (stacked / self.count).float(), strict=True))
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank; all must ask at the same moment."""
+        """Every process's value, by rank; all must call this at the same point."""
         if self.count == 1:
             return [value]
         values = [None] * self.count
@@ -108,9 +110,9 @@ class Processes:
 
 @contextlib.contextmanager
 def joined_processes(backend: str = "gloo") -> Iterator[Processes]:
-    """Join the group that `torchrun` describes in the environment, over gloo: no GPU is needed to meet.
+    """The group of processes that `torchrun` describes in the environment, joined.
 
-    backend: "cpu:gloo,cuda:nccl" for those that exchange tensors on GPUs, too.
+    backend: "gloo" needs no GPU; "cpu:gloo,cuda:nccl" also exchanges tensors on GPUs.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -126,7 +128,7 @@ def joined_processes(backend: str = "gloo") -> Iterator[Processes]:
 
 @contextlib.contextmanager
 def shared_threads(count: int) -> Iterator[None]:
-    """Inside, each torch operation takes its share of the threads, so that `count` of them run at a time."""
+    """Inside, each torch operation takes 1 / `count` of the threads, so that `count` of them run at a time."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // count))
     try:
@@ -143,7 +145,7 @@ def seed_everything(seed: int) -> None:
 
 
 def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
-    """One format on stderr and, when given, in `log_file`; a second call replaces the first.
+    """Log to stderr and, when given, to `log_file`, in one format; a second call replaces the first.
 
     `log_file` also gets what was logged since `keep_for_log_file`.
     """
@@ -152,9 +154,9 @@ def setup_logging(log_file: Path | None = None, level: int = logging.INFO) -> No
         file = logging.FileHandler(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter(LOG_FORMAT, "%H:%M:%S"))
         handlers.append(file)
-        for kept in logging.getLogger().handlers:
-            if isinstance(kept, MemoryHandler):
-                kept.setTarget(file)  # written as it is closed below
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, MemoryHandler):
+                handler.setTarget(file)  # written as it is closed below
     logging.basicConfig(level=level, format=LOG_FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
 
 
@@ -163,8 +165,8 @@ def keep_for_log_file() -> None:
     logging.getLogger().addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
 
 
-def refuse(log: logging.Logger, error: Exception) -> int:
-    """Log why a script does nothing, and who can tell more; returns its exit code."""
+def report_error(log: logging.Logger, error: Exception) -> int:
+    """Log why a script does nothing, and the command that checks the installation; return its exit code."""
     log.error("%s", error)
     log.error(DOCTOR)
     return NOTHING_DONE
@@ -183,7 +185,7 @@ def keep_freed_memory() -> None:
 
 
 def make_run_folder(log_dir: str | Path, name: str, timestamp: str = "") -> Path:
-    """Make and return `<log_dir>/<name>/log_<timestamp>` with its `checkpoints` and `tb_summary`.
+    """The folder `<log_dir>/<name>/log_<timestamp>`, made, with its `checkpoints` and `tb_summary`.
 
     The timestamp defaults to now, as in Nov21-14-05-09, with a number behind it where another run started in the same
     second. Raises ValueError for a name that is no folder name.
@@ -195,17 +197,11 @@ def make_run_folder(log_dir: str | Path, name: str, timestamp: str = "") -> Path
     parent = Path(log_dir) / name
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"log_{stamp}"
-    if not timestamp:
-        folder = _new_folder(folder)
-    for part in ("checkpoints", "tb_summary"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _new_folder(path: Path) -> Path:
-    """A folder of this name that was not there, or else of the first free name with a number behind."""
-    for ending in ("", *(f"-{number}" for number in range(2, 1000))):
+    for number in range(2, 1000):
         with contextlib.suppress(FileExistsError):
-            (folder := path.with_name(path.name + ending)).mkdir()
-            return folder
-    raise FileExistsError(f"'{path}' and a thousand folders after it are there; give another --name.")
+            folder.mkdir(exist_ok=bool(timestamp))
+            break
+        folder = parent / f"log_{stamp}-{number}"
+    for part in ("checkpoints", "tb_summary"):
+        (folder / part).mkdir(exist_ok=True)
+    return folder

@@ -11,7 +11,7 @@
         run_script(main)
 
 Exit codes are main's own; 129, 130, 143 where SIGHUP, SIGINT (Ctrl-C), SIGTERM ended it; 1 for all else that goes
-wrong. Little but `os` and `signal` is imported here: nothing can be answered before this has come.
+wrong. Only the standard library is imported here: nothing is answered before this module is loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 
 from utils.streams import keep_streams, write
@@ -40,80 +41,113 @@ class Stopped(KeyboardInterrupt):
 def start_script() -> None:
     """From here on every ending is a line on stderr and an exit code. For scripts, before their other imports."""
     keep_streams()
-    answer_signals(end_at_once)  # nothing is begun, and packages in their import may swallow exceptions
-    sys.excepthook = _answer_import
+    set_handlers(exit_now)  # nothing is begun, and packages in their import may swallow exceptions
+    sys.excepthook = _report_import_error
 
 
-def run_script(main, kept="") -> None:
-    """End with the exit code that `main()` returns; `kept` tells who stops it what becomes of the work so far."""
-    asked = []
+def run_script(main, on_stop: str = "") -> None:
+    """Call `main()` and exit with the code that it returns.
+
+    Args:
+        main: returns an exit code, or None for 0.
+        on_stop: what becomes of the work so far when a signal stops it, for the line on stderr.
+    """
+    received = []
 
     def stop(number, frame):
-        asked.append(number)
-        answer_signals(end_soon())
+        received.append(number)
+        set_handlers(exit_when_repeated())
         raise Stopped(number)
 
-    sys.excepthook = _answer_fault
-    answer_signals(stop)
+    sys.excepthook = _report_fault
+    set_handlers(stop)
     try:
         code = main() or 0
     except Exception as error:
-        if not (asked or _is_of_memory(error)):
+        if not (received or _is_out_of_memory(error)):
             raise
         code = 1
-        if not asked:
+        if not received:
             say(f"The memory does not suffice ({first_line(error)}): give fewer or smaller things at a time.")
     except Stopped:
         pass
     finally:
-        answer_signals(end_at_once)
-    if asked:  # also where another exception came of it, or somebody else's code swallowed it
-        say(f"stopped by {signal.Signals(asked[0]).name}{f'; {kept}' if kept else '.'}")
-        code = 128 + asked[0]
+        set_handlers(exit_now)
+    if received:  # also where another exception came of it, or other code swallowed it
+        say(f"stopped by {signal.Signals(received[0]).name}{f'; {on_stop}' if on_stop else '.'}")
+        code = 128 + received[0]
     sys.exit(code)
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, with the script's name; may be called in a signal handler."""
-    lead = "\n" if os.isatty(2) else ""  # a progress bar may stand there
-    write(2, f"{lead}{_name()}: {text}\n".encode(errors="backslashreplace"))
-
-
-def _name() -> str:
+    """Write a line to stderr, with the script's name; safe in a signal handler."""
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else os.path.basename(sys.argv[0])
+    name = f"python -m {spec.name.removesuffix('.__main__')}" if spec else os.path.basename(sys.argv[0])
+    lead = "\n" if os.isatty(2) else ""  # a progress bar may stand there
+    write(2, f"{lead}{name}: {text}\n".encode(errors="backslashreplace"))
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """The first line of an exception's message, or its type's name without one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # ---------------------------------------------------------------------------------------------------- signals
 
 
-def answer_signals(handler) -> None:
+def set_handlers(handler) -> None:
     """Set the handler of all `SIGNALS`; under nohup SIGHUP stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, handler)
 
 
-def end_at_once(number, frame) -> None:
+def exit_now(number, frame) -> None:
     """A handler: a line and the end."""
     say(f"ended by {signal.Signals(number).name}.")
     os._exit(128 + number)
 
 
-def end_soon():
-    """A handler for the signals after the first, which came just now: they end at once."""
+def exit_when_repeated():
+    """A handler for the signals after one that came just now: they end the script at once."""
     first = time.monotonic()
 
     def end(number, frame):
         if time.monotonic() - first > SAME_ENDING:
-            end_at_once(number, frame)
+            exit_now(number, frame)
 
     return end
+
+
+class StopSignals:
+    """Context in which the first signal is only noted in `asked`, so that a run can end whole; the second one ends it.
+
+    Outside the main thread, where Python allows no handlers, signals keep their meaning.
+    """
+
+    def __init__(self) -> None:
+        self.asked = ""  # name of the signal
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+            set_handlers(self._note)
+        return self
+
+    def _note(self, number, frame) -> None:
+        self.asked = signal.Signals(number).name
+        set_handlers(exit_when_repeated())
+        say(f"{self.asked}: what was begun is finished first; another signal ends it at once.")
+
+    def end_if_asked(self) -> None:
+        """Raise Stopped where a signal came before anything was begun."""
+        if self.asked:
+            raise Stopped(signal.Signals[self.asked])
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 # ------------------------------------------------------------------------------------------------- exceptions
@@ -124,12 +158,11 @@ def package_sentence(error: BaseException) -> str | None:
     names = [error.name] if isinstance(error, ImportError) else []
     if isinstance(error, AttributeError):  # too old a version lacks what we ask for
         names.append(getattr(error.obj, "__name__", None))
-    trace = error.__traceback__
-    frames = []
+    modules, trace = [], error.__traceback__
     while trace:
-        frames.append(trace.tb_frame.f_globals.get("__name__"))
+        modules.append(trace.tb_frame.f_globals.get("__name__"))
         trace = trace.tb_next
-    tops = [name.split(".")[0] for name in (*names, *reversed(frames)) if isinstance(name, str)]
+    tops = [name.split(".")[0] for name in (*names, *reversed(modules)) if isinstance(name, str)]
     known = {*OURS, *sys.stdlib_module_names}
     top = next((name for name in tops if name not in known), None)
     if top is None:
@@ -141,22 +174,22 @@ def package_sentence(error: BaseException) -> str | None:
     return f"The package {package} does not work here ({what}): pip install --force-reinstall {package}."
 
 
-def _answer_import(kind, error, trace) -> None:
+def _report_import_error(kind, error, trace) -> None:
     sentence = package_sentence(error)
     if sentence is None:
-        _answer_fault(kind, error, trace)
+        _report_fault(kind, error, trace)
         return
     from utils.command_line import DOCTOR
 
     say(f"{sentence}\n{DOCTOR}")
 
 
-def _answer_fault(kind, error, trace) -> None:
+def _report_fault(kind, error, trace) -> None:
     sys.__excepthook__(kind, error, trace)
     say("this is a fault of the program, not of what it was given; please report the lines above.")
 
 
-def _is_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: Python's, that of a GPU, or that of torch's tensors, which has no class of its own."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

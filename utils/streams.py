@@ -1,13 +1,14 @@
-"""Standard streams that never end a run: closed ones are opened, and what nobody takes is dropped."""
+"""Standard streams that never end a run: closed ones are opened, and output that cannot be written is dropped."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import sys
 
-_told = []  # whether it was said that the output is lost
+_reported = []  # whether lost output was reported
 
 
 def keep_streams() -> None:
@@ -17,13 +18,13 @@ def keep_streams() -> None:
     _open_closed()
     for number, name in ((1, "stdout"), (2, "stderr")):
         encoding = getattr(getattr(sys, name), "encoding", "utf-8")
-        stream = io.BufferedWriter(_Tolerant(number, "wb", closefd=False))
+        stream = io.BufferedWriter(_TolerantFile(number, "wb", closefd=False))
         lines = number == 2 or os.isatty(number)
         setattr(sys, name, io.TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=lines))
 
 
 def _open_closed() -> None:
-    """Messages go where a stream is left; a result file must not become number 1 or 2 and take messages in."""
+    """Open closed streams on the other one or nowhere: a result file must not get their number and their messages."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -34,7 +35,7 @@ def _open_closed() -> None:
                 os.dup2(other.fileno(), number)
 
 
-class _Tolerant(io.FileIO):
+class _TolerantFile(io.FileIO):
     def write(self, data) -> int:
         write(self.fileno(), bytes(data))
         return len(data)
@@ -43,21 +44,15 @@ class _Tolerant(io.FileIO):
 def write(number: int, data: bytes) -> None:
     """Write all that stdout (1) or stderr (2) takes; what stderr does not take goes to stdout.
 
-    A reader that went away (`| head`) has what it wanted; that a disk is full below stdout is said once.
+    A reader that went away (`| head`) has what it wanted; a full disk below stdout is reported once.
     """
     try:
         while data:
             data = data[os.write(number, data) :]
     except OSError as error:
         if number == 2:
-            _try_stdout(data)
-        elif error.errno != errno.EPIPE and not _told:
-            _told.append(number)
+            with contextlib.suppress(OSError):
+                os.write(1, data)
+        elif error.errno != errno.EPIPE and not _reported:
+            _reported.append(number)
             write(2, f"The output cannot be written: {error.strerror}. The work goes on.\n".encode())
-
-
-def _try_stdout(data: bytes) -> None:
-    try:
-        os.write(1, data)
-    except OSError:
-        return  # nobody is left to be told

@@ -4,7 +4,7 @@ Dimensions, named once: B batch, P = 24 parts (SMPL joints), K = 25 IUV channels
 parts), L = 7 local channels (background + 6 parts of `skeleton.PART_CHANNELS`), H = W = 56 map size, V = 6890
 vertices, F faces. Maps are channel first. Records are frozen: a change makes a new record.
 
-picture -> `IUVEstimate` (paper section 3.1-3.2) -> `SMPLEstimate` (section 3.3) -> body.
+image -> `IUVEstimate` (paper section 3.1-3.2) -> `SMPLEstimate` (section 3.3) -> body.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def require_same_body(body: BodyModel | str, other: Regressor | Atlas) -> None:
 
 @dataclass(frozen=True)
 class Fragments(Record):
-    """What a rasteriser sees in each pixel; every picture is a shading of it."""
+    """What a rasteriser sees in each pixel; every image is a shading of it."""
 
     face: Int[Tensor, "B H W"]  # int32, -1 = background
     bary: Float[Tensor, "B H W 3"]  # perspective-correct weights of the face's corners
@@ -245,12 +245,12 @@ class Sample(Record):
     has_joints_3d: Bool[Tensor, "*B"]
     is_flipped: Bool[Tensor, "*B"]
     rotation_deg: Float[Tensor, "*B"]
-    center: Float[Tensor, "*B 2"]  # person box in the source picture, pixels
+    center: Float[Tensor, "*B 2"]  # person box in the source image, pixels
     scale: Float[Tensor, "*B"]  # side / 200 px
     gender: Int[Tensor, "*B"]  # 0 male, 1 female, -1 unknown
     index: Int[Tensor, "*B"]
     dataset: Any = ""  # name, or a tuple of names in a batch
-    name: Any = ""  # picture name(s)
+    name: Any = ""  # image name(s)
 
 
 Batch = Sample
@@ -276,7 +276,7 @@ class PlannedBatch:
 
 @dataclass(frozen=True)
 class BodyFits(Record):
-    """Bodies fitted to a batch's pictures, for people without body labels."""
+    """Bodies fitted to a batch's images, for people without body labels."""
 
     rotvec: Float[Tensor, "B 72"]
     betas: Float[Tensor, "B 10"]

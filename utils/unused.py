@@ -1,4 +1,4 @@
-"""What a run did not use of what it was given, by reason, with a few examples: nothing is left out in silence."""
+"""Counts of the inputs that a run left out, by reason, with a few examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_NAME = 120
 
 @dataclass
 class Unused:
-    """Counts by reason, "files that are no pictures" say, each with the first examples."""
+    """Inputs left out: counts by reason, such as "files that are no images", each with the first examples."""
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -21,13 +21,13 @@ class Unused:
         return bool(self.counts)
 
     def add(self, reason: str, count: int = 1, example: str = "") -> None:
-        """Count something; nothing for a count of 0."""
+        """Count inputs of one reason."""
         if count < 1:
             return
         self.counts[reason] = self.counts.get(reason, 0) + count
         shown = self.examples.setdefault(reason, [])
         if example and len(shown) < EXAMPLES:
-            text = example.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # names that are none
+            text = example.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are not UTF-8
             shown.append(text[:LONGEST_NAME])
 
     def add_names(self, reason: str, names: Iterable[str]) -> None:
@@ -46,9 +46,9 @@ class Unused:
         return total
 
     def line(self) -> str:
-        """In a sentence, for a log."""
-        said = "; ".join(f"{reason}: {count}" for reason, count in self.counts.items())
-        return f"Not used: {said}." if said else "Everything that was given was used."
+        """A sentence for the log."""
+        listed = "; ".join(f"{reason}: {count}" for reason, count in self.counts.items())
+        return f"Not used: {listed}." if listed else "Everything that was given was used."
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """For `run.json`: reason -> count and examples."""

@@ -1,4 +1,4 @@
-"""Values of unknown origin as short text for messages."""
+"""Values of unknown origin as short text for error messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def shown(value: Any) -> str:
-    """`repr` of a value in one line of a few hundred characters at most, however large or deep the value is."""
+    """`repr` of a value in one line of at most 400 characters, however large or deep the value is."""
     try:
         text = _SHORT.repr(value)
     except Exception:  # an integer of more digits than Python prints, a `__repr__` that fails
@@ -20,7 +20,7 @@ def shown(value: Any) -> str:
 
 
 def shorten(text: Any, limit: int = 200) -> str:
-    """A text in one line of at most `limit` characters, its middle left out where it is longer."""
+    """A text in one line of about `limit` characters at most, its middle left out where it is longer."""
     text = " ".join(str(text).split())
     if len(text) <= limit:
         return text

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from utils.body import OPEN_DIR
-from utils.onnx_runtime import onnx_session
+from utils.packages import onnx_session
 from utils.people import Box, Detection
 from utils.unused import Unused
 

@@ -31,7 +31,7 @@ from datasets.preprocess import video_frames
 from datasets.preprocess.common import box_of_corners, run
 from datasets.preprocess.hdf5 import open_hdf5
 from utils.io import DataFileError, limited_memory
-from utils.optional_packages import require_packages
+from utils.packages import require_packages
 from utils.skeleton import H36M17_IN_GT24
 
 FILES = ("h36m_valid_protocol1.npz", "h36m_valid_protocol2.npz")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from utils.io import Budget, DataFileError, limited_memory
-from utils.optional_packages import require_packages
+from utils.packages import require_packages
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What h5py raises on damaged files.

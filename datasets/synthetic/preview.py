@@ -11,7 +11,7 @@ import numpy as np
 from datasets.synthetic.body import PeopleAssets, project, to_ndc
 from datasets.synthetic.generator import SyntheticRender
 from utils.io import atomic_write
-from utils.io.marks import SHEET, marked_picture
+from utils.io.marks import SHEET, marked_image
 from utils.renderer.panel import colorize_parts
 from utils.renderer.rasterizer import rasterize_numpy
 
@@ -51,4 +51,4 @@ def write_sheet(
     if not done:
         raise ValueError(f"Cannot write an image to '{path}'; name a .jpg or .png file.")
     with atomic_write(path, replace=replace) as stream:
-        stream.write(marked_picture(data.tobytes(), SHEET))
+        stream.write(marked_image(data.tobytes(), SHEET))

@@ -25,7 +25,7 @@ from utils.body import BODY_CHOICES, OPEN_DIR, SMPL_ID, BodyAssets, find_smpl_fi
 from utils.checkpoint import weights_id
 from utils.config import group, option
 from utils.geometry import CROP_MODES, batch_rodrigues
-from utils.runtime import Processes, choose_device, joined_processes, refuse, setup_logging
+from utils.runtime import Processes, choose_device, joined_processes, report_error, setup_logging
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def run_evaluation(
             setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
             return evaluate(cfg, processes)
     except (ValueError, OSError, ImportError) as error:
-        return refuse(log, error)
+        return report_error(log, error)
 
 
 # -------------------------------------------------------------------------------------------- about the labels

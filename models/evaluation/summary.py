@@ -15,7 +15,7 @@ from utils import report
 from utils.io import require_free, require_writable, save_json_atomic, save_npz_atomic
 from utils.io.marks import EVAL, PAGE
 from utils.metrics import accuracy, by_action, mean_f1
-from utils.optional_packages import require_packages
+from utils.packages import require_packages
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped, UInt8

@@ -28,7 +28,7 @@ from utils.io import why_unwritable
 from utils.people import BadImage, FullImage, PersonCrop
 from utils.renderer.people import FullCamera, full_camera
 from utils.runtime import shared_threads
-from utils.stopping import StopSignals
+from utils.script import StopSignals
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -17,8 +17,16 @@ import numpy as np
 from utils.body import BodyAssets
 from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, endings, save_person, still_motion, write_exports
 from utils.geometry import CROP_SIZE
-from utils.io import IS_THERE, DataFileError, atomic_write, files_together, load_npz, require_free, why_kept
-from utils.io.marks import DEMO, DEMO_MARKS, is_marked, marked_picture
+from utils.io import (
+    IS_THERE,
+    DataFileError,
+    atomic_write,
+    files_together,
+    load_npz,
+    overwrite_problem,
+    require_free,
+)
+from utils.io.marks import DEMO, DEMO_MARKS, is_marked, marked_image
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.renderer.panel import result_panel
 from utils.renderer.people import FullCamera, draw_people
@@ -70,7 +78,7 @@ class PersonFiles:
         """Why nothing of a picture must be written; None when results may be replaced, or some are missing."""
         names = self.names(stem, people, full_picture)
         for name in names:
-            if reason := why_kept(self.out_dir / name, True, *DEMO_MARKS):
+            if reason := overwrite_problem(self.out_dir / name, True, *DEMO_MARKS):
                 return f"its result '{name}' {reason}"
         is_done = people and all(self.is_whole(person) for person in people)
         if full_picture:
@@ -153,4 +161,4 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "H W C"], replace: bool
         size = f"{picture.shape[1]} x {picture.shape[0]}"
         raise OSError(f"a picture of {size} px cannot be stored as {path.suffix}")
     with atomic_write(path, replace=replace) as file:
-        file.write(marked_picture(data.tobytes(), DEMO))
+        file.write(marked_image(data.tobytes(), DEMO))

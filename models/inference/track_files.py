@@ -18,7 +18,7 @@ from utils.body import BodyAssets
 from utils.export import AXES, ExportMotion, check_formats, endings, write_exports
 from utils.io import files_together, require_free, save_npz_atomic, why_unwritable
 from utils.io.marks import DEMO, DEMO_MARKS, is_marked
-from utils.io.spool import RowSpool
+from utils.io.row_store import RowStore
 from utils.renderer import MeshRenderer
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 
@@ -57,7 +57,7 @@ class TrackFiles:
         check_formats(formats, video=True)
         self.out_dir, self.stem, self.assets, self.formats = out_dir, stem, assets, formats
         self.renderer, self.overwrite = renderer, overwrite
-        self._rows = RowSpool(out_dir, optional={"keypoints": (17, 3)})
+        self._rows = RowStore(out_dir, optional={"keypoints": (17, 3)})
 
     @property
     def video_path(self) -> Path:

@@ -24,13 +24,13 @@ from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.track_files import TrackFiles
 from utils.geometry import assumed_focal_length
+from utils.io.video import VideoFile
 from utils.people import Frame, TrackedFrame, TrackedPerson
 from utils.renderer.people import FullCamera, draw_people, full_camera, person_colors
+from utils.script import StopSignals
 from utils.smoothing import BodySmoother
-from utils.stopping import StopSignals
 from utils.structures import SMPLParams
 from utils.unused import Unused
-from utils.video_file import VideoFile
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

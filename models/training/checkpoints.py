@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoint import CHECKSUM, load_checkpoint
+from utils.checkpoint import CHECKSUM, content_sum, load_checkpoint
 from utils.io import DataFileError
-from utils.io.state_tree import content_sum
 from utils.wording import shorten
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from models.training.checkpoints import STEP_FILE, Accept, find_latest
 from models.training.run_log import read_starts, understood
 from utils.checkpoint import StateMismatchError, fitting_weights
 from utils.io import DataFileError
-from utils.io.leftovers import remove_leftovers
+from utils.io.temporary import remove_leftovers
 from utils.wording import shorten, shown
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from utils.config import option
-from utils.io import atomic_write, load_json, save_json_atomic
-from utils.io.folders import ROOT
+from utils.io import ROOT, atomic_write, load_json, save_json_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ import pytest
 
 from datasets.people.video import MIN_STEP, VideoFrames, sensible_fps
 from utils.io.marks import DEMO, is_marked
-from utils.video_file import VideoFile
+from utils.io.video import VideoFile
 
 SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES
 
@@ -191,7 +191,7 @@ def test_an_error_leaves_the_frames_before_it(tmp_path):
 def test_a_video_that_cannot_be_written_is_an_error_in_words(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="70000 x 48 px and 30 frames a second cannot be encoded by libx264"):
         VideoFile(tmp_path / "y.mp4", (70000, 48), 30.0)
-    monkeypatch.setattr("utils.video_file.CODEC", "none")
+    monkeypatch.setattr("utils.io.video.CODEC", "none")
     with pytest.raises(OSError, match="cannot be encoded by none"):
         VideoFile(tmp_path / "y.mp4", (64, 48), 30.0)
     (tmp_path / "file").write_bytes(b"")

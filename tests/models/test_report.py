@@ -162,6 +162,6 @@ def test_captions_say_what_is_drawn():
 
 
 def test_missing_matplotlib_is_said_before_an_evaluation(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.optional_packages.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("utils.packages.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs matplotlib: pip install -r requirements-report.txt"):
         require_free_results(tmp_path, None, overwrite=False)

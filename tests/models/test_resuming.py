@@ -20,10 +20,9 @@ from models.training.optim import WeightAverage
 from models.training.resuming import newest_checkpoint, require_continuable, tidy_checkpoints
 from models.training.run_log import note_start
 from models.training.state import TrainingState, write_checkpoint
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import content_sum, save_checkpoint
 from utils.io import DataFileError
-from utils.io.leftovers import temporary_name
-from utils.io.state_tree import content_sum
+from utils.io.temporary import temporary_name
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from models.inference.track_files import TrackFiles
 from utils.geometry import crop_to_full_weak
 from utils.io import load_npz
 from utils.skeleton import JOINT_NAMES
-from utils.smoothing import BodySmoother, to_crop, to_picture
+from utils.smoothing import BodySmoother, to_crop, to_image
 from utils.structures import SMPLParams
 
 
@@ -31,7 +31,7 @@ def clip(tmp_path_factory):
 def test_a_place_in_the_picture_is_that_of_the_full_weak_camera_and_back():
     rng = np.random.default_rng(0)
     cam, center, scale = np.array([0.8, 0.1, -0.2]), rng.uniform(0, 300, 2), 0.7
-    origin, pixels_per_metre = to_picture(cam, tuple(center), scale)
+    origin, pixels_per_metre = to_image(cam, tuple(center), scale)
     full = crop_to_full_weak(
         torch.tensor(cam), torch.tensor(center), torch.tensor(scale).double(), torch.tensor(SIZE).double()
     ).numpy()

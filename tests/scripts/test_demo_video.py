@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_demo import FLAGS, write_weights
 
 import demo
-from utils.video_file import VideoFile
+from utils.io.video import VideoFile
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ from models.inference.person_files import PersonFiles
 from models.inference.pipeline import Seconds
 from models.inference.track_files import TrackFiles
 from models.inference.video_run import READ_AHEAD, VideoRun
-from utils.io.spool import RowSpool
+from utils.io.row_store import RowStore
 from utils.people import Detection, Frame
+from utils.script import StopSignals
 from utils.smoothing import MOST_TRACKS, TrackFilters
-from utils.stopping import StopSignals
 from utils.structures import SMPLParams
 
 BATCH = 8
@@ -125,7 +125,7 @@ class Frames:
 
 def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypatch):
     """Somebody stays, and every few frames somebody else is elsewhere."""
-    monkeypatch.setattr("utils.io.spool.BLOCK", 2**16)
+    monkeypatch.setattr("utils.io.row_store.BLOCK", 2**16)
     monkeypatch.setattr("models.inference.video_run.draw_people", lambda picture, *_: picture)
     bodies, numbers = Bodies(), iter(range(10**6))
 
@@ -153,13 +153,13 @@ def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypat
 
 
 def test_rows_come_back_from_the_file_and_from_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.io.spool.BLOCK", 200)
-    spool = RowSpool(tmp_path, {"b": (2,)})
-    monkeypatch.setattr("utils.io.spool.TemporaryFile", fail)  # a full disk, for a while
+    monkeypatch.setattr("utils.io.row_store.BLOCK", 200)
+    spool = RowStore(tmp_path, {"b": (2,)})
+    monkeypatch.setattr("utils.io.row_store.TemporaryFile", fail)  # a full disk, for a while
     for i in range(60):
         if i == 20:
             monkeypatch.undo()
-            monkeypatch.setattr("utils.io.spool.BLOCK", 200)
+            monkeypatch.setattr("utils.io.row_store.BLOCK", 200)
         optional = {} if i in (7, 9) else {"b": np.full(2, i, np.float32)}
         spool.add(i % 2, {"a": i, "c": np.full((2, 3), i / 2), **optional})
     assert spool.counts == {0: 30, 1: 30} and spool._stored > 500 and list(tmp_path.iterdir()) == []

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from test_architecture import ROOT, SOURCES
 
-from utils.script import Stopped
-from utils.stopping import StopSignals
+from utils.script import Stopped, StopSignals
 
 HEAD = f"""
 import sys
@@ -105,7 +104,7 @@ def test_short_memory_is_a_sentence(tmp_path):
 def test_a_signal_ends_a_script_with_a_line(tmp_path, name):
     number = getattr(signal, name)
     assert run(tmp_path, "ready()", number) == (128 + number, "", f"script.py: ended by {name}.\n")
-    work = "def main():\n try: ready()\n finally: print('kept')\nrun_script(main, kept='all is kept.')"
+    work = "def main():\n try: ready()\n finally: print('kept')\nrun_script(main, on_stop='all is kept.')"
     ended = run(tmp_path, work, number)
     assert ended == (128 + number, "kept\n", f"script.py: stopped by {name}; all is kept.\n")
 
@@ -118,7 +117,7 @@ def test_a_swallowed_signal_ends_it_all_the_same(tmp_path):
 
 
 def test_the_second_signal_ends_at_once(tmp_path):
-    stay = "from utils import script\nfrom utils.stopping import StopSignals\nscript.SAME_ENDING = {}\n"
+    stay = "from utils import script\nfrom utils.script import StopSignals\nscript.SAME_ENDING = {}\n"
     stay += "def main():\n with StopSignals():\n  ready()\n  ready()\nrun_script(main)"
     work = stay.replace("20", "0").format(-1) + "\n"
     code, _, err = run(tmp_path, work.replace("ready()", "print('ready', flush=True); time.sleep(0.2)"),

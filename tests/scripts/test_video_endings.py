@@ -9,7 +9,7 @@ from video_runs import FRAMES, find_until, run_video
 from models.inference.track_files import TrackFiles
 from utils.io import load_npz
 from utils.io.marks import DEMO
-from utils.stopping import StopSignals
+from utils.script import StopSignals
 
 EARLIER = DEMO.encode()
 
@@ -91,7 +91,7 @@ def test_results_of_an_earlier_run_are_found_and_replaced(clip, tmp_path, monkey
 
 
 def test_results_of_an_earlier_run_stay_when_no_video_can_be_begun(clip, tmp_path, monkeypatch, earlier):
-    monkeypatch.setattr("utils.video_file.CODEC", "none")
+    monkeypatch.setattr("utils.io.video.CODEC", "none")
     with pytest.raises(OSError, match="cannot be encoded by none"):
         run_video(clip, tmp_path, monkeypatch)
     assert contents(tmp_path) == dict.fromkeys(earlier, EARLIER)

@@ -74,13 +74,6 @@ def test_2020_files_load(tmp_path, prefix, zip_form):
     assert report.weights_id == weights_id(tmp_path / "a.pt") and report.weights_id in str(report)
 
 
-def test_a_bare_state_dict_loads(tmp_path):
-    source, target = Net(), Net()
-    torch.save(source.state_dict(), tmp_path / "a.pt")
-    load_danet(target, tmp_path / "a.pt")
-    assert same(source.state_dict(), target.state_dict())
-
-
 def test_every_key_that_does_not_fit_is_listed_and_the_model_stays(tmp_path):
     source, target = Net(), Net()
     before = {k: v.clone() for k, v in target.state_dict().items()}
@@ -181,16 +174,6 @@ def test_hostile_and_damaged_weights_are_refused(tmp_path):
         with pytest.raises(FileNotFoundError):
             load_danet(target, tmp_path / ("no_" + name))
     assert same(before, target.state_dict())
-
-
-def test_overlay_takes_what_fits(tmp_path):
-    source, target = Net(), Net(width=6)
-    save_checkpoint(tmp_path / "a.pt", {"model": source.state_dict()})
-    report = load_matching(target, tmp_path / "a.pt")
-    assert torch.equal(target.iuv2smpl.bias, source.iuv2smpl.bias)
-    assert report.loaded == 2 and "iuv2smpl.weight" in report.ignored  # the bias and the batch counter
-    with pytest.raises(StateMismatchError):
-        load_matching(target, tmp_path / "a.pt", only=["trunk"])
 
 
 # ---------------------------------------------------------------------------------------------------- writing

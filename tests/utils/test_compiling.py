@@ -16,7 +16,7 @@ SOURCE = "from utils.compiling import compiled\n@compiled()\ndef double(x):\n   
 def load(tmp_path, monkeypatch):
     """Gives the function as a new process would see it; its cache lies in tmp_path/cache."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiling, "_told", set())
+    monkeypatch.setattr(compiling, "_warned", set())
     path = tmp_path / "module_of_a_test.py"
     path.write_text(SOURCE)
 
@@ -48,7 +48,7 @@ def test_damage_is_compiled_over(load, tmp_path, caplog, ending, damage):
 
 
 def test_without_a_folder_it_works(load, monkeypatch, caplog):
-    monkeypatch.setattr(compiling, "_Kept", lambda function: (_ for _ in ()).throw(RuntimeError("no locator")))
+    monkeypatch.setattr(compiling, "_TolerantCache", lambda function: (_ for _ in ()).throw(RuntimeError("no locator")))
     assert load()(21) == load()(4.5) * 14 / 3 == 42
     assert caplog.text.count("NUMBA_CACHE_DIR can name one") == 1
 

@@ -12,31 +12,24 @@ from utils import geometry as geo
 
 @pytest.fixture(scope="module")
 def numbers(request):
-    with np.load(request.path.parent / "golden" / "functions.npz") as file:
+    with np.load(request.config.rootpath / "tests" / "golden" / "functions.npz") as file:
         return {key.replace("__", "/"): torch.from_numpy(file[key]) for key in file.files}
 
 
 def test_goldens(numbers):
-    torch.testing.assert_close(
-        geo.batch_rodrigues(numbers["batch_rodrigues/aa"]), numbers["batch_rodrigues/out"], atol=1e-6, rtol=0
+    projected = geo.perspective_projection(
+        *(numbers[f"perspective_projection/{k}"] for k in "pRt"),
+        camera_center=torch.tensor([[112.0, 112.0], [0.0, 0.0]]),
     )
-    torch.testing.assert_close(
-        geo.rot6d_to_rotmat(numbers["rot6d/x"]), numbers["rot6d/out"], atol=1e-6, rtol=0
-    )
-    torch.testing.assert_close(
-        geo.rotmat_to_rotvec(numbers["rotmat_to_aa/R"]), numbers["rotmat_to_aa/out"], atol=1e-5, rtol=0
-    )
-    torch.testing.assert_close(
-        geo.perspective_projection(
-            *(numbers[f"perspective_projection/{k}"] for k in "pRt"),
-            camera_center=torch.tensor([[112.0, 112.0], [0.0, 0.0]]),
-        ),
-        numbers["perspective_projection/out"], atol=2e-4, rtol=0,
-    )  # fmt: skip
-    torch.testing.assert_close(
-        geo.estimate_translation(numbers["estimate_translation/S"], numbers["estimate_translation/kp"]),
-        numbers["estimate_translation/out"], atol=1e-4, rtol=0,
-    )  # fmt: skip
+    fitted = geo.estimate_translation(numbers["estimate_translation/S"], numbers["estimate_translation/kp"])
+    for name, ours, tolerance in (
+        ("batch_rodrigues", geo.batch_rodrigues(numbers["batch_rodrigues/aa"]), 1e-6),
+        ("rot6d", geo.rot6d_to_rotmat(numbers["rot6d/x"]), 1e-6),
+        ("rotmat_to_aa", geo.rotmat_to_rotvec(numbers["rotmat_to_aa/R"]), 1e-5),
+        ("perspective_projection", projected, 2e-4),
+        ("estimate_translation", fitted, 1e-4),
+    ):
+        torch.testing.assert_close(ours, numbers[f"{name}/out"], atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-3, 1.0, 3.0, np.pi - 1e-4, np.pi])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -177,18 +178,21 @@ def little(monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "4000000")
 
 
-def peak_of(read, path: Path) -> int:
+@contextlib.contextmanager
+def peak_below(limit: int):
+    """Inside, no more than `limit` bytes are allocated at any moment."""
     tracemalloc.start()
     try:
-        read(path)
-        return tracemalloc.get_traced_memory()[1]
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
     finally:
         tracemalloc.stop()
 
 
 def test_a_place_in_the_memo_takes_no_memory(tmp_path):
     path = write_pickle(tmp_path, b"Nr\xff\xff\xff\x0f", ".pkl")
-    assert peak_of(read_pickle, path) < 1_000_000 and read_pickle(path) is None
+    with peak_below(1_000_000):
+        assert read_pickle(path) is None
 
 
 def sparse(rows: int) -> bytes:
@@ -211,25 +215,15 @@ def test_calls_do_not_multiply_their_arguments(tmp_path):
     """Four bytes a call, each of which would keep a copy of 10,000 values."""
     call = b"ctorch._utils\n_rebuild_tensor\nq\x00(" + b"N" * 10_000 + b"tq\x01" + b"h\x00h\x01R" * 1000
     path = write_pickle(tmp_path, call, ".pt")
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataFileError, match="is not a readable checkpoint"):
-            load_torch(path)
-        assert tracemalloc.get_traced_memory()[1] < 4_000_000
-    finally:
-        tracemalloc.stop()
+    with peak_below(4_000_000), pytest.raises(DataFileError, match="is not a readable checkpoint"):
+        load_torch(path)
 
 
 @pytest.mark.parametrize("kind", MANY)
 def test_many_small_things_sum_up(tmp_path, little, kind):
     path = write_pickle(tmp_path, MANY[kind], ".pkl")
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataFileError, match=f"at most 4,000,000 .* set {LIMIT_VARIABLE}"):
-            read_pickle(path)
-        assert tracemalloc.get_traced_memory()[1] < 10_000_000
-    finally:
-        tracemalloc.stop()
+    with peak_below(10_000_000), pytest.raises(DataFileError, match=f"at most 4,000,000 .* set {LIMIT_VARIABLE}"):
+        read_pickle(path)
 
 
 def bombs(folder: Path) -> dict[str, Path]:
@@ -253,13 +247,9 @@ READERS = {".npz": load_npz, ".mat": load_mat, ".pt": load_torch, ".json": load_
 def test_small_files_do_not_take_more_than_their_budget(tmp_path, little, name):
     path = bombs(tmp_path)[name]
     assert path.stat().st_size < 100_000
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataFileError, match=f"{name}.* needs .* bytes of memory or more, at most 4,000,000"):
-            READERS[path.suffix](path)
-        assert tracemalloc.get_traced_memory()[1] < 6_000_000
-    finally:
-        tracemalloc.stop()
+    said = f"{name}.* needs .* bytes of memory or more, at most 4,000,000"
+    with peak_below(6_000_000), pytest.raises(DataFileError, match=said):
+        READERS[path.suffix](path)
 
 
 def test_the_budget_can_be_raised_by_the_user(tmp_path, monkeypatch):
@@ -273,7 +263,8 @@ def test_the_budget_can_be_raised_by_the_user(tmp_path, monkeypatch):
 
 def test_an_array_is_read_into_its_place(tmp_path):
     path = bombs(tmp_path)["a.npz"]
-    assert peak_of(load_npz, path) < 1.7 * 8 * 10**6
+    with peak_below(1.7 * 8 * 10**6):
+        load_npz(path)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from utils.geometry import CROP_SIZE
 from utils.io import DataFileError
 from utils.renderer import IUV_Renderer
 from utils.renderer.lsp_parts import (
-    CLASS_JOINTS,
-    CLASS_NAMES,
     PartRenderer,
     face_classes,
     skinning_classes,
@@ -42,11 +40,6 @@ def standing(body):
 
 
 # ----------------------------------------------------------------------------------------------- classes of faces
-
-
-def test_every_joint_belongs_to_one_class():
-    assert sorted(joint for joints in CLASS_JOINTS for joint in joints) == list(range(24))
-    assert len(CLASS_JOINTS) == len(CLASS_NAMES) - 1
 
 
 def test_faces_of_the_open_body_belong_where_they_lie(body, tmp_path):
@@ -111,11 +104,6 @@ def test_official_body_without_tables_uses_its_weights(official, body, tmp_path)
     assert "skinning weights" in source and "cube_parts.npy" in source
 
 
-def test_tables_of_the_official_body_do_not_touch_the_open_one(body, tmp_path):
-    write_tables(tmp_path, COLORS, CELLS)
-    assert "skinning weights" in face_classes(body, tmp_path)[1]
-
-
 @pytest.mark.parametrize("name", ["vertex_texture.npy", "cube_parts.npy"])
 def test_half_the_tables_is_an_error(official, tmp_path, name):
     write_tables(tmp_path, COLORS, CELLS)
@@ -142,13 +130,6 @@ def test_tables_that_do_not_fit_are_refused(official, tmp_path, colors, cells, s
         face_classes(official, tmp_path)
 
 
-def test_damaged_tables_are_refused(official, tmp_path):
-    write_tables(tmp_path, COLORS, CELLS)
-    (tmp_path / "cube_parts.npy").write_bytes(b"no table")
-    with pytest.raises(DataFileError, match="cube_parts.npy"):
-        face_classes(official, tmp_path)
-
-
 # -------------------------------------------------------------------------------------------------------- drawing
 
 
@@ -166,15 +147,6 @@ def turned(vertices, rotations):
     turns = torch.from_numpy(rotations.as_matrix()).float()
     center = vertices.mean(dim=1, keepdim=True)
     return (vertices - center) @ turns.mT + center
-
-
-def test_back_ends_agree(body, standing):
-    views = turned(standing, Rotation.random(3, random_state=0))
-    numba, pytorch = (
-        PartRenderer(body.faces, skinning_classes(body), backend=name)(views, CAM.expand(3, 3))
-        for name in ("numba", "torch")
-    )
-    assert torch.equal(numba, pytorch) and numba.any()
 
 
 def test_outline_from_any_side_is_that_of_the_iuv_picture(body, standing):
@@ -211,16 +183,6 @@ def test_classes_must_fit_the_faces(body):
 
 
 # ----------------------------------------------------------------------------------------------------- back again
-
-
-def test_square_comes_back_exactly():
-    """A crop of 112 picture pixels: each picture pixel is a block of 2 x 2 on the crop."""
-    parts = np.zeros((224, 224), np.uint8)
-    parts[20:60, 100:140] = 5
-    back = uncrop(parts, (100, 90), 112 / 200, (180, 240))
-    expected = np.zeros((180, 240), np.uint8)
-    expected[90 - 56 + 10 : 90 - 56 + 30, 100 - 56 + 50 : 100 - 56 + 70] = 5
-    assert back.dtype == np.uint8 and np.array_equal(back, expected)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
@@ -264,10 +226,6 @@ def test_crop_and_back_keep_a_shape():
     # Not shifted either: the centres of gravity agree to a fraction of a pixel.
     for axis in (x, y):
         assert axis[back > 0].mean() == pytest.approx(axis[disc > 0].mean(), abs=0.05)
-
-
-def test_crop_beside_the_picture_leaves_it_empty():
-    assert not uncrop(np.ones((224, 224), bool), (-300, 50), 1.0, (100, 100)).any()
 
 
 def test_other_shapes_and_squares_are_refused():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from utils.renderer import rasterizer
 from utils.renderer.rasterizer import rasterize, rasterize_numpy
 from utils.structures import Fragments
 
@@ -48,11 +47,6 @@ def test_every_pixel_of_a_triangle_follows_from_its_edges(backend):
     x, y = -0.75, 0.25  # second row, first column
     torch.testing.assert_close(found.bary[0, 1, 0], torch.tensor([-(x + y) / 2, (x + 1) / 2, (y + 1) / 2]))
     assert not found.bary[0, 0, 3].any()
-
-
-def test_only_counter_clockwise_faces_are_seen(backend):
-    corners = points_of((-1, -1, 2), (1, -1, 2), (-1, 1, 2))
-    assert (rasterize(corners, torch.tensor([[0, 2, 1]]), 4, backend=backend).face == -1).all()
 
 
 def test_depth_and_weights_are_perspective_correct(backend):
@@ -133,21 +127,6 @@ def test_faces_without_area_give_nothing(backend):
     assert (rasterize(line, faces, 6, backend=backend).face == -1).all()
 
 
-def test_chunks_of_the_torch_backend_change_nothing(monkeypatch):
-    points, faces = random_scene(5)
-    whole = rasterize(points, faces, 40, backend="torch")
-    monkeypatch.setattr(rasterizer, "TORCH_CHUNK", 100)
-    assert_equal(whole, rasterize(points, faces, 40, backend="torch"))
-
-
-def test_a_body_is_rendered_alike_alone_and_in_a_batch(backend):
-    points, faces = random_scene(6, batch=3)
-    together = rasterize(points, faces, 20, backend=backend)
-    alone = [rasterize(points[i : i + 1], faces, 20, backend=backend) for i in range(3)]
-    for i in range(3):
-        assert_equal(together[i : i + 1], alone[i])
-
-
 def test_numpy_entry_takes_one_body_or_a_batch():
     points, faces = random_scene(7)
     batch = rasterize_numpy(points.numpy(), faces.numpy(), 16)
@@ -177,8 +156,3 @@ def test_empty_inputs(backend):
 def test_wrong_inputs_are_refused(points, faces, size, word, backend):
     with pytest.raises(ValueError, match=word):
         rasterize(points, faces, size, backend=backend)
-
-
-def test_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match="'cuda'"):
-        rasterize(torch.zeros(1, 3, 3), torch.tensor([[0, 1, 2]]), 4, backend="cuda")

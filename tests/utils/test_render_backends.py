@@ -150,11 +150,6 @@ def test_neural_renderer_is_told_the_same_picture(fake_neural_renderer, body):
 # ------------------------------------------------------------------------------------------------ what is missing
 
 
-def test_our_own_renderer_always_works():
-    assert RENDERERS[0] == "builtin" and renderer_problem("builtin") is None
-    assert mesh_renderer_class("builtin") is MeshRenderer
-
-
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_missing_package_is_named_with_what_to_do(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
@@ -170,25 +165,8 @@ def test_a_package_that_draws_nothing_is_found_out(fake_opendr, monkeypatch):
     assert renderer_problem("opendr") == "opendr does not work here (it draws nothing)"
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="Unknown renderer 'blender'; choose one of builtin, opendr"):
-        mesh_renderer_class("blender")
-
-
 def test_a_missing_opendr_is_one_line(body, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "opendr", None)
     with caplog.at_level("WARNING"):
         assert opendr_or_none(body[1]) is None
     assert len(caplog.records) == 1 and "built-in" in caplog.records[0].getMessage()
-
-
-def test_a_working_opendr_is_given_back(fake_opendr, body):
-    assert type(opendr_or_none(body[1])) is render_backends.OpendrMeshRenderer
-
-
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_body_behind_the_camera_needs_no_package(name, body, monkeypatch):
-    monkeypatch.setitem(sys.modules, name, None)
-    renderer = render_backends._CLASSES[name](body[1])
-    assert not renderer.render(body[0], np.array([0, 0, -4.0]), FOCAL, 20, 30).any()
-    assert not renderer.side_view(body[0], np.array([0, 0, -4.0]), FOCAL, 20).any()

@@ -24,7 +24,7 @@ from utils.body.model import (
     skin,
     surface_points,
 )
-from utils.io.folders import DATA_DIR, OPEN_DIR
+from utils.io import DATA_DIR, OPEN_DIR
 
 __all__ = [
     "BODY_CHOICES", "BODY_KEYS", "CORE_NEED", "DATA_DIR", "LICENSED_FILES", "OPEN_DIR", "SMPL_ID", "BodyAssets",

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from utils.body.atlas import load_open_atlas, load_uv_processed
 from utils.body.model import SMPL_ID, load_open_body, read_regressor, read_smpl_file, surface_points
-from utils.io import DataFileError, load_json, load_npz, read_pickle
-from utils.io.folders import DATA_DIR, OPEN_DIR
+from utils.io import DATA_DIR, OPEN_DIR, DataFileError, load_json, load_npz, read_pickle
 from utils.structures import Atlas, BodyModel, Regressor, require_same_body
 
 if TYPE_CHECKING:
@@ -45,34 +44,32 @@ def find_smpl_file(gender: str, data_dir: str | os.PathLike = DATA_DIR) -> Path 
     gender = gender.lower()
     if gender not in GENDER_CODES:
         raise ValueError(f"Unknown gender '{gender}'; choose one of {', '.join(GENDER_CODES)}.")
-    folder = Path(data_dir) / "smpl"
-    if not folder.is_dir():
-        return None
-    ranked = [(_body_rank(path.name, gender), path) for path in folder.iterdir() if path.is_file()]
-    ranked = [entry for entry in ranked if entry[0]]
+    ranked = [(rank, path) for path in _body_files(data_dir) if (rank := _body_rank(path.name, gender))]
     return max(ranked)[1] if ranked else None
+
+
+def unknown_bodies(data_dir: str | os.PathLike) -> list[str]:
+    """Names of files in `data_dir`/smpl that look like bodies but have no name of `find_smpl_file`."""
+    names = (path.name for path in _body_files(data_dir))
+    return sorted(name for name in names if not any(_body_rank(name, gender) for gender in GENDER_CODES))
+
+
+def _body_files(data_dir: str | os.PathLike) -> list[Path]:
+    folder = Path(data_dir) / "smpl"
+    files = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in files if path.suffix.lower() in (".pkl", ".npz") and path.is_file()]
 
 
 def _body_rank(name: str, gender: str) -> tuple | None:
     """Sorts the names of a gender's body file, the best last; None for any other name."""
-    ours = re.compile(rf"smpl_{gender}\.(pkl|npz)", re.IGNORECASE)
-    theirs = re.compile(
-        rf"basicmodel_{GENDER_CODES[gender]}_lbs_10_207_0_v([\d.]+\d)\.(pkl|npz)", re.IGNORECASE
-    )
+    readme = rf"smpl_{gender}\.(?:pkl|npz)"
+    publishers = rf"basicmodel_{GENDER_CODES[gender]}_lbs_10_207_0_v([\d.]+\d)\.(?:pkl|npz)"
     is_pickle = name.lower().endswith(".pkl")
-    if ours.fullmatch(name):
+    if re.fullmatch(readme, name, re.IGNORECASE):
         return (2, (), is_pickle, name)
-    if found := theirs.fullmatch(name):
-        return (1, tuple(int(n) for n in found.group(1).split(".")), is_pickle, name)
+    if found := re.fullmatch(publishers, name, re.IGNORECASE):
+        return (1, tuple(int(n) for n in found[1].split(".")), is_pickle, name)
     return None
-
-
-def unknown_bodies(data_dir: Path) -> list[str]:
-    """Files in `data_dir`/smpl that look like bodies but have no name of `find_smpl_file`."""
-    folder = data_dir / "smpl"
-    files = folder.iterdir() if folder.is_dir() else ()
-    bodies = (path.name for path in files if path.suffix.lower() in (".pkl", ".npz") and path.is_file())
-    return sorted(name for name in bodies if not any(_body_rank(name, gender) for gender in GENDER_CODES))
 
 
 def _at(name: str) -> Callable[[Path], Path | None]:
@@ -84,24 +81,23 @@ def _body_of(gender: str) -> Callable[[Path], Path | None]:
 
 
 _SMPL_SITE = "from smpl.is.tue.mpg.de, after signing up"
+_NEUTRAL_SITE = "from smplify.is.tue.mpg.de (v1.0.0) or smpl.is.tue.mpg.de (v1.1.0), after signing up"
 _SPIN_DATA = "from the data of SPIN, github.com/nkolot/SPIN (fetch_data.sh)"
+_UV_SCRIPT = "run: bash get_densepose_uv.sh"
 # What a run may need -> how to find it, its name for people, where it comes from.
 LICENSED_FILES: dict[str, tuple[Callable[[Path], Path | None], str, str]] = {
-    "body": (
-        _body_of("neutral"),
-        "smpl/SMPL_NEUTRAL.pkl",
-        "from smplify.is.tue.mpg.de (v1.0.0) or smpl.is.tue.mpg.de (v1.1.0), after signing up",
-    ),
-    "atlas": (_at("UV_data/UV_Processed.mat"), "UV_data/UV_Processed.mat", "run: bash get_densepose_uv.sh"),
-    "regressor_extra": (_at("J_regressor_extra.npy"), "J_regressor_extra.npy", _SPIN_DATA),
-    "regressor_h36m": (_at("J_regressor_h36m.npy"), "J_regressor_h36m.npy", _SPIN_DATA),
-    "uv_symmetry": (
-        _at("UV_data/UV_symmetry_transforms.mat"),
-        "UV_data/UV_symmetry_transforms.mat",
-        "run: bash get_densepose_uv.sh",
-    ),
+    "body": (_body_of("neutral"), "smpl/SMPL_NEUTRAL.pkl", _NEUTRAL_SITE),
     "body_male": (_body_of("male"), "smpl/SMPL_MALE.pkl", _SMPL_SITE),
     "body_female": (_body_of("female"), "smpl/SMPL_FEMALE.pkl", _SMPL_SITE),
+    **{
+        key: (_at(name), name, origin)
+        for key, name, origin in (
+            ("atlas", "UV_data/UV_Processed.mat", _UV_SCRIPT),
+            ("uv_symmetry", "UV_data/UV_symmetry_transforms.mat", _UV_SCRIPT),
+            ("regressor_extra", "J_regressor_extra.npy", _SPIN_DATA),
+            ("regressor_h36m", "J_regressor_h36m.npy", _SPIN_DATA),
+        )
+    },
 }
 _SIGNS_OF_LICENSED = (*CORE_NEED, "body_male", "body_female")
 
@@ -133,12 +129,17 @@ class BodyAssets:
 def resolve_body(
     choice: str = "auto", data_dir: str | os.PathLike = DATA_DIR, need: Iterable[str] = CORE_NEED
 ) -> BodyAssets:
-    """Load the body of a run.
+    """The body of a run.
 
-    choice: "smpl" the licensed files, "open" the shipped body, "auto" the licensed ones when any is there.
-    need: keys of `LICENSED_FILES` that a run with the licensed body cannot do without.
-    Raises FileNotFoundError naming every missing file and its origin, when the licensed set is incomplete, and
-    when there is no folder `data_dir`.
+    Args:
+        choice: "smpl" the licensed files, "open" the shipped body, "auto" the licensed ones when any is there.
+        data_dir: folder of the licensed files.
+        need: keys of `LICENSED_FILES` that a run with the licensed body cannot do without.
+
+    Raises:
+        ValueError: for another choice.
+        FileNotFoundError: when the licensed set is incomplete, naming every missing file and its origin, and when
+            there is no folder `data_dir`.
     """
     if choice not in BODY_CHOICES:
         raise ValueError(f"Unknown body '{choice}'; choose one of {', '.join(BODY_CHOICES)}.")
@@ -152,28 +153,23 @@ def resolve_body(
         return _open_assets()
     missing = [key for key in dict.fromkeys([*need, "body", "regressor_extra"]) if not found[key]]
     if missing:
-        raise FileNotFoundError(_incomplete(data_dir, [p for p in found.values() if p], missing))
+        have = ", ".join(str(path.relative_to(data_dir)) for path in found.values() if path) or "none of its files"
+        lack = "; ".join(f"{LICENSED_FILES[key][1]} ({LICENSED_FILES[key][2]})" for key in missing)
+        raise FileNotFoundError(
+            f"The licensed body in {data_dir} is incomplete: it has {have}, but this run also needs {lack}. "
+            "Add what is missing, or run with --body open."
+        )
     return _licensed_assets(found)
-
-
-def _incomplete(data_dir: Path, present: list[Path], missing: list[str]) -> str:
-    have = ", ".join(str(path.relative_to(data_dir)) for path in present) or "none of its files"
-    lack = "; ".join(f"{LICENSED_FILES[key][1]} ({LICENSED_FILES[key][2]})" for key in missing)
-    return (
-        f"The licensed body in {data_dir} is incomplete: it has {have}, but this run also needs {lack}. "
-        "Add what is missing, or run with --body open."
-    )
 
 
 def _licensed_assets(found: dict[str, Path | None]) -> BodyAssets:
     body = read_smpl_file(found["body"])
     if body.model_id != SMPL_ID:
         raise DataFileError(f"{found['body']} holds the body '{body.model_id}', not an official SMPL body.")
-    atlas = load_uv_processed(found["atlas"]) if found["atlas"] else None
     h36m = found["regressor_h36m"]
     return BodyAssets(
         body=body,
-        atlas=atlas,
+        atlas=load_uv_processed(found["atlas"]) if found["atlas"] else None,
         extra=read_regressor(found["regressor_extra"], "extra"),
         surface=surface_points(body),
         h36m=read_regressor(h36m, "h36m") if h36m else None,
@@ -205,17 +201,13 @@ class MeanParams:
     pose_6d: Float[Tensor, "144"]
 
 
-def load_mean_params(
-    path: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None
-) -> MeanParams:
-    """Mean parameters from a file, else smpl_mean_params.npz in the user's `data_dir` (default: data), else
-    the shipped ones.
+def load_mean_params(path: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None) -> MeanParams:
+    """Mean parameters of `path`, else of smpl_mean_params.npz in the user's `data_dir` (default: data), else shipped.
 
     Raises DataFileError for a file without cam [3], shape [10] and pose [144].
     """
-    path = (
-        path or _at("smpl_mean_params.npz")(Path(data_dir or DATA_DIR)) or OPEN_DIR / "smpl_mean_params.npz"
-    )
+    users = _at("smpl_mean_params.npz")(Path(data_dir or DATA_DIR))
+    path = path or users or OPEN_DIR / "smpl_mean_params.npz"
     arrays = load_npz(path, only=("cam", "shape", "pose"))
     return MeanParams(*(_vector(path, arrays, k, n) for k, n in (("cam", 3), ("shape", 10), ("pose", 144))))
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.io import DataFileError, load_mat, load_npz
-from utils.io.folders import DATA_DIR
+from utils.body.model import SMPL_ID, SMPL_VERTICES
+from utils.io import DATA_DIR, DataFileError, load_mat, load_npz
 from utils.skeleton import NUM_PARTS
 from utils.structures import Atlas
 from utils.wording import shorten
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 OFFICIAL_ATLAS = Path("UV_data") / "UV_Processed.mat"
 OPEN_ATLAS = Path("open") / "atlas.npz"
-
-NUM_SMPL_VERTICES = 6890
 MAT_FIELDS = ("All_FaceIndices", "All_Faces", "All_U_norm", "All_V_norm", "All_vertices")
-OPEN_FIELDS = ("model_id", "face_part", "face_uv")
 
 
 def load_uv_processed(path: str | Path) -> Atlas:
@@ -37,41 +34,30 @@ def load_uv_processed(path: str | Path) -> Atlas:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no DensePose atlas at {path}. Run `bash get_densepose_uv.sh` to fetch it."
-        )
-    mat = load_mat(path)
-    missing = [name for name in MAT_FIELDS if name not in mat]
-    if missing:
-        raise DataFileError(f"{path} lacks {', '.join(missing)}; it is not DensePose's UV_Processed.mat.")
+        raise FileNotFoundError(f"There is no DensePose atlas at {path}. Run `bash get_densepose_uv.sh` to fetch it.")
+    mat = _with_fields(path, load_mat(path), MAT_FIELDS)
     part = _whole_numbers(path, "All_FaceIndices", mat["All_FaceIndices"].reshape(-1), 1, NUM_PARTS)
-    vertices = _whole_numbers(path, "All_vertices", mat["All_vertices"].reshape(-1), 1, NUM_SMPL_VERTICES)
+    vertices = _whole_numbers(path, "All_vertices", mat["All_vertices"].reshape(-1), 1, SMPL_VERTICES)
     faces = _whole_numbers(path, "All_Faces", mat["All_Faces"], 1, len(vertices))
     if faces.shape != (len(part), 3):
         raise DataFileError(
             f"{path}: All_Faces has the shape {faces.shape}, but All_FaceIndices names {len(part)} faces, "
             f"so ({len(part)}, 3) was expected."
         )
-    uv = np.stack(
-        [_unit_interval(path, name, mat[name], len(vertices)) for name in ("All_U_norm", "All_V_norm")], 1
-    )
+    uv = np.stack([_unit_interval(path, name, mat[name], len(vertices)) for name in ("All_U_norm", "All_V_norm")], 1)
     faces = (faces - 1).astype(np.int32)
-    return Atlas("smpl", (vertices - 1).astype(np.int32), faces, part.astype(np.uint8), uv[faces])
+    return Atlas(SMPL_ID, (vertices - 1).astype(np.int32), faces, part.astype(np.uint8), uv[faces])
 
 
-def load_open_atlas(path: str | Path | None = None, body_path: str | Path | None = None) -> Atlas:
-    """The atlas of the open body: `atlas.npz`, with the faces of `body.npz` (by default the file beside it).
+def load_open_atlas(path: str | Path | None = None) -> Atlas:
+    """The atlas of the open body: `atlas.npz`, by default the shipped one, with the faces of `body.npz` beside it.
 
     Raises FileNotFoundError, or DataFileError when the two files do not belong together.
     """
     path = DATA_DIR / OPEN_ATLAS if path is None else Path(path)
-    body_path = path.with_name("body.npz") if body_path is None else Path(body_path)
-    for file in (path, body_path):
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"The open body's file {file} is missing; it comes with the project: git checkout."
-            )
-    atlas, body = _members(path, OPEN_FIELDS), _members(body_path, ("model_id", "f", "v_template"))
+    body_path = path.with_name("body.npz")
+    atlas = _with_fields(path, load_npz(path), ("model_id", "face_part", "face_uv"))
+    body = _with_fields(body_path, load_npz(body_path), ("model_id", "f", "v_template"))
     model_id, body_id = shorten(atlas["model_id"]), shorten(body["model_id"])
     num_vertices = body["v_template"].shape[0] if body["v_template"].ndim else 0
     faces = _whole_numbers(body_path, "f", body["f"], 0, num_vertices - 1).astype(np.int32)
@@ -79,12 +65,12 @@ def load_open_atlas(path: str | Path | None = None, body_path: str | Path | None
     face_uv = atlas["face_uv"]
     if face_uv.dtype.kind != "f" or not np.isfinite(face_uv).all():
         raise DataFileError(f"{path}: face_uv must hold finite numbers; it does not.")
-    face_uv = face_uv.astype(np.float32)
     if model_id != body_id:
         raise DataFileError(f"{path} belongs to the body '{model_id}', but {body_path} is '{body_id}'.")
     if face_part.shape != (len(faces),) or face_uv.shape != (len(faces), 3, 2):
         raise DataFileError(f"{path} describes {len(face_part)} faces, but {body_path} has {len(faces)}.")
-    return Atlas(model_id, np.arange(num_vertices, dtype=np.int32), faces, face_part, face_uv)
+    vertex_map = np.arange(num_vertices, dtype=np.int32)
+    return Atlas(model_id, vertex_map, faces, face_part, face_uv.astype(np.float32))
 
 
 def default_atlas(data_dir: str | Path = DATA_DIR) -> Atlas:
@@ -101,44 +87,30 @@ def default_atlas(data_dir: str | Path = DATA_DIR) -> Atlas:
 
 
 def face_colors(atlas: Atlas) -> Float[np.ndarray, "F 3"]:
-    """What an IUV picture shows for each face: (part / 24, mean U, mean V of its corners)."""
+    """What an IUV image shows for each face: (part / 24, mean U, mean V of its corners)."""
     uv = atlas.face_uv.astype(np.float64).mean(axis=1)
     return np.column_stack([atlas.face_part / NUM_PARTS, uv]).astype(np.float32)
 
 
-def _members(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    arrays = load_npz(path)
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise DataFileError(f"{path} lacks {', '.join(missing)}.")
+def _with_fields(path: Path, arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    if missing := [name for name in names if name not in arrays]:
+        raise DataFileError(f"{path} lacks {', '.join(missing)}; it is not the file expected here.")
     return arrays
 
 
 def _whole_numbers(path: Path, name: str, values: np.ndarray, low: int, high: int) -> np.ndarray:
-    values = np.asarray(values)
-    kind = values.dtype.kind
-    numbers = (
-        values.astype(np.int64) if kind in "iu" or (kind == "f" and np.isfinite(values).all()) else values[:0]
-    )
-    if (
-        numbers.size == 0
-        or not np.array_equal(numbers, values)
-        or numbers.min() < low
-        or numbers.max() > high
-    ):
+    is_finite = values.dtype.kind in "iu" or (values.dtype.kind == "f" and np.isfinite(values).all())
+    numbers = values.astype(np.int64) if is_finite else values[:0]
+    if not (numbers.size and np.array_equal(numbers, values) and low <= numbers.min() and numbers.max() <= high):
         raise DataFileError(f"{path}: {name} must hold whole numbers from {low} to {high}; it does not.")
     return numbers
 
 
 def _unit_interval(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarray:
-    values = np.asarray(values).reshape(-1)
+    values = values.reshape(-1)
     values = values.astype(np.float64) if values.dtype.kind in "fiu" else values[:0]
     if len(values) != count:
-        raise DataFileError(
-            f"{path}: {name} has {len(values)} values for the {count} vertices of All_vertices."
-        )
+        raise DataFileError(f"{path}: {name} has {len(values)} values for the {count} vertices of All_vertices.")
     if not (values.min() >= -1e-6 and values.max() <= 1 + 1e-6):
-        raise DataFileError(
-            f"{path}: {name} must lie in 0..1; it spans {values.min():.3g}..{values.max():.3g}."
-        )
+        raise DataFileError(f"{path}: {name} must lie in 0..1; it spans {values.min():.3g}..{values.max():.3g}.")
     return values.astype(np.float32)

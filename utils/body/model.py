@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.io import DataFileError, load_npy, load_npz, read_pickle
-from utils.io.folders import OPEN_DIR
+from utils.io import OPEN_DIR, DataFileError, load_npy, load_npz, read_pickle
 from utils.skeleton import EXTRA_JOINT_NAMES, H36M17_NAMES, SMPL_VERTEX_JOINT_IDS, VERTEX_JOINT_NAMES
 from utils.structures import BodyModel, Record, Regressor
 from utils.wording import shorten
@@ -37,10 +36,14 @@ REGRESSOR_ROWS = {
 
 
 def read_smpl_file(path: str | os.PathLike) -> BodyModel:
-    """Read an official SMPL file (.pkl as published, or .npz) or an open body (.npz); runs no code of it.
+    """The arrays of an official SMPL file (.pkl as published, or .npz) or an open body (.npz); runs no code of it.
 
-    Only the first 10 shape components are kept. A file without `model_id` is an official one, "smpl".
-    Raises FileNotFoundError, UnsafeFileError (naming the blocked call), DataFileError (saying what is wrong).
+    Only the first 10 shape components are read. A file without `model_id` is an official one, "smpl".
+
+    Raises:
+        FileNotFoundError: when it is not there.
+        UnsafeFileError: naming the call that the file asks for.
+        DataFileError: naming the array that is missing or not as expected.
     """
     path = Path(path)
     if path.suffix.lower() not in (".pkl", ".npz"):
@@ -59,41 +62,38 @@ def read_smpl_file(path: str | os.PathLike) -> BodyModel:
 
 
 def load_open_body() -> BodyModel:
-    """The open body that ships with the project."""
+    """The open body that ships with the project, as `read_smpl_file` gives it."""
     return read_smpl_file(OPEN_DIR / "body.npz")
 
 
 def _body_from_arrays(data: dict[str, Any]) -> BodyModel:
     model_id = shorten(data.get("model_id", SMPL_ID))
-    template = _numbers(data, "v_template")
-    vertices = len(template)
+    vertices = len(_numbers(data, "v_template"))
     if model_id == SMPL_ID and vertices != SMPL_VERTICES:
         raise ValueError(f"v_template has {vertices} vertices; SMPL has {SMPL_VERTICES}.")
     joints = len(_numbers(data, "J_regressor"))
     if joints != 24:
         raise ValueError(f"it has {joints} joints; SMPL has 24 (SMPL-H and SMPL-X files do not fit).")
     shapedirs = _numbers(data, "shapedirs")
-    if shapedirs.ndim != 3 or shapedirs.shape[2] < NUM_BETAS:
+    if shapedirs.shape[:2] != (vertices, 3) or shapedirs.ndim != 3 or shapedirs.shape[2] < NUM_BETAS:
         raise ValueError(f"shapedirs has the shape {shapedirs.shape}; expected [{vertices}, 3, 10 or more].")
-    posedirs = _numbers(data, "posedirs") if data.get("posedirs") is not None else None
-    if posedirs is not None:
-        _require_shape("posedirs", posedirs, (vertices, 3, 207))
-        posedirs = np.ascontiguousarray(posedirs.reshape(-1, 207).T)
+    posedirs = None
+    if data.get("posedirs") is not None:
+        posedirs = np.ascontiguousarray(_numbers(data, "posedirs", (vertices, 3, 207)).reshape(-1, 207).T)
     return BodyModel(
         model_id=model_id,
-        v_template=_require_shape("v_template", template, (vertices, 3)),
-        shapedirs=_require_shape(
-            "shapedirs", np.ascontiguousarray(shapedirs[:, :, :NUM_BETAS]), (vertices, 3, NUM_BETAS)
-        ),
+        v_template=_numbers(data, "v_template", (vertices, 3)),
+        shapedirs=np.ascontiguousarray(shapedirs[:, :, :NUM_BETAS]),
         posedirs=posedirs,
-        J_regressor=_require_shape("J_regressor", _numbers(data, "J_regressor"), (24, vertices)),
-        weights=_require_shape("weights", _numbers(data, "weights"), (vertices, 24)),
+        J_regressor=_numbers(data, "J_regressor", (24, vertices)),
+        weights=_numbers(data, "weights", (vertices, 24)),
         parents=_parents(np.asarray(data["kintree_table"])),
         faces=_faces(np.asarray(data["f"]), vertices),
     )
 
 
-def _numbers(data: dict[str, Any], key: str) -> np.ndarray:
+def _numbers(data: dict[str, Any], key: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An array as float32. Raises ValueError for other values than finite numbers and for another shape."""
     array = np.asarray(data[key])
     if array.dtype == object and array.ndim == 0:  # np.savez wraps a sparse matrix so
         array = np.asarray(array.item())
@@ -102,11 +102,7 @@ def _numbers(data: dict[str, Any], key: str) -> np.ndarray:
     array = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(array).all():
         raise ValueError(f"{key} holds values that are not finite.")
-    return array
-
-
-def _require_shape(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if array.shape != shape:
+    if shape is not None and array.shape != shape:
         raise ValueError(f"{key} has the shape {array.shape}; expected {shape}.")
     return array
 
@@ -133,10 +129,15 @@ def _faces(faces: np.ndarray, vertices: int) -> np.ndarray:
 
 
 def read_regressor(source: str | os.PathLike | np.ndarray, kind: str) -> Regressor:
-    """Rows that make joints from vertices; `kind` is "extra" (9), "h36m" (17) or "surface" (21).
+    """Rows that make joints from vertices.
 
-    source: an official .npy file or an array [N, 6890] (body "smpl"), or the open body's regressors.npz.
-    Raises DataFileError for a wrong shape or a file that lacks the kind.
+    Args:
+        source: an official .npy file or an array [N, 6890] (body "smpl"), or the open body's regressors.npz.
+        kind: "extra" (9 rows), "h36m" (17) or "surface" (21).
+
+    Raises:
+        ValueError: for another kind.
+        DataFileError: for a wrong shape or a file that lacks the kind.
     """
     if kind not in REGRESSOR_ROWS:
         raise ValueError(f"Unknown kind of regressor '{kind}'; known are {', '.join(REGRESSOR_ROWS)}.")
@@ -147,9 +148,7 @@ def read_regressor(source: str | os.PathLike | np.ndarray, kind: str) -> Regress
     elif Path(source).suffix.lower() == ".npz":
         what, arrays = str(source), load_npz(source)
         if key not in arrays or "model_id" not in arrays:
-            raise DataFileError(
-                f"{source} is no regressor file of an open body: it lacks '{key}' or 'model_id'."
-            )
+            raise DataFileError(f"{source} is no regressor file of an open body: it lacks '{key}' or 'model_id'.")
         matrix, model_id = arrays[key], str(arrays["model_id"])
     else:
         what, matrix = str(source), load_npy(source)
@@ -165,7 +164,7 @@ def read_regressor(source: str | os.PathLike | np.ndarray, kind: str) -> Regress
 
 
 def surface_points(body: BodyModel, regressors: str | os.PathLike | None = None) -> Regressor:
-    """The 21 points on the surface: single vertices of the official mesh, dense rows of an open body.
+    """Regressor of the 21 points on the surface: single vertices of the official mesh, dense rows of an open body.
 
     regressors: the regressors.npz that belongs to an open body (default: the shipped one).
     """
@@ -192,7 +191,7 @@ class BodyTensors(Record):
 
 
 def body_tensors(body: BodyModel) -> BodyTensors:
-    """Rearrange a body for `skin`; joint positions are regressed once, for the mean and each component."""
+    """A body laid out for `skin`; joint positions are regressed once, for the mean and each shape component."""
     regressor = body.J_regressor.astype(np.float64)
     joint_shapedirs = np.einsum("jv,vcs->sjc", regressor, body.shapedirs).reshape(NUM_BETAS, 72)
     posedirs = body.posedirs
@@ -215,7 +214,7 @@ def body_tensors(body: BodyModel) -> BodyTensors:
 def kinematic_chain(
     rotmat: Float[Tensor, "B 24 3 3"], joints: Float[Tensor, "B 24 3"], parents: tuple[int, ...]
 ) -> tuple[Float[Tensor, "B 24 3 3"], Float[Tensor, "B 24 3"]]:
-    """Rotations and positions of the joints in the root's frame, from rotations relative to the parents."""
+    """Rotations and positions (metres) of the joints in the root's frame, from rotations relative to the parents."""
     rotations, positions = [rotmat[:, 0]], [joints[:, 0]]
     for joint, parent in enumerate(parents[1:], start=1):
         offset = joints[:, joint] - joints[:, parent]
@@ -230,7 +229,14 @@ def skin(
     rotmat: Float[Tensor, "B 24 3 3"],
     betas: Float[Tensor, "B 10"],
 ) -> tuple[Float[Tensor, "B 3 V"], Float[Tensor, "B 24 3"]]:
-    """Pose a body by linear blend skinning: vertices (coordinates first) and joints, metres."""
+    """Vertices (coordinates first) and joints of a body posed by linear blend skinning, metres.
+
+    Args:
+        body: of `body_tensors`.
+        parents: of the 24 joints, -1 for the root.
+        rotmat: rotations relative to the parents; the root's turns the whole body.
+        betas: shape coefficients.
+    """
     batch = len(rotmat)
     vertices = torch.addmm(body.template, betas, body.shapedirs)
     joints = torch.addmm(body.joint_template, betas, body.joint_shapedirs).view(batch, 24, 3)

@@ -28,17 +28,24 @@ from utils.wording import shorten, shown
 Config = TypeVar("Config")
 log = logging.getLogger(__name__)
 
+RESERVED = ("cfg", "danet_cfg_file", "misc", "help")  # flags of every script
+MOST_SHOWN = 20  # unknown keys in a message
+
 
 def option(
     default: Any = MISSING, help: str = "", choices: Sequence[Any] | None = None, flag: str | None = None
 ):
-    """A dataclass field that says how it appears on the command line.
+    """A dataclass field that says how it appears on the command line. Plain fields work too.
 
-    `flag` gives the flag another name than the field. Plain fields without `option` work too.
+    Args:
+        default: none makes the setting required.
+        help: a line for `--help`.
+        choices: the only values allowed.
+        flag: another name for the flag than the field's.
     """
-    metadata = {"help": help, "choices": tuple(choices) if choices else None, "flag": flag}
     if isinstance(default, list | dict | set):
         raise TypeError("Use a tuple as default: it cannot be changed by accident.")
+    metadata = {"help": help, "choices": tuple(choices) if choices else None, "flag": flag}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -85,12 +92,9 @@ def leaves(config_cls: type, path: tuple[str, ...] = ()) -> dict[str, Leaf]:
     hints = typing.get_type_hints(config_cls)
     found: dict[str, Leaf] = {}
     for field in fields(config_cls):
-        kind = hints[field.name]
-        here = path + (field.name,)
-        inner = leaves(kind, here) if is_dataclass(kind) else {}
-        if not is_dataclass(kind):
-            leaf = Leaf(here, kind, field)
-            inner = {leaf.name: leaf}
+        kind, here = hints[field.name], path + (field.name,)
+        leaf = Leaf(here, kind, field)
+        inner = leaves(kind, here) if is_dataclass(kind) else {leaf.name: leaf}
         for name, leaf in inner.items():
             if name in found or name in RESERVED:
                 other = ".".join(found[name].path) if name in found else "a flag of every script"
@@ -99,17 +103,13 @@ def leaves(config_cls: type, path: tuple[str, ...] = ()) -> dict[str, Leaf]:
     return found
 
 
-RESERVED = ("cfg", "danet_cfg_file", "misc", "help")
-
-
 def convert(leaf: Leaf, value: Any) -> Any:
     """A value from YAML or the command line as the field's type; raises ConfigError with a sentence."""
     try:
         result = to_type(leaf.type, value)
     except (TypeError, ValueError, OverflowError):
-        quote = (
-            "" if isinstance(value, str | list | dict) or leaf.type is not str else " Quote it if it is one."
-        )
+        may_be_text = leaf.type is str and not isinstance(value, str | list | dict)
+        quote = " Quote it if it is one." if may_be_text else ""
         raise ConfigError(
             f"The setting '{leaf.name}' takes {describe(leaf.type)}, not {shown(value)}.{quote}"
         ) from None
@@ -140,28 +140,25 @@ def build_parser(config_cls: type, description: str = "") -> argparse.ArgumentPa
                         help="settings file (ours, or a YAML of 2020); flags win over it")  # fmt: skip
     parser.add_argument("--misc", nargs="+", metavar="KEY VALUE", **once, help="more settings as pairs")
     for name, leaf in leaves(config_cls).items():
-        shown = (leaf.field.metadata.get("help") or "").replace("%", "%%")
         default = leaf.field.default
-        note = "" if default is MISSING or default is None or default == "" else f" (default: {default})"
-        text = (shown + note.replace("%", "%%")).strip()
+        note = "" if default is MISSING or default in (None, "") else f" (default: {default})"
+        text = f"{leaf.field.metadata.get('help') or ''}{note}".replace("%", "%%").strip()
         if leaf.type is bool:
-            parser.add_argument(f"--{name}", dest=name, nargs=0, constant=True, help=text, **once)
-            parser.add_argument(
-                f"--no_{name}", dest=name, nargs=0, constant=False, help=argparse.SUPPRESS, **once
-            )
+            flag = {"dest": name, "nargs": 0, **once}
+            parser.add_argument(f"--{name}", constant=True, help=text, **flag)
+            parser.add_argument(f"--no_{name}", constant=False, help=argparse.SUPPRESS, **flag)
             continue
-        many = get_origin(leaf.type) is tuple
+        nargs = "+" if get_origin(leaf.type) is tuple else None
         metavar = "{" + ",".join(map(str, leaf.choices)) + "}" if leaf.choices else name.upper()
-        parser.add_argument(
-            f"--{name}", nargs="+" if many else None, metavar=metavar, help=text or None, **once
-        )
+        parser.add_argument(f"--{name}", nargs=nargs, metavar=metavar, help=text or None, **once)
     return parser
 
 
-def parse_config(
-    config_cls: type[Config], argv: Sequence[str] | None = None, description: str = ""
-) -> Config:
-    """Merge defaults, preset, `--cfg` and flags. Ends the program with a sentence on a bad setting."""
+def parse_config(config_cls: type[Config], argv: Sequence[str] | None = None, description: str = "") -> Config:
+    """The config of a command line (`argv` None: the process's): defaults, preset, `--cfg` and flags merged.
+
+    Ends the program with exit code 1 and a sentence on a bad setting.
+    """
     parser = build_parser(config_cls, description)
     given = vars(parser.parse_args(argv))
     try:
@@ -197,10 +194,9 @@ def _misc_values(config_cls: type, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def build(config_cls: type[Config], values: dict[str, Any]) -> Config:
-    """Make a config from flat {flag name: value}, presets included; the rest keeps its default.
+    """The config of flat {flag name: value}, presets included; the rest keeps its default.
 
-    Raises ConfigError for a contradiction (a ValueError of a config's `__post_init__`) or a required setting
-    without a value.
+    Raises ConfigError for a contradiction (a ValueError of a config's `__post_init__`) or a missing required setting.
     """
     return _build(config_cls, leaves(config_cls), values, path=())
 
@@ -208,15 +204,15 @@ def build(config_cls: type[Config], values: dict[str, Any]) -> Config:
 def _build(
     config_cls: type, known: dict[str, Leaf], values: dict[str, Any], path: tuple[str, ...], base: Any = None
 ):
-    by_path = {leaf.path: name for name, leaf in known.items()}
+    names = {leaf.path: name for name, leaf in known.items()}
+    hints = typing.get_type_hints(config_cls)
     arguments: dict[str, Any] = {}
     for field in fields(config_cls):
         here = path + (field.name,)
-        name = by_path.get(here)
+        name = names.get(here)
         if name is None:
             inner = _preset(field, known, values) or (getattr(base, field.name) if base else None)
-            kind = typing.get_type_hints(config_cls)[field.name]
-            arguments[field.name] = _build(kind, known, values, here, inner)
+            arguments[field.name] = _build(hints[field.name], known, values, here, inner)
         elif name in values:
             arguments[field.name] = values[name]
         elif base is not None:
@@ -225,8 +221,6 @@ def _build(
             raise ConfigError(f"The setting --{name} is required.")
     try:
         return config_cls(**arguments)
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -235,15 +229,14 @@ def _preset(field: Field, known: dict[str, Leaf], values: dict[str, Any]) -> Any
     names = field.metadata.get("preset_by")
     if not names:
         return None
-    defaults = (known[name].field.default for name in names)
     try:
-        return field.metadata["preset"](*(values.get(n, d) for n, d in zip(names, defaults, strict=True)))
+        return field.metadata["preset"](*(values.get(name, known[name].field.default) for name in names))
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
 
 
 def from_dict(config_cls: type[Config], tree: dict[str, Any], source: str = "the settings") -> Config:
-    """Make a config from a tree as `to_dict` gives it (nested or flat keys, or a 2020 tree)."""
+    """The config of a tree as `to_dict` gives it (nested or flat keys, or a 2020 tree). Raises ConfigError."""
     return build(config_cls, _flat(config_cls, tree, source))
 
 
@@ -266,22 +259,18 @@ def _plain(value: Any) -> Any:
 
 
 def read_yaml(config_cls: type, path: str | Path) -> dict[str, Any]:
-    """Settings of a YAML file as flat {flag name: value}.
-
-    Raises ConfigError for a missing file, bad YAML and unknown keys.
-    """
+    """Settings of a YAML file as flat {flag name: value}. Raises ConfigError."""
     return _flat(config_cls, load_tree(path), f"'{path}'")
 
 
 def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]:
     """Check a tree's keys against the config class and flatten it."""
     known = leaves(config_cls)
-    ignored: list[str] = []
     if is_2020_tree(tree):
         tree, ignored = translate_2020(tree, set(known), source)
-    if ignored:
-        log.warning("%s: keys without effect: %s.", source, "; ".join(ignored))
-    by_path = {leaf.path: name for name, leaf in known.items()}
+        if ignored:
+            log.warning("%s: keys without effect: %s.", source, "; ".join(ignored))
+    names = {leaf.path: name for name, leaf in known.items()}
     groups = {leaf.path[:n] for leaf in known.values() for n in range(1, len(leaf.path))}
     values: dict[str, Any] = {}
     unknown: list[str] = []
@@ -292,7 +281,7 @@ def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]
             if here in groups and isinstance(value, dict):
                 visit(value, here)
                 continue
-            name = by_path.get(here) or (key if not path and key in known else None)
+            name = names.get(here) or (key if not path and key in known else None)
             if name is None:
                 unknown.append(shorten(".".join(here), 80))
             elif name in values:
@@ -302,8 +291,7 @@ def _flat(config_cls: type, tree: dict[str, Any], source: str) -> dict[str, Any]
 
     visit(tree, ())
     if unknown:
-        listed, more = ", ".join(sorted(known)), f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
-        raise ConfigError(
-            f"{source} has unknown keys: {', '.join(unknown[:20])}{more}. Known here: {listed}."
-        )
+        listed = ", ".join(unknown[:MOST_SHOWN])
+        more = f" and {len(unknown) - MOST_SHOWN} more" if len(unknown) > MOST_SHOWN else ""
+        raise ConfigError(f"{source} has unknown keys: {listed}{more}. Known here: {', '.join(sorted(known))}.")
     return values

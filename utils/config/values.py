@@ -12,15 +12,14 @@ from utils.wording import shorten, shown
 
 LARGEST_WHOLE = 2**62
 LONGEST_TEXT = 4096  # characters of a setting: as many as a path may have
+MAX_TEXT = 2**18  # characters of a settings file
+MAX_VALUES = 100_000  # with each alias written out
+MAX_DIGITS = 3000  # of a whole number; Python writes out no more than 4300
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is a sentence for the user."""
-
-
-MAX_TEXT = 2**18  # characters of a settings file
-MAX_VALUES = 100_000  # with each alias written out
-MAX_DIGITS = 3000  # of a whole number; Python writes out no more than 4300
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -75,20 +74,17 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def load_tree(path: str | Path) -> dict[str, Any]:
     """The keys and values of a YAML file; empty for an empty file. Raises ConfigError."""
-    path = Path(path)
     source = f"The settings file '{path}'"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{source} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
     tree = parse_yaml(text, source)
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict | None):
         raise ConfigError(f"{source} must hold keys and values.")
-    return tree
+    return tree or {}
 
 
 def to_type(kind: Any, value: Any) -> Any:
@@ -101,25 +97,25 @@ def to_type(kind: Any, value: Any) -> Any:
     if origin is Literal:
         return to_type(type(get_args(kind)[0]), value)
     if kind is bool:
-        return _to_bool(value)
+        if not isinstance(value, str | int) or str(value).lower() not in WORDS:
+            raise ValueError
+        return WORDS[str(value).lower()]
     if kind in (int, float):
         return _to_number(kind, value)
-    if kind is str:
-        return _to_text(value)
-    if kind is Path:
-        return Path(_to_text(value))
+    if kind in (str, Path):
+        return kind(_to_text(value))
     raise TypeError(f"no rule for settings of type {kind}")
 
 
 def _to_optional(kind: Any, value: Any) -> Any:
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
         return None
-    inner = [k for k in get_args(kind) if k is not type(None)]
-    for candidate in inner:
-        try:
-            return to_type(candidate, value)
-        except (TypeError, ValueError):
-            continue
+    for candidate in get_args(kind):
+        if candidate is not type(None):
+            try:
+                return to_type(candidate, value)
+            except (TypeError, ValueError, OverflowError):
+                continue
     raise ValueError
 
 
@@ -130,12 +126,9 @@ def _to_tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
         value = [value]
     if not isinstance(value, list | tuple):
         raise ValueError
-    values = list(value)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
-        return tuple(to_type(kinds[0], v) for v in values)
-    if len(values) != len(kinds):
-        raise ValueError
-    return tuple(to_type(k, v) for k, v in zip(kinds, values, strict=True))
+        kinds = (kinds[0],) * len(value)
+    return tuple(to_type(k, v) for k, v in zip(kinds, value, strict=True))
 
 
 def _to_text(value: Any) -> str:
@@ -148,26 +141,15 @@ def _to_text(value: Any) -> str:
     return text
 
 
-def _to_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if not isinstance(value, str | int) or str(value).lower() not in words:
-        raise ValueError
-    return words[str(value).lower()]
-
-
 def _to_number(kind: type, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
     if isinstance(value, str) and not value.isascii():  # digits of other scripts
         raise ValueError
-    try:
-        number = kind(value)
-        whole = kind is float or float(value) == number  # 2.5 is not silently 2
-    except OverflowError:  # infinity as a whole number, or a whole number beyond the floats
-        raise ValueError from None
-    if not whole or number != number or (kind is int and not -LARGEST_WHOLE <= number <= LARGEST_WHOLE):
+    number = kind(value)  # OverflowError: infinity as a whole number
+    if number != number or (kind is int and float(value) != number):  # 2.5 is not silently 2
+        raise ValueError
+    if kind is int and not -LARGEST_WHOLE <= number <= LARGEST_WHOLE:
         raise ValueError
     return number
 
@@ -175,15 +157,14 @@ def _to_number(kind: type, value: Any) -> int | float:
 def describe(kind: Any) -> str:
     """What `kind` accepts, in words for an error message."""
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Path: "a path"}
+    inner = get_args(kind)
     if kind in names:
         return names[kind]
     if get_origin(kind) in (Union, types.UnionType):
-        return " or ".join("nothing" if k is type(None) else describe(k) for k in get_args(kind))
+        return " or ".join("nothing" if k is type(None) else describe(k) for k in inner)
     if get_origin(kind) is tuple:
-        inner = get_args(kind)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return f"a list of values, each {describe(inner[0])}"
-        return f"{len(inner)} values"
+        many = len(inner) == 2 and inner[1] is Ellipsis
+        return f"a list of values, each {describe(inner[0])}" if many else f"{len(inner)} values"
     if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
+        return "one of " + ", ".join(map(str, inner))
     return str(kind)

@@ -21,7 +21,7 @@ from utils.export.person import DENSEPOSE_SUFFIX
 from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.io import atomic_write, save_npz_atomic
 from utils.io.marks import DEMO
-from utils.optional_packages import require_packages
+from utils.packages import require_packages
 
 
 def densepose_bytes(still: ExportMotion) -> bytes:

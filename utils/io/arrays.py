@@ -15,11 +15,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from utils.io.budget import Budget, DataFileError, UnsafeFileError
+from utils.io.limits import Budget, DataFileError, UnsafeFileError
 
 MAX_AXES = 32
 MAX_CODE_POINT = 0x10FFFF
-BLOCK = 2**20
+BLOCK = 2**20  # bytes that are copied at once
 _OBJECT = 128  # bytes of an array without its content
 _CODE = re.compile(r"[?]|b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,8}")
 _SHAPE = re.compile(r"'shape'\s*:\s*\(([0-9L,\s]*)\)")
@@ -30,14 +30,14 @@ _MAX_HEADER = 10_000
 
 
 def plain_dtype(code: Any, order: Any = "=") -> np.dtype:
-    """The dtype of a code (f8, u1, U12, ...) and a byte order, made here. Raises ValueError for any other kind."""
+    """The dtype of a code (f8, u1, U12, ...) and a byte order. Raises ValueError for any other kind."""
     if not (isinstance(code, str) and _CODE.fullmatch(code) and order in ("<", ">", "=", "|")):
         raise ValueError("an array of neither numbers nor text")
     return np.dtype(code).newbyteorder(order if order in "<>" else "=")
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """`shape` where it can be one. Raises ValueError."""
+    """`shape` (a tuple, a list or one number) as a tuple. Raises ValueError where it cannot be one."""
     sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     sizes = tuple(int(n) if isinstance(n, np.integer) else n for n in sizes)
     if len(sizes) > MAX_AXES or not all(type(n) is int and 0 <= n < 2**48 for n in sizes):
@@ -55,7 +55,7 @@ def array_of(content: Any, dtype: np.dtype, shape: Any, fortran: bool, budget: B
     flat = _empty(math.prod(shape), dtype, budget)
     if flat.nbytes == len(content):
         flat.view(np.uint8)[:] = np.frombuffer(content, np.uint8)
-    return _sound(flat).reshape(shape, order="F" if fortran else "C")
+    return _sanitised(flat).reshape(shape, order="F" if fortran else "C")
 
 
 def _empty(count: int, dtype: np.dtype, budget: Budget) -> np.ndarray:
@@ -64,9 +64,8 @@ def _empty(count: int, dtype: np.dtype, budget: Budget) -> np.ndarray:
     return make(count, dtype)
 
 
-def _sound(flat: np.ndarray) -> np.ndarray:
-    """In the machine's byte order, with no truth value but 0 and 1 and no character that cannot be one: NumPy's own
-    code takes these for granted."""
+def _sanitised(flat: np.ndarray) -> np.ndarray:
+    """`flat` with what NumPy's own code takes for granted: native byte order, booleans 0 and 1, valid characters."""
     if not flat.dtype.isnative:
         flat = flat.byteswap(inplace=True).view(flat.dtype.newbyteorder("="))
     if flat.dtype == bool:
@@ -92,24 +91,29 @@ def read_exactly(stream: IO[bytes], target: np.ndarray) -> None:
 
 
 def read_npy(
-    stream: IO[bytes], what: str, budget: Budget, objects: Callable[[IO[bytes]], Any] | None
+    stream: IO[bytes], what: str, budget: Budget, read_objects: Callable[[IO[bytes]], Any] | None
 ) -> np.ndarray:
     """The array of a .npy stream.
 
-    what: names it in errors. objects: reads the pickle that an array of objects goes on with; None: it is refused.
+    Args:
+        stream: at its beginning.
+        what: names it in errors.
+        budget: of its file.
+        read_objects: reads the pickle that the header of an array of objects is followed by; None: such an array
+            raises UnsafeFileError.
     """
     shape, fortran, order, code = _npy_header(stream)
     if code != "O":
-        flat = _empty(math.prod(shape), plain_dtype(code, order), budget)
-        if plain_dtype(code).itemsize:
+        dtype = plain_dtype(code, order)
+        flat = _empty(math.prod(shape), dtype, budget)
+        if dtype.itemsize:
             read_exactly(stream, flat.view(np.uint8))
-        return _sound(flat).reshape(shape, order="F" if fortran else "C")
-    if objects is None:
+        return _sanitised(flat).reshape(shape, order="F" if fortran else "C")
+    if read_objects is None:
         raise UnsafeFileError(
-            f"{what} holds pickled Python objects, which may run code. "
-            "Expected plain arrays of numbers or text."
+            f"{what} holds pickled Python objects, which may run code. Expected plain arrays of numbers or text."
         )
-    array = objects(stream)
+    array = read_objects(stream)
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise DataFileError(f"{what} does not hold an array of the shape {shape} that it says.")
     return array
@@ -123,11 +127,11 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, str, str]:
     form = "<H" if head[6:] == b"\x01\x00" else "<I"
     (length,) = struct.unpack(form, stream.read(struct.calcsize(form)))
     text = stream.read(min(length, _MAX_HEADER)).decode("utf-8").replace('"', "'")
-    found = [pattern.search(text) for pattern in (_SHAPE, _ORDER, _DESCR)]
-    if length > _MAX_HEADER or not all(found) or not _SIZES.fullmatch(found[0][1]):
+    shape, order, descr = (pattern.search(text) for pattern in (_SHAPE, _ORDER, _DESCR))
+    if length > _MAX_HEADER or not (shape and order and descr and _SIZES.fullmatch(shape[1])):
         raise ValueError("its header tells no plain array of numbers or text")
-    sizes = [int(number) for number in re.findall("[0-9]+", found[0][1])]
-    return checked_shape(sizes), found[1][1] == "True", *found[2].groups()
+    sizes = [int(number) for number in re.findall("[0-9]+", shape[1])]
+    return checked_shape(sizes), order[1] == "True", *descr.groups()
 
 
 # ------------------------------------------------------------------------------------------------ zip archives
@@ -135,22 +139,18 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, str, str]:
 
 def open_zip(path: Path, budget: Budget) -> zipfile.ZipFile:
     """The archive, once its directory was counted. Raises BadZipFile, DataFileError."""
-    budget.take(20 * _directory_size(path))  # about what zipfile makes of it
-    return zipfile.ZipFile(path)
-
-
-def _directory_size(path: Path) -> int:
     with path.open("rb") as file:
         length = file.seek(0, 2)
         file.seek(max(0, length - 2**16 - 200))
         tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < 22:
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) - end < 22:
         raise zipfile.BadZipFile("its end is missing")
-    size = struct.unpack_from("<I", tail, at + 12)[0]
-    if at >= 76 and tail[at - 76 : at - 72] == b"PK\x06\x06":
-        size = struct.unpack_from("<Q", tail, at - 36)[0]
-    return min(size, length)
+    directory = struct.unpack_from("<I", tail, end + 12)[0]
+    if end >= 76 and tail[end - 76 : end - 72] == b"PK\x06\x06":
+        directory = struct.unpack_from("<Q", tail, end - 36)[0]
+    budget.take(20 * min(directory, length))  # about what zipfile makes of it
+    return zipfile.ZipFile(path)
 
 
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""The marks by which a file is known as one of ours: with `--overwrite`, too, nothing else is replaced.
+"""The marks by which a file is known as one of our results: with `--overwrite`, too, nothing else is replaced.
 
 A mark is a word such as "danet-demo-1", at a place of the format that readers ignore or show as a comment.
 """
@@ -15,25 +15,25 @@ DEMO, EVAL, LABELS, PAGE, SHEET, ONNX = (
     f"danet-{kind}-1" for kind in ("demo", "eval", "labels", "page", "sheet", "onnx")
 )
 DEMO_MARKS = (DEMO, "HIERARCHY\nROOT pelvis\n")  # a BVH file has no place for comments
-LOOKED_AT = 4096  # bytes at each end of a file
+SEARCHED = 4096  # bytes at each end of a file
 
 
 def is_marked(path: str | os.PathLike, *marks: str) -> bool:
-    """Whether a file bears one of the marks near its beginning or end; an empty one is nobody's and counts, too."""
+    """Whether a file bears one of the marks near its beginning or end; an empty file counts as marked."""
     try:
         with Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
-            head = file.read(LOOKED_AT)
-            file.seek(max(0, size - LOOKED_AT))
-            tail = file.read(LOOKED_AT)
+            head = file.read(SEARCHED)
+            file.seek(max(0, size - SEARCHED))
+            tail = file.read(SEARCHED)
     except OSError:
         return False
     return size == 0 or any(mark.encode() in end for mark in marks for end in (head, tail))
 
 
-def marked_picture(data: bytes, mark: str) -> bytes:
-    """A PNG or JPEG file with the mark as its comment."""
+def marked_image(data: bytes, mark: str) -> bytes:
+    """The bytes of a PNG or JPEG file with the mark as its comment."""
     word = mark.encode()
     if data.startswith(b"\x89PNG"):
         content = b"tEXt" + b"Software\0" + word

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from utils.io.arrays import BLOCK, array_of, checked_shape, plain_dtype
-from utils.io.budget import Budget
+from utils.io.limits import Budget
 
 _MATRIX, _COMPRESSED, _CELL = 14, 15, 1
 _NUMERIC = range(6, 16)  # classes: double, single, integers
@@ -35,15 +36,16 @@ def parse_mat(data: bytes, budget: Budget) -> dict[str, Any]:
         raise ValueError("it begins as no MATLAB file does")
     if data[125 if order == "<" else 124] == 2:
         raise NotImplementedError
+    file = _Elements(data, order, budget)
     found, position = {}, 128
     while position < len(data):
-        kind, start, end, position = _tag(data, position, order)
+        kind, start, end, position = file.tag(position)
         if kind == _COMPRESSED:
-            element = _inflated(data[start:end], order, budget)
-            kind, start, end, _ = _tag(element, 0, order)
-            name, value = _matrix(element, start, end, order, budget)
+            inner = _Elements(_inflated(data[start:end], order, budget), order, budget)
+            kind, start, end, _ = inner.tag(0)
+            name, value = inner.matrix(start, end)
         elif kind == _MATRIX:
-            name, value = _matrix(data, start, end, order, budget)
+            name, value = file.matrix(start, end)
         else:
             continue
         if name and not name.startswith("__") and value is not None:
@@ -51,21 +53,7 @@ def parse_mat(data: bytes, budget: Budget) -> dict[str, Any]:
     return found
 
 
-def _tag(data: bytes, position: int, order: str) -> tuple[int, int, int, int]:
-    """Type of an element, where its content starts and ends, and where the next element is."""
-    kind, length = struct.unpack_from(order + "II", data, position)
-    if kind >> 16:  # a short element, within the tag
-        start, end, after = position + 4, position + 4 + (kind >> 16), position + 8
-        if kind >> 16 > 4:
-            raise ValueError("a damaged element")
-        return kind & 0xFFFF, start, end, after
-    start, end = position + 8, position + 8 + length
-    if end > len(data):
-        raise ValueError("it ends early")
-    return kind, start, end, end if kind == _COMPRESSED else end + -length % 8
-
-
-def _inflated(packed: bytes, order: str, budget: Budget) -> bytes:
+def _inflated(packed: bytes, order: str, budget: Budget) -> bytearray:
     """The one element that a compressed one holds; as much is unpacked as it says itself."""
     budget.take(len(packed))
     size = 8 + struct.unpack(order + "II", zlib.decompressobj().decompress(packed[:512], 8))[1]
@@ -85,44 +73,61 @@ def _inflated(packed: bytes, order: str, budget: Budget) -> bytes:
     return element
 
 
-def _matrix(
-    data: bytes, start: int, end: int, order: str, budget: Budget, depth: int = 0
-) -> tuple[str, np.ndarray | None]:
-    """Name and value of an element of `data`; None for kinds that are left out."""
-    if start == end:
-        return "", np.zeros((0, 0))
-    if depth > _MAX_DEPTH:
-        raise ValueError("cells nested too deeply")
-    _, at, _, position = _tag(data, start, order)
-    flags = struct.unpack_from(order + "I", data, at)[0]
-    if flags & 0xFF in (16, 17):  # functions and opaque objects have no shape
-        return "", None
-    _, at, stop, position = _tag(data, position, order)
-    shape = checked_shape([int(n) for n in np.frombuffer(data[at:stop], order + "i4")])
-    _, at, stop, position = _tag(data, position, order)
-    name = str(data[at:stop], "latin1")
-    if flags & 0xFF == _CELL:
-        return name, _cells(data, position, end, order, budget, shape, depth)
-    if flags & 0xFF not in _NUMERIC or flags & _COMPLEX:
-        return name, None
-    kind, at, stop, _ = _tag(data, position, order)
-    return name, array_of(data[at:stop], plain_dtype(_CODES[kind], order), shape, True, budget)
+@dataclass
+class _Elements:
+    """The elements of a version 5 file, or of an unpacked part of one."""
 
+    data: bytes | bytearray
+    order: str  # "<" or ">"
+    budget: Budget
 
-def _cells(
-    data: bytes, position: int, end: int, order: str, budget: Budget, shape: tuple[int, ...], depth: int
-) -> np.ndarray:
-    count = math.prod(shape)
-    if count > (end - position) // 8:
-        raise ValueError("more cells than it has content for")
-    budget.take(_CELL_SIZE * count)
-    cells = np.empty(count, object)
-    for index in range(count):
-        kind, start, stop, position = _tag(data, position, order)
-        if kind != _MATRIX:
-            raise ValueError("a damaged cell")
-        cells[index] = _matrix(data, start, stop, order, budget, depth + 1)[1]
-    return cells.reshape(shape, order="F")
+    def tag(self, position: int) -> tuple[int, int, int, int]:
+        """Type of the element at `position`, where its content starts and ends, and where the next element is."""
+        kind, length = struct.unpack_from(self.order + "II", self.data, position)
+        if kind >> 16:  # a short element, within the tag
+            if kind >> 16 > 4:
+                raise ValueError("a damaged element")
+            return kind & 0xFFFF, position + 4, position + 4 + (kind >> 16), position + 8
+        start, end = position + 8, position + 8 + length
+        if end > len(self.data):
+            raise ValueError("it ends early")
+        return kind, start, end, end if kind == _COMPRESSED else end + -length % 8
+
+    def matrix(self, start: int, end: int, depth: int = 0) -> tuple[str, np.ndarray | None]:
+        """Name and value of a matrix element; None for kinds that are left out."""
+        data, order = self.data, self.order
+        if start == end:
+            return "", np.zeros((0, 0))
+        if depth > _MAX_DEPTH:
+            raise ValueError("cells nested too deeply")
+        _, at, _, position = self.tag(start)
+        flags = struct.unpack_from(order + "I", data, at)[0]
+        kind = flags & 0xFF
+        if kind in (16, 17):  # functions and opaque objects have no shape
+            return "", None
+        _, at, stop, position = self.tag(position)
+        shape = checked_shape([int(n) for n in np.frombuffer(data[at:stop], order + "i4")])
+        _, at, stop, position = self.tag(position)
+        name = str(data[at:stop], "latin1")
+        if kind == _CELL:
+            return name, self._cells(position, end, shape, depth)
+        if kind not in _NUMERIC or flags & _COMPLEX:
+            return name, None
+        code, at, stop, _ = self.tag(position)
+        return name, array_of(data[at:stop], plain_dtype(_CODES[code], order), shape, True, self.budget)
+
+    def _cells(self, position: int, end: int, shape: tuple[int, ...], depth: int) -> np.ndarray:
+        count = math.prod(shape)
+        if count > (end - position) // 8:
+            raise ValueError("more cells than it has content for")
+        self.budget.take(_CELL_SIZE * count)
+        cells = np.empty(count, object)
+        for index in range(count):
+            kind, start, stop, position = self.tag(position)
+            if kind != _MATRIX:
+                raise ValueError("a damaged cell")
+            cells[index] = self.matrix(start, stop, depth + 1)[1]
+        return cells.reshape(shape, order="F")
 
 
 def _parse_version_4(data: bytes, budget: Budget) -> dict[str, np.ndarray]:
@@ -140,6 +145,5 @@ def _parse_version_4(data: bytes, budget: Budget) -> dict[str, np.ndarray]:
             raise ValueError("it ends early")
         if kind == 0 and not imaginary:
             name = str(data[start - length : start], "latin1").rstrip("\0")
-            content = data[start:position]
-            found[name] = array_of(content, dtype, (rows, cols), True, budget)
+            found[name] = array_of(data[start:position], dtype, (rows, cols), True, budget)
     return found

@@ -24,7 +24,7 @@ class Name:
 
 
 class Call:
-    """What stands in a file for an object: which, its arguments, and the state given to it."""
+    """What stands in a file for an object: its kind, its arguments, and the state given to it."""
 
     __slots__ = ("args", "kind", "state")
 
@@ -42,7 +42,7 @@ def as_key(value: Any) -> Any:
     raise PickleError(f"a key that is a {kind.__name__}")
 
 
-def called(name: Any, args: Any) -> Any:
+def call(name: Any, args: Any) -> Any:
     """The value of a call in a file."""
     if type(name) is not Name or type(args) is not tuple or name.make is None:
         raise PickleError("an object built in an unusual way")

@@ -1,8 +1,8 @@
 """Pickles read without running what they hold: arrays, plain containers, and dense arrays for foreign objects.
 
 The official body files hold chumpy and scipy.sparse objects; both come out as NumPy arrays, and neither package is
-needed. Whatever else a file asks to call is refused by name. `pickle_machine` builds values and notes calls; here
-stands what the calls of data files give.
+needed. Whatever else a file asks to call is refused by name. `pickle_machine` builds values and notes calls; this
+module gives what the calls of data files stand for.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from utils.io.arrays import array_of, checked_shape, plain_dtype
-from utils.io.budget import Budget, DataFileError, UnsafeFileError, blocked
+from utils.io.limits import Budget, DataFileError, unsafe_call
 from utils.io.pickle_machine import PickleMachine
-from utils.io.pickle_values import Call, Name, PickleError, as_key, called
+from utils.io.pickle_values import Call, Name, PickleError, as_key, call
 
 MAX_DEPTH = 100
 _MODULES = {"copy_reg": "copyreg", "__builtin__": "builtins"}
@@ -24,29 +24,23 @@ _SPARSE = ("csc_matrix", "csc_array", "csr_matrix", "csr_array")
 _NUMBERS = frozenset({int, float, bool, complex, type(None)})
 
 
-def safe_unpickle(data: bytes, what: str, budget: Budget | None = None) -> Any:
+def safe_unpickle(data: bytes, what: str, budget: Budget) -> Any:
     """The value of a pickle; `what` names it in errors. Python 2's texts are read as latin-1.
 
-    Raises UnsafeFileError naming the blocked call, DataFileError for a damaged pickle.
+    Raises UnsafeFileError naming the refused call, DataFileError for a damaged pickle.
     """
-    budget = budget or Budget(what)
+
+    def persistent(_: Any) -> Any:
+        raise unsafe_call(what, "an object outside the file")
+
     try:
-        return Resolver(budget).plain(
-            PickleMachine(data, budget, Names(what, budget).find, _outside(what)).run()
-        )
+        return Resolver(budget).plain(PickleMachine(data, budget, Names(what, budget).find, persistent).run())
     except DataFileError:
         raise
     except Exception as error:
         raise DataFileError(
             f"{what} is not a readable pickle ({type(error).__name__}: {error}). Fetch the file again."
         ) from error
-
-
-def _outside(what: str) -> Callable[[Any], Any]:
-    def refuse(_: Any) -> Any:
-        raise blocked(what, "an object outside the file")
-
-    return refuse
 
 
 # ------------------------------------------------------------------------------------------------ names, calls
@@ -65,7 +59,7 @@ class Names:
             "numpy.dtype": lambda code, *flags: Call("dtype", code),
             "collections.OrderedDict": self._dictionary,
             "_codecs.encode": self._encoded,
-            "copyreg._reconstructor": lambda kind, base, state: called(kind, ()),
+            "copyreg._reconstructor": lambda kind, base, state: call(kind, ()),
             "builtins.object": None,
             "builtins.set": lambda items=(): set(self._keys(items)),
             "builtins.frozenset": lambda items=(): frozenset(self._keys(items)),
@@ -82,7 +76,7 @@ class Names:
             return Name("scipy.sparse", lambda *args: Call(name[:3]))
         full = f"{_MODULES.get(module, module).replace('numpy._core', 'numpy.core')}.{name}"
         if full not in self.known:
-            raise blocked(self.what, f"{module}.{name}"[:200])
+            raise unsafe_call(self.what, f"{module}.{name}"[:200])
         return Name(full, self.known[full])
 
     def _keys(self, items: Any) -> list[Any]:
@@ -93,9 +87,8 @@ class Names:
 
     def _dictionary(self, pairs: Any = ()) -> dict[Any, Any]:
         pairs = list(pairs.items()) if type(pairs) is dict else pairs
-        if type(pairs) not in (list, tuple) or not all(
-            type(p) in (list, tuple) and len(p) == 2 for p in pairs
-        ):
+        kinds = (list, tuple)
+        if type(pairs) not in kinds or not all(type(p) in kinds and len(p) == 2 for p in pairs):
             raise PickleError("a dictionary of no pairs")
         self.budget.take(240 * len(pairs))
         return {as_key(key): value for key, value in pairs}
@@ -128,25 +121,19 @@ def _complex(real: Any, imaginary: Any) -> complex:
     return complex(real, imaginary)
 
 
-def dtype_of(call: Any) -> np.dtype:
+def dtype_of(value: Any) -> np.dtype:
     """A plain dtype, made anew from the code and the byte order of a call in a file."""
-    if type(call) is not Call or call.kind != "dtype" or _is_structured(call.state):
+    if type(value) is not Call or value.kind != "dtype":
         raise PickleError("an array of neither numbers nor text")
-    return plain_dtype(call.args[0], call.state[1] if call.state else "=")
+    state = value.state
+    is_plain = type(state) is tuple and len(state) >= 5 and all(part is None for part in state[2:5])
+    if not (state is None or is_plain):  # structured
+        raise PickleError("an array of neither numbers nor text")
+    return plain_dtype(value.args[0], state[1] if state else "=")
 
 
-def _is_structured(state: Any) -> bool:
-    if state is None:
-        return False
-    return type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5])
-
-
-def _is_objects(call: Any) -> bool:
-    return type(call) is Call and call.kind == "dtype" and call.args[0] in ("O", "O4", "O8")
-
-
-def _holds_objects(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == object
+def _is_object_dtype(value: Any) -> bool:
+    return type(value) is Call and value.kind == "dtype" and value.args[0] in ("O", "O4", "O8")
 
 
 # --------------------------------------------------------------------------------------------- what calls give
@@ -161,14 +148,13 @@ class Resolver:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._done: dict[
-            int, tuple[Any, Any, int]
-        ] = {}  # by id: the value (kept: its id), the plain one, its bytes
+        # by id: the value (referenced, so that its id stays its own), the plain one, its bytes
+        self._resolved: dict[int, tuple[Any, Any, int]] = {}
         self._depth = 0
 
     def plain(self, value: Any) -> Any:
         """`value` with arrays in the place of calls; lists and dictionaries are changed, not copied."""
-        return self._resolved(value)[0]
+        return self._sized(value)[0]
 
     def array(self, value: Any) -> np.ndarray:
         """The array that `value` stands for. Raises PickleError for anything else."""
@@ -179,22 +165,22 @@ class Resolver:
             raise PickleError("an object without its array of numbers")
         return value
 
-    def _resolved(self, value: Any) -> tuple[Any, int]:
+    def _sized(self, value: Any) -> tuple[Any, int]:
+        """The plain value and its bytes when written out."""
         kind = type(value)
         if kind in _NUMBERS:
             return value, 8
         if kind in (str, bytes, bytearray):
             return value, 8 + 4 * len(value)
-        if id(value) not in self._done:
+        if id(value) not in self._resolved:
             self._depth += 1
             if self._depth > MAX_DEPTH:
                 raise PickleError("values nested too deeply")
             plain, size = self._resolve(value)
             self._depth -= 1
-            if size > self.budget.limit:
-                self.budget.refuse(size)
-            self._done[id(value)] = value, plain, size
-        return self._done[id(value)][1:]
+            self.budget.check(size)
+            self._resolved[id(value)] = value, plain, size
+        return self._resolved[id(value)][1:]
 
     def _resolve(self, value: Any) -> tuple[Any, int]:
         if type(value) is dict:
@@ -202,14 +188,14 @@ class Resolver:
         if type(value) is list:
             return self._in_place(value, enumerate(value), 8)
         if type(value) is tuple:
-            items = list(value)
-            _, size = self._in_place(items, enumerate(items), 8)
+            items, size = self._in_place(list(value), enumerate(value), 8)
             return tuple(items), size
         if type(value) is Call:
             self.budget.take(200)
             result = self.of_call(value)
             size = getattr(result, "nbytes", 8)
-            return result, size + self._resolved(value.state[-1])[1] if _holds_objects(result) else size
+            holds_objects = isinstance(result, np.ndarray) and result.dtype == object
+            return result, size + self._sized(value.state[-1])[1] if holds_objects else size
         if type(value) is Name:
             return self.of_name(value), 8
         return value, 100 * len(value) if isinstance(value, set | frozenset) else value.nbytes
@@ -218,12 +204,12 @@ class Resolver:
         size = 64 + own * len(container)
         for key, item in items:
             if type(item) not in _NUMBERS:
-                container[key], more = self._resolved(item)
+                container[key], more = self._sized(item)
                 size += more
         return container, size
 
     def of_name(self, name: Name) -> Any:
-        """What a name stands for that is no call's: nothing."""
+        """What a name stands for that is not called: nothing."""
         return None
 
     def of_call(self, call: Call) -> Any:
@@ -233,18 +219,15 @@ class Resolver:
         if call.kind == "array":
             return self._array(call)
         state = call.state if type(call.state) is dict else {}
-        return self._selection(state) if call.kind == "chumpy" else self._dense(state, call.kind == "csc")
+        return self._chumpy(state) if call.kind == "chumpy" else self._dense(state, call.kind == "csc")
 
     def _array(self, call: Call) -> np.ndarray:
         if type(call.state) is not tuple or len(call.state) not in (4, 5):
             raise PickleError("a damaged array")
         shape, dtype, fortran, content = call.state[-4:]
-        if _is_objects(dtype):
-            return self._objects(shape, content)
-        content = content.encode("latin1") if type(content) is str else content
-        return array_of(content, dtype_of(dtype), shape, bool(fortran), self.budget)
-
-    def _objects(self, shape: Any, content: Any) -> np.ndarray:
+        if not _is_object_dtype(dtype):
+            content = content.encode("latin1") if type(content) is str else content
+            return array_of(content, dtype_of(dtype), shape, bool(fortran), self.budget)
         shape = checked_shape(shape)
         if type(content) is not list or len(content) != math.prod(shape):
             raise PickleError("a damaged array of objects")
@@ -255,8 +238,8 @@ class Resolver:
             array[index] = item
         return array.reshape(shape)  # NumPy lists objects in C's order whatever the array's
 
-    def _selection(self, state: dict[Any, Any]) -> np.ndarray | None:
-        """A chumpy array: the values stand in `x`; `Select` picks them from another array `a`.
+    def _chumpy(self, state: dict[Any, Any]) -> np.ndarray | None:
+        """The values of a chumpy array: they stand in `x`; `Select` picks them from another array `a`.
 
         Other expressions (the files hold some that nobody reads) have no values: None.
         """
@@ -264,12 +247,10 @@ class Resolver:
             return self.array(state["x"])
         if "a" not in state or "idxs" not in state:
             return None
-        values, picked = self.array(state["a"]).ravel(), self.array(state["idxs"])
-        self.budget.take(values.itemsize * picked.size)
-        values = values[picked]
-        if state.get("preferred_shape") is None:
-            return values
-        return values.reshape(checked_shape(self.plain(state["preferred_shape"])))
+        values, indices = self.array(state["a"]).ravel(), self.array(state["idxs"])
+        self.budget.take(values.itemsize * indices.size)
+        values, shape = values[indices], state.get("preferred_shape")
+        return values if shape is None else values.reshape(checked_shape(self.plain(shape)))
 
     def _dense(self, state: dict[Any, Any], column_major: bool) -> np.ndarray:
         """A scipy.sparse csc/csr matrix, with checked indices; scipy's own code trusts them."""
@@ -279,15 +260,13 @@ class Resolver:
         self.budget.take(32 * (data.size + rows + cols))
         indices, starts = indices.astype(np.int64), self.array(state["indptr"]).astype(np.int64)
         major, minor = (cols, rows) if column_major else (rows, cols)
-        if starts.shape != (major + 1,) or starts[0] != 0 or np.any(np.diff(starts) < 0):
-            raise PickleError("a sparse matrix with a damaged index")
-        if data.ndim != 1 or data.shape != indices.shape or starts[-1] != len(data):
+        if (
+            starts.shape != (major + 1,) or starts[0] != 0 or np.any(np.diff(starts) < 0)
+            or data.ndim != 1 or data.shape != indices.shape or starts[-1] != len(data)
+        ):  # fmt: skip
             raise PickleError("a sparse matrix with a damaged index")
         if len(indices) and not 0 <= indices.min() <= indices.max() < minor:
             raise PickleError("a sparse matrix with indices outside its shape")
         dense = np.zeros((major, minor), data.dtype)
         np.add.at(dense, (np.repeat(np.arange(major), np.diff(starts)), indices), data)
         return dense.T.copy() if column_major else dense
-
-
-__all__ = ["DataFileError", "Names", "Resolver", "UnsafeFileError", "safe_unpickle"]

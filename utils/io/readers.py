@@ -1,4 +1,8 @@
-"""Reading files of unknown origin: nothing in them runs, and their size in memory is checked before it is taken."""
+"""Reading files of unknown origin: nothing in them runs, and their size in memory is checked before it is taken.
+
+Every reader raises FileNotFoundError, DataFileError for a damaged file and for one that needs more memory than
+`limits.file_limit` gives, and UnsafeFileError, naming the call, for one that asks to run code.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +20,31 @@ from safetensors import safe_open
 from torch import Tensor
 
 from utils.io.arrays import open_member, open_zip, read_npy
-from utils.io.budget import Budget, DataFileError
-from utils.io.folders import OPEN_DIR
+from utils.io.limits import Budget, DataFileError
 from utils.io.matlab import parse_mat
 from utils.io.pickles import safe_unpickle
 from utils.io.torch_files import read_torch
 
+ROOT = Path(__file__).resolve().parents[2]
+DATA_DIR = ROOT / "data"  # licensed files of the user
+OPEN_DIR = DATA_DIR / "open"  # files that the project ships
 
-def _existing(path: str | os.PathLike) -> Path:
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike, problem: str) -> Iterator[tuple[Path, Budget]]:
+    """The existing file and its budget; inside, other errors become DataFileError with `problem` and the cause."""
     path = Path(path)
     if not path.is_file():
         ships = OPEN_DIR in path.resolve().parents
         cure = " It ships with the project: git checkout -- data/open" if ships else ""
         raise FileNotFoundError(f"{path} does not exist or is not a file.{cure}")
-    return path
+    try:
+        yield path, Budget(str(path))
+    except DataFileError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+        raise DataFileError(f"{path} {problem} ({reason}). Fetch it again.") from error
 
 
 def _content(path: Path, budget: Budget) -> bytes:
@@ -37,64 +52,39 @@ def _content(path: Path, budget: Budget) -> bytes:
     return path.read_bytes()
 
 
-def _damaged(path: Path, form: str, error: Exception) -> DataFileError:
-    reason = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
-    return DataFileError(f"{path} is not a readable {form} file ({reason}). Fetch it again.")
-
-
 def read_pickle(path: str | os.PathLike) -> Any:
-    """Read a pickle of arrays and plain values (Python 2 ones as latin-1); no code in it is run.
+    """The value of a pickle: arrays and plain values (Python 2's texts as latin-1).
 
     chumpy arrays and scipy.sparse matrices come out as dense NumPy arrays, neither package is needed.
-    Raises UnsafeFileError naming the blocked call, DataFileError for a damaged file and, as all readers here, for one
-    that needs more memory than `file_budget` gives.
     """
-    path = _existing(path)
-    budget = Budget(str(path))
-    return safe_unpickle(_content(path, budget), str(path), budget)
+    with _opened(path, "is not a readable pickle file") as (path, budget):
+        return safe_unpickle(_content(path, budget), str(path), budget)
 
 
 def load_npy(path: str | os.PathLike) -> np.ndarray:
-    """Read a .npy file of numbers or text.
-
-    Raises UnsafeFileError when it holds pickled objects, DataFileError when it is damaged.
-    """
-    path = _existing(path)
-    try:
-        with path.open("rb") as stream:
-            return read_npy(stream, str(path), Budget(str(path)), None)
-    except DataFileError:
-        raise
-    except Exception as error:
-        raise _damaged(path, ".npy", error) from error
+    """The array of a .npy file of numbers or text. Raises UnsafeFileError for pickled objects."""
+    with _opened(path, "is not a readable .npy file") as (path, budget), path.open("rb") as stream:
+        return read_npy(stream, str(path), budget, None)
 
 
 def load_npz(
     path: str | os.PathLike, *, objects: bool = False, only: Collection[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Read the arrays of a .npz file into memory.
+    """The arrays of a .npz file by name.
 
-    objects: also read arrays of Python objects (lists, dicts), through the allow-list of `read_pickle`.
-    only: names to read, as far as they are there (default: all).
-    Raises UnsafeFileError for object arrays (with `objects`: for blocked calls), DataFileError for damage.
+    Args:
+        path: of the file.
+        objects: also read arrays of Python objects (lists, dicts), as `read_pickle` does; else UnsafeFileError.
+        only: names to read, as far as they are there (default: all).
     """
-    path = _existing(path)
-    budget = Budget(str(path))
-    try:
-        with open_zip(path, budget) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            members = {name: info for name, info in members.items() if only is None or name in only}
-            unpacked = sum(info.file_size for info in members.values())
-            if unpacked > budget.limit:
-                budget.refuse(unpacked)
-            return {
-                name: _member(archive, info, f"Array '{name}' of {path}", budget, objects)
-                for name, info in members.items()
-            }
-    except DataFileError:
-        raise
-    except Exception as error:
-        raise _damaged(path, ".npz", error) from error
+    with _opened(path, "is not a readable .npz file") as (path, budget), open_zip(path, budget) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        members = {name: info for name, info in members.items() if only is None or name in only}
+        budget.check(sum(info.file_size for info in members.values()))
+        return {
+            name: _member(archive, info, f"Array '{name}' of {path}", budget, objects)
+            for name, info in members.items()
+        }
 
 
 def _member(
@@ -109,41 +99,22 @@ def _member(
 
 
 def load_mat(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read the arrays of numbers and cells of a MATLAB file (up to version 7).
-
-    Raises DataFileError when it is damaged or newer (HDF5).
-    """
-    path = _existing(path)
-    budget = Budget(str(path))
-    try:
-        return parse_mat(_content(path, budget), budget)
-    except DataFileError:
-        raise
-    except NotImplementedError as error:
-        raise DataFileError(f"{path} is a MATLAB 7.3 (HDF5) file; expected an older format.") from error
-    except Exception as error:
-        raise _damaged(path, "MATLAB", error) from error
+    """The arrays of numbers and cells of a MATLAB file by name. Raises DataFileError for version 7.3 (HDF5), too."""
+    with _opened(path, "is not a readable MATLAB file") as (path, budget):
+        try:
+            return parse_mat(_content(path, budget), budget)
+        except NotImplementedError as error:
+            raise DataFileError(f"{path} is a MATLAB 7.3 (HDF5) file; expected an older format.") from error
 
 
 def load_torch(path: str | os.PathLike) -> Any:
-    """Read a torch file (zip or pre-1.6 form) onto the CPU: tensors, numbers, strings and containers only.
-
-    Raises UnsafeFileError naming the blocked call, DataFileError for a damaged file.
-    """
-    path = _existing(path)
-    try:
-        return read_torch(path)
-    except DataFileError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:120] or type(error).__name__
-        raise DataFileError(
-            f"{path} is not a readable checkpoint: it is damaged, cut short or not a torch file ({reason})."
-        ) from error
+    """The content of a torch file (zip or pre-1.6 form): CPU tensors, numbers, strings and containers only."""
+    with _opened(path, "is not a readable checkpoint") as (path, budget):
+        return read_torch(path, budget)
 
 
 def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a .safetensors file and its text about them. Raises DataFileError for damage."""
+    """The tensors of a .safetensors file and its text about them."""
     with _open_safetensors(path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
         for tensor in tensors.values():
@@ -153,10 +124,7 @@ def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
 
 
 def safetensors_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """The shapes in a .safetensors file and its text about them; only its header is read.
-
-    Raises DataFileError for damage.
-    """
+    """The shapes in a .safetensors file and its text about them; only its header is read."""
     with _open_safetensors(path) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no dict)
         return shapes, file.metadata() or {}
@@ -164,36 +132,26 @@ def safetensors_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ..
 
 @contextlib.contextmanager
 def _open_safetensors(path: str | os.PathLike) -> Iterator[Any]:
-    path = _existing(path)
-    try:
-        budget, size = Budget(str(path)), path.stat().st_size
+    with _opened(path, "is not a readable safetensors file") as (path, budget):
+        size = path.stat().st_size
         with path.open("rb") as raw:
             header = int.from_bytes(raw.read(8), "little")
         budget.take(size + 20 * min(header, size))  # about what the library makes of its header
         with safe_open(path, framework="pt") as file:
             yield file
-    except DataFileError:
-        raise
-    except Exception as error:
-        raise _damaged(path, "safetensors", error) from error
 
 
 def load_json(path: str | os.PathLike, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The content of a JSON file in UTF-8, with or without a byte order mark.
 
-    pairs: makes the dictionaries, as json's `object_pairs_hook`. Raises DataFileError for damage.
+    Args:
+        path: of the file.
+        pairs: makes the dictionaries, as json's `object_pairs_hook`.
     """
-    path = _existing(path)
-    budget = Budget(str(path))
-    data = _content(path, budget)
-    budget.take(_size_of_json(data))
-    try:
+    with _opened(path, "is not valid JSON") as (path, budget):
+        data = _content(path, budget)
+        budget.take(_size_of_json(data))
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=pairs)
-    except DataFileError:
-        raise
-    except (ValueError, RecursionError, MemoryError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataFileError(f"{path} is not valid JSON ({reason}). Fetch it again.") from error
 
 
 def _size_of_json(data: bytes) -> int:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from utils.io.arrays import BLOCK, checked_shape, open_member, open_zip, read_exactly
-from utils.io.budget import Budget, DataFileError
+from utils.io.limits import Budget, DataFileError
 from utils.io.pickle_machine import PickleMachine
-from utils.io.pickle_values import Call, Name, PickleError, called
+from utils.io.pickle_values import Call, Name, PickleError, call
 from utils.io.pickles import Names, Resolver
 
 _DTYPES = {
@@ -47,9 +47,8 @@ _NOT_DENSE = ("torch._utils._rebuild_", "torch.serialization._get_layout", "torc
 Fill = Callable[[str, np.ndarray], None]  # the name of a storage, its bytes [N] uint8
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, budget: Budget) -> Any:
     """The content of a torch file. Raises UnsafeFileError, DataFileError; any other Exception means damage."""
-    budget = Budget(str(path))
     with path.open("rb") as file:
         is_zip = file.read(4) == b"PK\x03\x04"
     if is_zip:
@@ -121,18 +120,12 @@ class TorchNames(Names):
         super().__init__(what, budget)
         self.storages: dict[str, Call] = {}
         self.known |= {
-            "torch._utils._rebuild_tensor": lambda s, offset, size, stride: Call(
-                "tensor", s, offset, size, stride, None
-            ),
-            "torch._utils._rebuild_tensor_v2": lambda s, offset, size, stride, *rest: Call(
-                "tensor", s, offset, size, stride, None
-            ),
-            "torch._utils._rebuild_tensor_v3": lambda s, offset, size, stride, grad, hooks, dtype, *rest: (
-                Call("tensor", s, offset, size, stride, dtype)
-            ),
+            "torch._utils._rebuild_tensor": lambda *args: _tensor_call(*args),
+            "torch._utils._rebuild_tensor_v2": lambda *args: _tensor_call(*args[:4]),
+            "torch._utils._rebuild_tensor_v3": lambda *args: _tensor_call(*args[:4], args[6]),
             "torch._utils._rebuild_parameter": lambda data, *rest: data,
             "torch._utils._rebuild_parameter_with_state": lambda data, *rest: data,
-            "torch._tensor._rebuild_from_type_v2": lambda make, kind, args, state: called(make, args),
+            "torch._tensor._rebuild_from_type_v2": lambda make, kind, args, state: call(make, args),
             "torch.nn.parameter.Parameter": lambda data, *rest: data,
             "torch.Tensor": None,
             "torch.Size": lambda sizes=(): checked_shape(sizes),
@@ -153,22 +146,22 @@ class TorchNames(Names):
 
     def storage(self, pid: Any) -> Call:
         """What stands for a storage, of which the file says type, name, place and number of elements."""
-        if (
-            type(pid) is not tuple
-            or len(pid) not in (5, 6)
-            or pid[0] != "storage"
-            or pid[5:] not in ((), (None,))
-        ):
+        ends = ((), (None,))
+        if type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage" or pid[5:] not in ends:
             raise PickleError("an object outside the file")
         _, kind, key, _, count = pid[:5]
         if type(kind) is not Name or kind.full not in _DTYPES or type(key) is not str:
             raise PickleError("a storage of an unknown type")
         (count,) = checked_shape(count)
-        dtype = _DTYPES[kind.full]
-        known = self.storages.setdefault(key, Call("storage", key, dtype, count))
-        if known.args != (key, dtype, count):
+        args = key, _DTYPES[kind.full], count
+        known = self.storages.setdefault(key, Call("storage", *args))
+        if known.args != args:
             raise PickleError("a storage of two types")
         return known
+
+
+def _tensor_call(storage: Any, offset: Any, size: Any, stride: Any, dtype: Name | None = None) -> Call:
+    return Call("tensor", storage, offset, size, stride, dtype)
 
 
 class TorchResolver(Resolver):

@@ -2,7 +2,7 @@
 
 One rule for every command: a file that is there is replaced with `--overwrite` only, and only when it bears the mark of
 what is written there (`utils.io.marks`). What a killed process left is removed by the next that writes into the
-folder (`utils.io.leftovers`).
+folder (`utils.io.temporary`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from utils.io.leftovers import remove_leftovers, temporary_name
 from utils.io.marks import is_marked, mark_archive
+from utils.io.temporary import remove_leftovers, temporary_name
 
 IS_THERE = "is there; --overwrite replaces results"
 NOT_OURS = "is none of our results, so it is kept, with --overwrite too; move it away or give another place"
@@ -46,23 +46,27 @@ class WriteError(OSError):
 
 
 def _shown(path: str | os.PathLike) -> str:
-    """A file name as text: bytes that are none become U+FFFD."""
+    """A file name as text: bytes that are not UTF-8 become U+FFFD."""
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def why_unwritable(error: OSError) -> str:
-    """What the operating system's refusal means, and the cure."""
+    """Why the operating system refused to write, and what to do about it."""
     return REASONS.get(error.errno) or error.strerror or str(error)
 
 
 # ----------------------------------------------------------------------------------------- what may be replaced
 
 
-def why_kept(path: str | os.PathLike, overwrite: bool, *marks: str) -> str | None:
-    """Why the file of that name must not be replaced, to be read behind its name; None when it may be, or is not there.
+def overwrite_problem(path: str | os.PathLike, overwrite: bool, *marks: str) -> str | None:
+    """Why the file at `path` must not be replaced, to be read after its name; None when it may be, or is not there.
 
-    marks: of the files that this command writes there; without any, every file may be replaced with `overwrite`. A
-    link is replaced itself, never what it leads to.
+    A link is replaced itself, never what it leads to.
+
+    Args:
+        path: that the command writes to.
+        overwrite: whether the user asked to replace results.
+        marks: of the files that this command writes there; without any, every file may be replaced with `overwrite`.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -78,13 +82,13 @@ def why_kept(path: str | os.PathLike, overwrite: bool, *marks: str) -> str | Non
 
 
 def require_free(path: str | os.PathLike, overwrite: bool, *marks: str) -> None:
-    """Raise FileExistsError, with a sentence, for a file that must not be replaced (see `why_kept`)."""
-    if reason := why_kept(path, overwrite, *marks):
+    """Raise FileExistsError, with a sentence, for a file that must not be replaced (see `overwrite_problem`)."""
+    if reason := overwrite_problem(path, overwrite, *marks):
         raise FileExistsError(f"'{_shown(path)}' {reason}.")
 
 
 def writable_folder(path: str | os.PathLike) -> Path:
-    """The folder, made where it is missing, without what killed runs left. Raises ValueError when it cannot be used."""
+    """The folder, made where it is missing, rid of what killed runs left. Raises ValueError when it cannot be used."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +101,7 @@ def writable_folder(path: str | os.PathLike) -> Path:
 
 
 def require_writable(path: str | os.PathLike) -> None:
-    """Raise ValueError where no folder can be made and written to at the path; makes none."""
+    """Raise ValueError where no folder can be made at the path and written to; makes none."""
     path = Path(path).absolute()
     writable_folder(next(folder for folder in (path, *path.parents) if folder.exists()))
 
@@ -109,19 +113,19 @@ _remove_leftovers_once = functools.cache(remove_leftovers)
 
 
 def raise_if_full(folder: Path, cause: Exception | None = None) -> None:
-    """Raise the error of a full disk that a library has kept to itself."""
+    """Raise the error of a full disk that a library has not reported as one."""
     if shutil.disk_usage(folder).free < LEAST_SPACE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from cause
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Inside, an error of the operating system about `path` or a file beside it becomes a sentence about `path`."""
+def named_errors(path: Path, anywhere: bool = False) -> Iterator[None]:
+    """Inside, an OSError about `path`, a file beside it or any file (`anywhere`) becomes a WriteError about `path`."""
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
-        if error.errno is None or elsewhere:
+        is_elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
+        if error.errno is None or (is_elsewhere and not anywhere):
             raise
         raise WriteError(f"'{_shown(path)}' cannot be written: {why_unwritable(error)}.") from error
 
@@ -149,17 +153,21 @@ def files_together(
 ) -> Iterator[Path]:
     """Yield a hidden folder in `folder` whose files are moved up, and replace older ones, when the block succeeds.
 
-    last: name of the file that says that the others are there; it goes first and comes last, so that whoever is killed
-    in between leaves a set without it. may_replace: asked for each file whose name is taken.
     After an exception none is left and older files are as they were. Raises WriteError, and FileExistsError for names
     that are taken.
+
+    Args:
+        folder: that exists.
+        last: name of the file that says that the others are there; the older one goes first and the new one comes
+            last, so that a process that is killed in between leaves a set without it.
+        may_replace: asked for each file whose name is taken.
     """
     aside = folder / temporary_name()
     try:
         aside.mkdir()
         yield aside
         _move_up(aside, folder, last, may_replace)
-    except WriteError as error:  # says where the file is on its way
+    except WriteError as error:  # names the hidden folder
         raise WriteError(str(error).replace(_shown(aside), _shown(folder))) from error
     except OSError as error:
         if error.errno is None:
@@ -174,18 +182,18 @@ def _move_up(aside: Path, folder: Path, last: str, may_replace: Callable[[Path],
     older = [name for name in reversed(names) if os.path.lexists(folder / name)]
     for name in older:
         require_free(folder / name, may_replace(folder / name))
-    kept, moved = aside / temporary_name(), []
-    kept.mkdir()
+    backup, moved = aside / temporary_name(), []
+    backup.mkdir()
     try:
         for name in older:
-            os.replace(folder / name, kept / name)
+            os.replace(folder / name, backup / name)
         for name in names:
             move(aside / name, folder / name, replace=False)
             moved.append(name)
     except BaseException:
         for name in moved:
             (folder / name).unlink()
-        for path in kept.iterdir():
+        for path in backup.iterdir():
             os.replace(path, folder / path.name)
         raise
 
@@ -198,14 +206,12 @@ def atomic_path(path: str | os.PathLike, replace: bool = True) -> Iterator[Path]
     where the disk refuses, and without `replace` FileExistsError when the name is taken.
     """
     path = Path(path)
-    try:
+    with named_errors(path, anywhere=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"'{_shown(path)}' cannot be written: {why_unwritable(error)}.") from error
     _remove_leftovers_once(path.parent.absolute())
     temporary = path.with_name(temporary_name(path.suffix))
     try:
-        with naming(path):
+        with named_errors(path):
             yield temporary
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
@@ -225,19 +231,19 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", replace: bool = True
         yield file
 
 
-def save_npz_atomic(
-    path: str | os.PathLike, mark: str = "", replace: bool = True, /, **arrays: Any
-) -> None:
-    """Write compressed arrays of numbers or text. Raises TypeError for arrays of Python objects.
+def save_npz_atomic(path: str | os.PathLike, mark: str = "", replace: bool = True, /, **arrays: Any) -> None:
+    """Write a compressed .npz file of numbers or text. Raises TypeError for arrays of Python objects.
 
-    mark: by which the file is known as ours.
+    Args:
+        path: of the file.
+        mark: by which the file is known as ours.
+        replace: an older file; else FileExistsError.
+        arrays: by name.
     """
     plain = {name: np.asarray(value) for name, value in arrays.items()}
     for name, value in plain.items():
         if value.dtype.hasobject:
-            raise TypeError(
-                f"Array '{name}' holds Python objects; a .npz file of ours holds numbers and text only."
-            )
+            raise TypeError(f"Array '{name}' holds Python objects; our .npz files hold numbers and text only.")
     save_arrays(path, plain, mark, replace)
 
 

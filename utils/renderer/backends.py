@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from utils.renderer import MeshRenderer
+from utils.renderer.mesh import MeshRenderer
 from utils.renderer.shading import lambert, vertex_normals
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# opendr and neural_renderer have graphics contexts of their own.
-_ONE_AT_A_TIME = threading.Lock()
+_LOCK = threading.Lock()  # opendr and neural_renderer have graphics contexts of their own
 CUDA = "cuda"
 NEAREST = 0.05  # metres; triangles with a corner nearer to the camera's plane are left out
 
@@ -48,7 +47,7 @@ class View:
 
 
 class PackageMeshRenderer(MeshRenderer):
-    """A mesh renderer that leaves the drawing of coloured triangles to another package; anti-aliasing depends on it."""
+    """A mesh renderer whose coloured triangles another package draws; anti-aliasing depends on the package."""
 
     def _draw_points(
         self, points: np.ndarray, focal: float, width: int, height: int, center: tuple[float, float]
@@ -62,7 +61,7 @@ class PackageMeshRenderer(MeshRenderer):
         colors = lambert(normals, np.repeat(self.face_colors[seen], 3, axis=0)).reshape(-1, 3, 3)
         depth = corners[seen][..., 2]
         near, far = 0.9 * float(depth.min()), 1.1 * float(depth.max())
-        with _ONE_AT_A_TIME:
+        with _LOCK:
             return self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
 
     def draw(
@@ -73,7 +72,7 @@ class PackageMeshRenderer(MeshRenderer):
 
 
 class OpendrMeshRenderer(PackageMeshRenderer):
-    """By opendr, the package that the 2020 demo drew with: no anti-aliasing, alpha is 0 or 1."""
+    """Draws with opendr, as the 2020 demo did: no anti-aliasing, alpha is 0 or 1."""
 
     def draw(self, corners: np.ndarray, colors: np.ndarray, view: View) -> np.ndarray:
         coloured_renderer, project_points = _import_opendr()
@@ -113,7 +112,7 @@ def _import_opendr():
 
 
 class NeuralMeshRenderer(PackageMeshRenderer):
-    """By neural_renderer on a CUDA device: one colour per face, no anti-aliasing."""
+    """Draws with neural_renderer on a CUDA device: one colour per face, no anti-aliasing."""
 
     def draw(self, corners: np.ndarray, colors: np.ndarray, view: View) -> np.ndarray:
         import neural_renderer
@@ -128,8 +127,8 @@ class NeuralMeshRenderer(PackageMeshRenderer):
         )  # fmt: skip
         faces = torch.arange(3 * len(corners), dtype=torch.int32, device=CUDA).view(1, -1, 3)
         textures = _on_cuda(colors.mean(axis=1)).view(1, -1, 1, 1, 1, 3).expand(-1, -1, 2, 2, 2, -1)
-        picture, _, alpha = renderer(_on_cuda(corners.reshape(-1, 3)), faces, textures.contiguous())
-        drawn = torch.cat([picture, alpha[:, None]], dim=1)[0].permute(1, 2, 0)
+        rgb, _, alpha = renderer(_on_cuda(corners.reshape(-1, 3)), faces, textures.contiguous())
+        drawn = torch.cat([rgb, alpha[:, None]], dim=1)[0].permute(1, 2, 0)
         return drawn[: view.height, : view.width].clamp(0, 1).cpu().numpy()
 
 
@@ -137,13 +136,8 @@ def _on_cuda(values: Float[Array, "*shape"]) -> Float[torch.Tensor, "1 *shape"]:
     return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=CUDA)[None]
 
 
-_CLASSES = {
-    "builtin": MeshRenderer,
-    "opendr": OpendrMeshRenderer,
-    "neural_renderer": NeuralMeshRenderer,
-}
+_CLASSES = {"builtin": MeshRenderer, "opendr": OpendrMeshRenderer, "neural_renderer": NeuralMeshRenderer}
 RENDERERS = tuple(_CLASSES)
-
 _HELP = {
     "opendr": "It needs OSMesa (libosmesa6-dev), a compiler and Cython: pip install Cython setuptools wheel, then "
     "pip install --no-build-isolation chumpy opendr",
@@ -152,32 +146,27 @@ _HELP = {
 
 
 def renderer_problem(name: str) -> str | None:
-    """Why a renderer of `RENDERERS` cannot draw here, a sentence without its full stop; None when it can.
-
-    It draws a triangle to find out.
-    """
+    """Why a renderer of `RENDERERS` cannot draw a triangle here, a sentence without its full stop; None when it can."""
     corners, face = np.array([[-1.0, -1, 0], [1, -1, 0], [0, 1, 0]]), np.array([[0, 2, 1], [0, 1, 2]])
     try:
-        picture = _CLASSES[name](face).render(corners, np.array([0, 0, 5.0]), 20.0, 16, 16)
+        image = _CLASSES[name](face).render(corners, np.array([0, 0, 5.0]), 20.0, 16, 16)
     except Exception as error:  # compiled packages of 2019 fail in many ways, and none may end a run
         return f"{name} does not work here ({type(error).__name__}: {error})"
-    return None if picture[..., 3].any() else f"{name} does not work here (it draws nothing)"
+    return None if image[..., 3].any() else f"{name} does not work here (it draws nothing)"
 
 
 def mesh_renderer_class(name: str) -> type[MeshRenderer]:
     """The class of a renderer of `RENDERERS`. Raises ValueError for other names and for one that cannot draw here."""
     if name not in _CLASSES:
         raise ValueError(f"Unknown renderer '{name}'; choose one of {', '.join(RENDERERS)}.")
-    problem = renderer_problem(name)
-    if problem is not None:
+    if problem := renderer_problem(name):
         raise ValueError(f"{problem}. {_HELP.get(name)}. The renderer builtin always works.")
     return _CLASSES[name]
 
 
 def opendr_or_none(faces: Int[Array, "F 3"]) -> MeshRenderer | None:
-    """opendr's renderer; without a working opendr one log line says why, and None comes back."""
-    problem = renderer_problem("opendr")
-    if problem is None:
-        return OpendrMeshRenderer(faces)
-    log.warning("%s; the panel shows the built-in renderer's views only.", problem)
-    return None
+    """opendr's renderer, or None, with a warning that says why, without a working opendr."""
+    if problem := renderer_problem("opendr"):
+        log.warning("%s; the panel shows the built-in renderer's views only.", problem)
+        return None
+    return OpendrMeshRenderer(faces)

@@ -1,7 +1,7 @@
-"""Six body parts in a picture, as the LSP evaluation compares them (docs/method.md 11.2).
+"""Six body parts in an image, as the LSP evaluation compares them (docs/method.md 11.2).
 
 Classes: 0 background, 1 head, 2 torso, 3 right arm, 4 left arm, 5 right leg, 6 left leg. Every face of the body has
-one; a body is drawn in classes on the 224-pixel crop, and the drawing is brought back to the picture.
+one; a body is drawn in classes on the 224-pixel crop, and the drawing is brought back to the image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from utils.body import SMPL_ID
 from utils.geometry import BOX_UNIT, CROP_SIZE, FOCAL_LENGTH
 from utils.io import DataFileError, load_npy
-from utils.renderer.mesh import IUV_Renderer
+from utils.renderer.iuv import IUV_Renderer
 from utils.renderer.rasterizer import Backend
 from utils.structures import Atlas, BodyModel
 
@@ -39,44 +39,49 @@ CLASS_JOINTS = (
 )
 TEXTURE_FILE, TABLE_FILE = "vertex_texture.npy", "cube_parts.npy"
 COLOR_STEPS = 100  # the table has a cell for each hundredth of red, green and blue
-# A picture pixel whose centre falls on the border of two crop pixels takes the right (lower) one despite rounding.
+# An image pixel whose centre falls on the border of two crop pixels takes the right (lower) one despite rounding.
 BORDER_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class TrueParts:
+    """Label maps of a person, uint8 [H, W], and the box (pixels, side / 200 px) that its crop was cut by."""
+
+    mask: UInt8[np.ndarray, "H W"]
+    parts: UInt8[np.ndarray, "H W"]
+    center: Float[np.ndarray, "2"]
+    scale: float
 
 
 # ----------------------------------------------------------------------------------------------- classes of faces
 
 
 def face_classes(body: BodyModel, data_dir: str | os.PathLike) -> tuple[Int[np.ndarray, "F"], str]:
-    """Class (0..6) of each of the body's faces, and a sentence that says where it comes from.
+    """Class (0..6) of each of the body's faces, and where it comes from, for the log.
 
     The official body takes vertex_texture.npy and cube_parts.npy of `data_dir`, which colour the faces and name the
     colours; without them, and for other bodies, a face belongs where most of its skinning weight lies.
     Raises FileNotFoundError when one of the two files is missing, DataFileError when they do not fit the body.
     """
-    texture, table = Path(data_dir) / TEXTURE_FILE, Path(data_dir) / TABLE_FILE
+    texture, table = files = [Path(data_dir) / name for name in (TEXTURE_FILE, TABLE_FILE)]
+    missing = [file for file in files if not file.is_file()]
+    source = f"skinning weights of the body '{body.model_id}'"
     if body.model_id != SMPL_ID:
-        return skinning_classes(body), f"skinning weights of the body '{body.model_id}'"
-    if not texture.is_file() and not table.is_file():
-        return skinning_classes(body), (
-            f"skinning weights of the body '{body.model_id}', as {TEXTURE_FILE} and {TABLE_FILE} are not in {data_dir}"
+        return skinning_classes(body), source
+    if len(missing) == 2:
+        return skinning_classes(body), f"{source}, as {TEXTURE_FILE} and {TABLE_FILE} are not in {data_dir}"
+    if missing:
+        raise FileNotFoundError(
+            f"{missing[0]} is missing, but its other half is there. Add it (both come with the data of SPIN), or take "
+            "both away to tell the parts apart by skinning weights."
         )
-    for file, other in ((texture, table), (table, texture)):
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{other} is there but {file} is missing. Add it (both come with the data of SPIN), or take both "
-                "away to tell the parts apart by skinning weights."
-            )
-    return _textured_classes(
-        texture, table, len(body.faces)
-    ), f"{TEXTURE_FILE} and {TABLE_FILE} in {data_dir}"
+    return _textured_classes(texture, table, len(body.faces)), f"{TEXTURE_FILE} and {TABLE_FILE} in {data_dir}"
 
 
 def skinning_classes(body: BodyModel) -> Int[np.ndarray, "F"]:
     """Class (1..6) that holds the most of the skinning weight of a face's corners."""
     weights = body.weights.astype(np.float64)[body.faces].sum(axis=1)  # [F, 24]
-    return (
-        np.stack([weights[:, list(joints)].sum(axis=1) for joints in CLASS_JOINTS], axis=1).argmax(axis=1) + 1
-    )
+    return np.stack([weights[:, list(joints)].sum(axis=1) for joints in CLASS_JOINTS], axis=1).argmax(axis=1) + 1
 
 
 def _textured_classes(texture_file: Path, table_file: Path, num_faces: int) -> Int[np.ndarray, "F"]:
@@ -104,24 +109,23 @@ def _textured_classes(texture_file: Path, table_file: Path, num_faces: int) -> I
     return table[tuple(cell.T)].astype(np.int64)
 
 
-@dataclass(frozen=True)
-class TrueParts:
-    """Label pictures of a person, uint8 [H, W], and the box (pixels, side / 200 px) that its crop was cut by."""
-
-    mask: UInt8[np.ndarray, "H W"]
-    parts: UInt8[np.ndarray, "H W"]
-    center: Float[np.ndarray, "2"]
-    scale: float
-
-
 # -------------------------------------------------------------------------------------------------------- drawing
 
 
 class PartRenderer:
-    """Bodies and weak cameras to pictures of classes on the 224-pixel crop; no anti-aliasing.
+    """Renders bodies under weak cameras as label maps on the 224-pixel crop; no anti-aliasing.
 
     The camera is that of `IUV_Renderer`. Faces are seen from both sides, so that an opening in the mesh shows its
     inside.
+
+    Args:
+        faces: of the body.
+        classes: of each face, 0..6.
+        far: bodies at this distance (metres) or further are not drawn; the 2020 system had 100.
+        backend: of `rasterize`.
+
+    Raises:
+        ValueError: when there is not one class for each face.
     """
 
     def __init__(
@@ -131,15 +135,9 @@ class PartRenderer:
         far: float = float("inf"),
         backend: Backend = "auto",
     ) -> None:
-        """`far`: bodies at this distance (metres) or further are not drawn; the 2020 system had 100.
-
-        Raises ValueError when there is not one class for each face.
-        """
         faces, classes = np.asarray(faces, np.int32), np.asarray(classes)
         if classes.shape != (len(faces),):
-            raise ValueError(
-                f"Expected a class for each of {len(faces)} faces, got the shape {classes.shape}."
-            )
+            raise ValueError(f"Expected a class for each of {len(faces)} faces, got the shape {classes.shape}.")
         both = np.concatenate([faces, faces[:, ::-1]])
         part = np.concatenate([classes, classes]).astype(np.uint8)
         vertex_map = np.arange(int(faces.max(initial=-1)) + 1, dtype=np.int32)
@@ -147,33 +145,32 @@ class PartRenderer:
         self._renderer = IUV_Renderer(CROP_SIZE, CROP_SIZE, FOCAL_LENGTH, atlas, far, backend)
         self._classes = torch.from_numpy(np.concatenate([np.zeros(1, np.uint8), part]))
 
-    def __call__(
-        self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]
-    ) -> UInt8[Tensor, "B 224 224"]:
+    def __call__(self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]) -> UInt8[Tensor, "B 224 224"]:
         """Class of each pixel of bodies (metres, camera axes) under weak cameras (s, tx, ty)."""
         face = self._renderer.fragments(vertices, cam).face
         return self._classes.to(face.device)[face.long() + 1]
 
 
-# ----------------------------------------------------------------------------------------------------- back again
-
-
 def uncrop(
     parts: Shaped[np.ndarray, "224 224"], center: Sequence[float], scale: float, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W"]:
-    """Labels (or a bool mask) on the crop back at their place in a picture of `size` (height, width).
+    """Labels (or a bool mask) on the crop back at their place in the image; 0 outside the crop.
 
-    center, scale: the crop's square in the picture, pixels and side / 200 px, as `datasets.transforms` cuts it. Each
-    picture pixel takes the crop pixel that its centre falls into; outside the crop it is 0.
-    Raises ValueError for another shape and for a square without area.
+    Each image pixel takes the crop pixel that its centre falls into.
+
+    Args:
+        parts: labels on the crop.
+        center, scale: the crop's square in the image, pixels and side / 200 px, as `datasets.transforms` cuts it.
+        size: height and width of the image, pixels.
+
+    Raises:
+        ValueError: for another shape and for a square without area.
     """
     parts = np.asarray(parts)
     if parts.shape != (CROP_SIZE, CROP_SIZE):
         raise ValueError(f"Expected labels on the crop, [{CROP_SIZE}, {CROP_SIZE}], got {list(parts.shape)}.")
     if not (np.isfinite([*center, scale]).all() and scale > 0):
-        raise ValueError(
-            f"A crop needs a finite center and a positive scale, got {tuple(center)} and {scale}."
-        )
+        raise ValueError(f"A crop needs a finite center and a positive scale, got {tuple(center)} and {scale}.")
 
     def cells(count: int, middle: float) -> np.ndarray:
         place = (np.arange(count) + 0.5 - float(middle)) * (CROP_SIZE / (BOX_UNIT * float(scale)))

@@ -1,4 +1,4 @@
-"""Pictures for people: the demo's result panel (docs/method.md section 12.1), part colours, points, grids."""
+"""Images for people to look at: the demo's result panel (docs/method.md 12.1), part colours, points, grids."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, MAP_SIZE, cam_to_translation
-from utils.renderer.mesh import IUV_Renderer, MeshRenderer
+from utils.renderer.iuv import IUV_Renderer
+from utils.renderer.mesh import MeshRenderer, to_array
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-SIZE, PART_SIZE = CROP_SIZE, MAP_SIZE
 PART_COLUMNS = 6
 DRAW_SHIFT = 4
 
@@ -32,66 +32,70 @@ def result_panel(
     mesh_renderer: MeshRenderer,
     extra: MeshRenderer | None = None,
 ) -> UInt8[np.ndarray, "224 W 4"]:
-    """One person's result as one row of pictures, RGBA, 1456 pixels wide.
+    """One person's result as one row of images, RGBA, 1456 pixels wide.
 
     From the left: the crop; the global IUV map; the 24 part maps; the crop with the predicted body's IUV rendering;
-    the shaded body over the crop; its side view, the only one that is transparent. `extra` adds such an overlay and a
-    side view before these last two.
+    the shaded body over the crop; its side view, the only one that is transparent.
 
-    iuv, part_iuv: as `export.people_arrays` holds them, part_iuv None for a network without parts; vertices in metres
-    and cam = (s, tx, ty) as regressed. Raises ValueError for a crop of another size.
+    Args:
+        crop: RGB.
+        iuv, part_iuv: as `export.people_arrays` holds them, part_iuv None for a network without parts.
+        vertices, cam: metres and (s, tx, ty) as regressed.
+        iuv_renderer, mesh_renderer: draw them.
+        extra: draws another overlay and side view before the last two images.
+
+    Raises:
+        ValueError: for a crop of another size.
     """
-    if crop.shape != (SIZE, SIZE, 3) or crop.dtype != np.uint8:
+    if crop.shape != (CROP_SIZE, CROP_SIZE, 3) or crop.dtype != np.uint8:
         raise ValueError(
-            f"The panel shows crops of {SIZE} x {SIZE} RGB pixels in bytes; got {crop.shape} of {crop.dtype}."
+            f"The panel shows crops of {CROP_SIZE} x {CROP_SIZE} RGB pixels in bytes; "
+            f"got {crop.shape} of {crop.dtype}."
         )
     weak = torch.from_numpy(np.asarray(cam, np.float32))
     rendered = iuv_renderer.verts2uvimg(torch.from_numpy(np.asarray(vertices, np.float32))[None], weak[None])
-    rendered = resize_linear(_channel_last(rendered[0]), SIZE)
+    rendered = resize_linear(rendered[0].clamp(0, 1).permute(1, 2, 0).numpy(), CROP_SIZE)
     cam_t = cam_to_translation(weak).numpy()
-    pictures = [
+    images = [
         crop,
-        global_iuv_picture(iuv),
-        part_iuv_picture(part_iuv),
+        global_iuv_image(iuv),
+        part_iuv_image(part_iuv),
         np.where(rendered > 0, to_uint8(rendered), crop),
     ]
     for renderer in (mesh_renderer,) if extra is None else (extra, mesh_renderer):
-        pictures.append(renderer.overlay(crop, vertices, cam_t, FOCAL_LENGTH))
-        pictures.append(to_uint8(renderer.side_view(vertices, cam_t, FOCAL_LENGTH, SIZE)))
-    return _row(pictures)
+        images.append(renderer.overlay(crop, vertices, cam_t, FOCAL_LENGTH))
+        images.append(to_uint8(renderer.side_view(vertices, cam_t, FOCAL_LENGTH, CROP_SIZE)))
+    row = np.full((CROP_SIZE, sum(image.shape[1] for image in images), 4), 255, np.uint8)
+    left = 0
+    for image in images:
+        row[:, left : left + image.shape[1], : image.shape[2]] = image
+        left += image.shape[1]
+    return row
 
 
-def global_iuv_picture(iuv: UInt8[np.ndarray, "3 56 56"], size: int = SIZE) -> UInt8[np.ndarray, "S S 3"]:
-    """(part/24, U, V) of one person's global map."""
-    return np.rint(resize_linear(_bytes_of_iuv(iuv), size)).astype(np.uint8)
+def global_iuv_image(
+    iuv: UInt8[np.ndarray, "3 56 56"], size: int = CROP_SIZE
+) -> UInt8[np.ndarray, "S S 3"]:
+    """(part/24, U, V) of one person's global map, in bytes."""
+    return np.rint(resize_linear(_spread_parts(iuv), size)).astype(np.uint8)
 
 
-def part_iuv_picture(part_iuv: UInt8[np.ndarray, "24 3 56 56"] | None) -> UInt8[np.ndarray, "224 336 3"]:
+def part_iuv_image(part_iuv: UInt8[np.ndarray, "24 3 56 56"] | None) -> UInt8[np.ndarray, "224 336 3"]:
     """(part/24, U, V) of the 24 part maps of one person, 6 a row, with the global part numbers; black for None."""
     if part_iuv is None:
-        return np.zeros((SIZE, PART_COLUMNS * PART_SIZE, 3), np.uint8)
-    return _rows(np.rint(_bytes_of_iuv(part_iuv)).astype(np.uint8), PART_COLUMNS)
+        return np.zeros((CROP_SIZE, PART_COLUMNS * MAP_SIZE, 3), np.uint8)
+    return _rows(np.rint(_spread_parts(part_iuv)).astype(np.uint8), PART_COLUMNS)
 
 
-def _bytes_of_iuv(iuv: UInt8[np.ndarray, "*B 3 H W"]) -> Float[np.ndarray, "*B H W 3"]:
-    """Part numbers, U and V of a stored map, all in 0..255 for the eye, the channels last."""
+def _spread_parts(iuv: UInt8[np.ndarray, "*B 3 H W"]) -> Float[np.ndarray, "*B H W 3"]:
+    """Part numbers, U and V of a stored map, all in 0..255, the channels last."""
     return np.moveaxis(iuv, -3, -1) * np.array([255 / 24, 1, 1], np.float32)
-
-
-def _row(pictures: Sequence[UInt8[np.ndarray, "H W C"]]) -> UInt8[np.ndarray, "H W 4"]:
-    """RGB and RGBA pictures side by side; RGB is opaque."""
-    row = np.full((len(pictures[0]), sum(p.shape[1] for p in pictures), 4), 255, np.uint8)
-    left = 0
-    for picture in pictures:
-        row[:, left : left + picture.shape[1], : picture.shape[2]] = picture
-        left += picture.shape[1]
-    return row
 
 
 def resize_linear(image: Float[np.ndarray, "H W C"], size: int) -> Float[np.ndarray, "S S C"]:
     """Bilinear with half-pixel centres and mirrored borders, as `skimage.transform.resize` of order 1 does it.
 
-    Square pictures, enlarged by a whole number; those of that size already are returned as they are.
+    Square images, enlarged by a whole number; those of that size already are returned as they are.
     """
     if len(image) == size:
         return image
@@ -113,7 +117,7 @@ def part_palette() -> UInt8[np.ndarray, "25 3"]:
 
 def colorize_parts(part: Int[np.ndarray, "*B H W"] | Tensor) -> UInt8[np.ndarray, "*B H W 3"]:
     """Colours of part numbers 0..24; raises ValueError for others."""
-    numbers = part.detach().cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)
+    numbers = to_array(part)
     if numbers.size and not (numbers.min() >= 0 and numbers.max() <= 24):
         raise ValueError(f"Part numbers go from 0 to 24; got {numbers.min()}..{numbers.max()}.")
     return part_palette()[numbers.astype(np.int64)]
@@ -125,9 +129,13 @@ def draw_points(
     radius: int = 2,
     links: Sequence[tuple[int, int]] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy of the picture with points (x, y in pixels, pixel i centred at i + 0.5) and lines between links.
+    """A copy of the image with points and lines between them.
 
-    A third column is a confidence: points with 0 are left out.
+    Args:
+        image: RGB.
+        points: x, y in pixels, pixel i centred at i + 0.5, and a confidence: points with 0 are left out.
+        radius: of a point, pixels.
+        links: pairs of point numbers.
     """
     drawn = np.ascontiguousarray(image).copy()
     xy = np.asarray(points, dtype=np.float64)
@@ -146,12 +154,12 @@ def draw_points(
 def image_grid(
     images: Sequence[np.ndarray], columns: int, pad: int = 2, pad_value: int = 255
 ) -> UInt8[np.ndarray, "H W C"]:
-    """Pictures of one size, uint8 or float in 0..1, in rows of `columns` with a border of `pad` pixels.
+    """Images of one size, uint8 or float in 0..1, in rows of `columns` with a border of `pad` pixels.
 
-    Raises ValueError for no pictures or for different sizes.
+    Raises ValueError for no images or for different sizes.
     """
     if len(images) == 0 or len({np.shape(image) for image in images}) != 1:
-        raise ValueError(f"A grid needs pictures of one size; got {sorted({np.shape(i) for i in images})}.")
+        raise ValueError(f"A grid needs images of one size; got {sorted({np.shape(i) for i in images})}.")
     border = ((pad, 0), (pad, 0), (0, 0))
     cells = np.stack([np.pad(to_uint8(image), border, constant_values=pad_value) for image in images])
     grid = _rows(cells, columns, pad_value)
@@ -159,7 +167,7 @@ def image_grid(
 
 
 def _rows(cells: np.ndarray, columns: int, fill: float = 0) -> np.ndarray:
-    """[N, H, W, C] to one picture, row by row; missing cells of the last row are filled."""
+    """[N, H, W, C] to one image, row by row; missing cells of the last row are filled."""
     num_rows = -(-len(cells) // columns)
     missing = num_rows * columns - len(cells)
     cells = np.concatenate([cells, np.full((missing, *cells.shape[1:]), fill, cells.dtype)])
@@ -168,14 +176,7 @@ def _rows(cells: np.ndarray, columns: int, fill: float = 0) -> np.ndarray:
     return cells.reshape(num_rows * height, columns * width, channels)
 
 
-# ------------------------------------------------------------------------------------------------- conversion
-
-
 def to_uint8(image: np.ndarray) -> UInt8[np.ndarray, "*shape"]:
-    """Bytes of a picture in 0..1, rounded; bytes stay as they are."""
+    """Bytes of an image in 0..1, rounded; bytes stay as they are."""
     image = np.asarray(image)
     return image if image.dtype == np.uint8 else (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
-
-
-def _channel_last(image: Float[Tensor, "3 H W"]) -> Float[np.ndarray, "H W 3"]:
-    return image.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()

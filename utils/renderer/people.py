@@ -1,4 +1,4 @@
-"""All people of a full picture, drawn over it with one z-buffer."""
+"""All people of a full image, drawn over it with one z-buffer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HUE_STEP = 0.381966  # golden ratio: neighbours in number are far apart in hue
 
 @dataclass(frozen=True)
 class FullCamera:
-    """A pinhole camera of a full picture, K = [[f, 0, px], [0, f, py], [0, 0, 1]], and where a body stands in it."""
+    """A pinhole camera of a full image, K = [[f, 0, px], [0, f, py], [0, 0, 1]], and where a body stands in it."""
 
     cam_t: Float[np.ndarray, "3"]  # metres, added to the body's vertices
     focal_length: float  # pixels
@@ -31,7 +31,7 @@ class FullCamera:
         """The body before the camera (metres), sheared along its rays so that its pixels are those of the crop.
 
         The network sees each person in the middle of a crop and without perspective. Under the pinhole camera, a body
-        at the picture's edge is seen from its side and leaves the person that it belongs to, by dozens of pixels where
+        at the image's edge is seen from its side and leaves the person that it belongs to, by dozens of pixels where
         the focal length is short. With (x, y, z) = vertex + cam_t this point is (x z / tz, y z / tz, z): it lies at the
         pixel (px, py) + f (x, y) / tz of the weak camera, at its own depth.
         """
@@ -46,43 +46,49 @@ def full_camera(
     image_size: tuple[int, int],
     focal_length: float | None = None,
 ) -> FullCamera:
-    """Camera of the full picture (width, height) from a crop's weak camera; see `utils.geometry` for the formulas.
+    """Camera of the full image from a crop's weak camera; see `utils.geometry` for the formulas.
 
-    focal_length: pixels; None assumes the picture's diagonal.
+    Args:
+        cam: weak camera (s, tx, ty) of the crop.
+        center, scale: of the crop, pixels and side / 200 px.
+        image_size: width and height, pixels.
+        focal_length: pixels; None assumes the image's diagonal.
     """
     focal = assumed_focal_length(image_size) if focal_length is None else float(focal_length)
-    size = torch.tensor(image_size, dtype=torch.float64)
-    where = torch.tensor(center, dtype=torch.float64)
-    weak = crop_to_full_weak(cam.detach().cpu().double(), where, torch.tensor(float(scale)).double(), size)
-    cam_t = full_weak_to_perspective(weak, focal).float().numpy()
-    return FullCamera(cam_t, focal, (image_size[0] / 2, image_size[1] / 2))
+    place = (torch.tensor(value, dtype=torch.float64) for value in (center, float(scale), image_size))
+    cam_t = full_weak_to_perspective(crop_to_full_weak(cam.detach().cpu().double(), *place), focal)
+    return FullCamera(cam_t.float().numpy(), focal, (image_size[0] / 2, image_size[1] / 2))
 
 
 def person_colors(count: int) -> Float[np.ndarray, "N 3"]:
-    """Light colours, one for each person; the first is the blue of single bodies."""
+    """Light RGB colours in 0..1, one for each person; the first is the blue of single bodies."""
     hue = colorsys.rgb_to_hsv(*LIGHT_BLUE)[0]
     return np.array([colorsys.hsv_to_rgb((hue + i * HUE_STEP) % 1, 0.35, 0.92) for i in range(count)])
 
 
 def draw_people(
-    picture: UInt8[np.ndarray, "H W 3"],
+    image: UInt8[np.ndarray, "H W 3"],
     people: Sequence[tuple[Float[np.ndarray, "V 3"], FullCamera]],
     faces: Int[np.ndarray, "F 3"],
     renderer: type[MeshRenderer] = MeshRenderer,
     colors: Float[np.ndarray, "N 3"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture with all bodies (vertices in metres and their cameras) drawn over it, nearer ones in front.
+    """The image with all bodies drawn over it, nearer ones in front; the image itself without people.
 
-    Each lies where its crop's camera sees it (`FullCamera.as_seen`). All cameras share focal length and principal
-    point. colors: one for each person, RGB in 0..1, default `person_colors`. Without people the picture comes back as
-    it is.
+    Args:
+        image: full image, RGB.
+        people: vertices (metres) and camera of each; it is drawn where its crop's camera sees it
+            (`FullCamera.as_seen`). All cameras share focal length and principal point.
+        faces: of one body.
+        renderer: draws them.
+        colors: one for each person, RGB in 0..1; None takes `person_colors`.
     """
     if not people:
-        return picture
+        return image
     camera = people[0][1]
     vertices = np.concatenate([camera.as_seen(vertices) for vertices, camera in people])
     count = len(people[0][0])
     all_faces = np.concatenate([np.asarray(faces) + i * count for i in range(len(people))])
     colors = person_colors(len(people)) if colors is None else colors
     drawing = renderer(all_faces, np.repeat(colors, len(faces), axis=0))
-    return drawing.overlay(picture, vertices, np.zeros(3), camera.focal_length, camera.principal_point)
+    return drawing.overlay(image, vertices, np.zeros(3), camera.focal_length, camera.principal_point)

@@ -1,13 +1,13 @@
 """Triangles to fragments: which face, where on it and how deep, for every pixel (docs/method.md section 5.2).
 
 `rasterize` has two back-ends that agree in every pixel: numba (CPU, one thread a call, releases the GIL)
-and torch (any device). Every picture of this project (IUV maps, overlays, masks) is a shading of their
+and torch (any device). Every image of this project (IUV maps, overlays, masks) is a shading of their
 fragments.
 
-Coordinates. A point is (x, y, z): x and y in normalised device coordinates, [-1, 1] over the picture with x
+Coordinates. A point is (x, y, z): x and y in normalised device coordinates, [-1, 1] over the image with x
 right and y UP; z the depth along the camera axis, metres, positive in front. Projection is the caller's.
 All arithmetic is float32, in one order of operations, so that the back-ends round alike. Row 0 of the
-result is the top of the picture.
+result is the top of the image.
 
 Rules, as in the renderer of the 2020 system: pixel i of N has its centre at (2i+1-N)/N; only faces whose
 corners run counter-clockwise (seen y up) count; a pixel belongs to a face when it is on the inner side of,
@@ -20,20 +20,17 @@ no fragment.
 
 from __future__ import annotations
 
-import functools
-import logging
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from utils.compiling import compiled
 from utils.structures import Fragments
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-
-log = logging.getLogger(__name__)
 
 Backend = Literal["auto", "numba", "torch"]
 
@@ -57,23 +54,30 @@ def rasterize(
 ) -> Fragments:
     """Fragments of `B` bodies that share `faces`, on a square of `size` pixels. No gradient.
 
-    points: x, y in [-1, 1] (y up) and depth z in metres, see the module's docstring.
-    backend: "numba" (CPU), "torch" (any device), "auto" = numba for tensors on the CPU when it is installed.
-    The result lies on the device of `points`. Raises ValueError for wrong shapes, face numbers or back-end.
+    Args:
+        points: x, y in [-1, 1] (y up) and depth z in metres, see the module's docstring.
+        faces: corners of the triangles.
+        size: side of the image, pixels.
+        near, far: only depths between them count, metres.
+        backend: "numba" (CPU), "torch" (any device), "auto" = numba for tensors on the CPU.
+
+    Returns:
+        On the device of `points`.
+
+    Raises:
+        ValueError: for wrong shapes, face numbers or back-end.
     """
     if backend not in ("auto", "numba", "torch"):
         raise ValueError(f"Unknown rasteriser back-end '{backend}'; choose 'auto', 'numba' or 'torch'.")
     if points.ndim != 3:
         raise ValueError(f"Expected points of shape [B, V, 3], got {tuple(points.shape)}.")
     if backend == "auto":
-        backend = "numba" if points.device.type == "cpu" and _numba_available() else "torch"
+        backend = "numba" if points.device.type == "cpu" else "torch"
     points = points.detach().float()
     if backend == "numba":
         arrays = rasterize_numpy(points.cpu().numpy(), faces.cpu().numpy(), size, near, far)
         return Fragments(*(torch.from_numpy(a).to(points.device) for a in arrays))
-    _check(points.shape, faces.shape, size)
-    if faces.numel():
-        _check_range(int(faces.min()), int(faces.max()), points.shape[1])
+    _check(points, faces, size)
     return _rasterize_torch(points, faces.to(points.device).long(), size, near, far)
 
 
@@ -84,39 +88,33 @@ def rasterize_numpy(
     near: float = 0.1,
     far: float = float("inf"),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The numba back-end on arrays, for data workers: (face [*B,H,W] int32, bary [*B,H,W,3], depth [*B,H,W]).
+    """The numba back-end on arrays of one body or a batch: (face [*B,H,W] int32, bary [*B,H,W,3], depth [*B,H,W]).
 
-    `points` may be one body [V, 3] or a batch [B, V, 3]; the result has the same leading axes.
-    Raises ValueError for wrong shapes or face numbers, ModuleNotFoundError when numba is missing.
+    Raises ValueError for wrong shapes or face numbers.
     """
     batch = points.shape[:-2]
     points = np.ascontiguousarray(points, dtype=np.float32)
     faces = np.ascontiguousarray(faces, dtype=np.int32)
-    _check(points.shape, faces.shape, size)
-    if faces.size:
-        _check_range(int(faces.min()), int(faces.max()), points.shape[-2])
+    _check(points, faces, size)
     points = points.reshape(-1, *points.shape[-2:])
     face = np.full((len(points), size, size), -1, dtype=np.int32)
     bary = np.zeros((len(points), size, size, 3), dtype=np.float32)
     depth = np.zeros((len(points), size, size), dtype=np.float32)
     centers = (2 * np.arange(size) + 1 - size).astype(np.float32) / np.float32(size)
-    _compiled_kernel()(points, faces, centers, np.float32(near), np.float32(far), face, bary, depth)
+    _raster_kernel(points, faces, centers, np.float32(near), np.float32(far), face, bary, depth)
     return tuple(a.reshape(*batch, *a.shape[1:]) for a in (face, bary, depth))
 
 
-def _check(points: tuple[int, ...], faces: tuple[int, ...], size: int) -> None:
-    if len(points) not in (2, 3) or points[-1] != 3:
-        raise ValueError(f"Expected points of shape [V, 3] or [B, V, 3], got {tuple(points)}.")
-    if len(faces) != 2 or faces[1] != 3:
-        raise ValueError(f"Expected triangles of shape [F, 3], got {tuple(faces)}.")
+def _check(points: Tensor | np.ndarray, faces: Tensor | np.ndarray, size: int) -> None:
+    if points.ndim not in (2, 3) or points.shape[-1] != 3:
+        raise ValueError(f"Expected points of shape [V, 3] or [B, V, 3], got {tuple(points.shape)}.")
+    if faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(f"Expected triangles of shape [F, 3], got {tuple(faces.shape)}.")
     if size < 1:
-        raise ValueError(f"Expected a picture of at least one pixel, got size {size}.")
-
-
-def _check_range(lowest: int, highest: int, num_vertices: int) -> None:
-    if lowest < 0 or highest >= num_vertices:
+        raise ValueError(f"Expected an image of at least one pixel, got size {size}.")
+    if len(faces) and not (int(faces.min()) >= 0 and int(faces.max()) < points.shape[-2]):
         raise ValueError(
-            f"The faces use vertices {lowest}..{highest} but the body has only 0..{num_vertices - 1}. "
+            f"The faces use vertices {faces.min()}..{faces.max()} but the body has only 0..{points.shape[-2] - 1}. "
             "Use the faces that come with this body."
         )
 
@@ -124,29 +122,9 @@ def _check_range(lowest: int, highest: int, num_vertices: int) -> None:
 # --------------------------------------------------------------------------------------------- numba back-end
 
 
-@functools.cache
-def _numba_available() -> bool:
-    try:
-        _compiled_kernel()
-    except ModuleNotFoundError as error:
-        log.warning("Drawing with torch, which takes longer: %s", error)
-        return False
-    return True
-
-
-@functools.cache
-def _compiled_kernel():
-    try:
-        from utils.compiling import compiled
-    except Exception as error:  # of whatever a damaged installation leads to
-        raise ModuleNotFoundError(
-            f"The numba rasteriser needs the package numba ({error}): pip install numba, or use backend='torch'."
-        ) from error
-    # No fastmath: contracted or reordered sums would part the two back-ends.
-    return compiled(nogil=True, error_model="numpy")(_raster_kernel)
-
-
-def _raster_kernel(points, faces, centers, near, far, face_out, bary_out, depth_out):  # compiled, see above
+# No fastmath: contracted or reordered sums would part the two back-ends.
+@compiled(nogil=True, error_model="numpy")
+def _raster_kernel(points, faces, centers, near, far, face_out, bary_out, depth_out):
     size, num_vertices = len(centers), points.shape[1]
     n, last = np.float32(size), np.float32(size - 1)
     # Per vertex: x, y, z, and the first and last pixel column and row on its far sides.

@@ -29,7 +29,7 @@ import numpy as np
 
 from data.open.build.movenet_trunk import read_graph, read_weights
 from utils.io import atomic_write, require_free
-from utils.onnx_runtime import onnx_session
+from utils.packages import onnx_session
 
 if TYPE_CHECKING:
     import onnx

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.io import move, naming
-from utils.io.leftovers import remove_leftovers, temporary_name
 from utils.io.marks import DEMO
+from utils.io.temporary import remove_leftovers, temporary_name
+from utils.io.writers import move, named_errors
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -41,7 +41,7 @@ class VideoFile(contextlib.AbstractContextManager):
 
         self.path, self.size, self.frames, self._replace = path, size, 0, replace
         self._error: OSError | None = None
-        with naming(path):
+        with named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
             self._temporary = path.with_name(temporary_name(".mp4"))
@@ -53,7 +53,7 @@ class VideoFile(contextlib.AbstractContextManager):
             self._stream = self._container.add_stream(CODEC, rate, options=QUALITY, pix_fmt="yuv420p")
             self._stream.width, self._stream.height = (side + side % 2 for side in size)
             codec = self._stream.codec_context
-            codec.colorspace = av.video.reformatter.Colorspace.ITU601  # the conversion's, said for players
+            codec.colorspace = av.video.reformatter.Colorspace.ITU601  # the conversion's, told to players
             codec.open()
         except (av.FFmpegError, ValueError) as error:
             self._discard()
@@ -90,7 +90,7 @@ class VideoFile(contextlib.AbstractContextManager):
             if self.frames == 0:
                 return
             self._encode(None)
-            with naming(self.path):
+            with named_errors(self.path):
                 if self._error is not None:
                     raise self._error
                 self._container.close()

@@ -14,7 +14,6 @@ from utils.geometry import (
     full_weak_to_perspective,
     project_to_crop,
 )
-from utils.renderer import MeshRenderer
 from utils.renderer.people import FullCamera, draw_people, full_camera, person_colors
 
 
@@ -76,15 +75,6 @@ def test_elsewhere_the_error_is_what_the_docstring_says(people, focal):
     assert torch.allclose(got - (size[:, None] / 2 + from_middle), said, atol=1e-6)
 
 
-def test_camera_of_a_person_from_a_crop():
-    camera = full_camera(torch.tensor([1.0, 0.1, -0.2]), (320.0, 240.0), 1.2, (640, 480))
-    assert camera.focal_length == 800 and camera.principal_point == (320, 240)
-    assert np.allclose(camera.cam_t, [0.1, -0.2, 800 / 120], atol=1e-6)
-    assert full_camera(torch.tensor([1.0, 0, 0]), (0, 0), 1.2, (640, 480), 1200.0).cam_t[2] == pytest.approx(
-        10
-    )
-
-
 def test_people_are_drawn_where_their_crops_show_them(people):
     points, cam, center, scale, _ = people
     for row, expected in enumerate(crop_pixels(people)):
@@ -122,23 +112,6 @@ def test_the_nearer_one_is_in_front_whatever_the_order(order):
     shared = picture[50, 98].astype(float)  # under both
     assert np.allclose(shared / shared.max(), expected / expected.max(), atol=0.02)
     assert picture[50, 108].any() and not alone[50, 108].any()  # what the far one shows beside
-
-
-def test_a_person_keeps_its_colour_when_colours_are_given():
-    photo, red_and_blue = np.zeros((100, 160, 3), np.uint8), np.array([[0.9, 0, 0], [0, 0, 0.9]])
-    picture = draw_people(photo, [at(0.0, 4.0), at(4.0, 8.0)], FACES, colors=red_and_blue)
-    assert picture[50, 80].nonzero()[0].tolist() == [0] and picture[50, 130].nonzero()[0].tolist() == [2]
-
-
-def test_any_renderer_of_the_protocol_draws_the_people():
-    class Flat(MeshRenderer):
-        def render(self, vertices, cam_t, focal, width, height, center=None):
-            assert (len(vertices), focal, center) == (8, 100.0, (80.0, 50.0))
-            return np.full((height, width, 4), (*self.face_colors[-1], 1), np.float32)
-
-    photo, colors = np.zeros((100, 160, 3), np.uint8), np.array([[1, 0, 0], [0, 0.4, 0]])
-    picture = draw_people(photo, [at(0.0, 4.0), at(4.0, 8.0)], FACES, Flat, colors)
-    assert (picture == [0, 102, 0]).all()
 
 
 def test_each_is_drawn_where_its_camera_says_and_the_rest_is_untouched():

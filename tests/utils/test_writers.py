@@ -20,28 +20,29 @@ from utils.io import (
     atomic_write,
     files_together,
     load_npz,
+    overwrite_problem,
     require_free,
     save_json_atomic,
     save_npz_atomic,
-    why_kept,
     writable_folder,
 )
 from utils.io import writers as safe_write
-from utils.io.leftovers import LEFTOVER, remove_leftovers, temporary_name
-from utils.io.marks import DEMO, EVAL, is_marked, marked_picture
+from utils.io.marks import DEMO, EVAL, is_marked, marked_image
+from utils.io.temporary import LEFTOVER, remove_leftovers, temporary_name
 
 
 def test_only_results_are_replaced_and_only_when_told(tmp_path):
     mine, ours = tmp_path / "mine.npz", tmp_path / "ours.npz"
     np.savez(mine, a=1)
     save_npz_atomic(ours, DEMO, a=np.arange(3))
-    assert why_kept(tmp_path / "new.npz", False, DEMO) is None
-    assert "--overwrite replaces" in why_kept(ours, False, DEMO) and why_kept(ours, True, DEMO) is None
+    assert overwrite_problem(tmp_path / "new.npz", False, DEMO) is None
+    assert "--overwrite replaces" in overwrite_problem(ours, False, DEMO)
+    assert overwrite_problem(ours, True, DEMO) is None
     for overwrite in (False, True):
-        assert "none of our results" in why_kept(mine, overwrite, DEMO)
-        assert "none of our results" in why_kept(ours, overwrite, EVAL)  # of another command
-        assert "is a folder" in why_kept(tmp_path, overwrite, DEMO)
-        assert "is a device" in why_kept(os.devnull, overwrite, DEMO)
+        assert "none of our results" in overwrite_problem(mine, overwrite, DEMO)
+        assert "none of our results" in overwrite_problem(ours, overwrite, EVAL)  # of another command
+        assert "is a folder" in overwrite_problem(tmp_path, overwrite, DEMO)
+        assert "is a device" in overwrite_problem(os.devnull, overwrite, DEMO)
     with pytest.raises(FileExistsError, match="mine.npz' is none of our results"):
         require_free(mine, True, DEMO)
     assert load_npz(ours)["a"].tolist() == [0, 1, 2]
@@ -51,7 +52,7 @@ def test_links_are_replaced_themselves_and_never_what_they_lead_to(tmp_path):
     target, link, lost = tmp_path / "target", tmp_path / "link", tmp_path / "lost"
     target.write_text(DEMO)
     link.symlink_to(target), lost.symlink_to(tmp_path / "nowhere")
-    assert "is there" in why_kept(link, False, DEMO) and "none of our" in why_kept(lost, True, DEMO)
+    assert "is there" in overwrite_problem(link, False, DEMO) and "none of our" in overwrite_problem(lost, True, DEMO)
     with atomic_write(link, "w") as file:
         file.write("new")
     assert target.read_text() == DEMO and link.read_text() == "new" and not link.is_symlink()
@@ -69,15 +70,25 @@ def test_a_file_that_appears_in_the_meantime_is_kept(tmp_path, monkeypatch, has_
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "first", "b": "of another process"}
 
 
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
+    target = tmp_path / ("x" * 251 + ".txt")  # the longest name
+    with atomic_write(target, "w") as file:
+        file.write("first ä")
+    with pytest.raises(RuntimeError), atomic_write(target, "w") as file:
+        file.write("second")
+        raise RuntimeError
+    assert target.read_text(encoding="utf-8") == "first ä" and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
-def test_marked_pictures_are_the_same_pictures(tmp_path, ending):
+def test_marked_images_are_the_same_images(tmp_path, ending):
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     plain = cv2.imencode(ending, picture)[1].tobytes()
     path = tmp_path / f"a{ending}"
     path.write_bytes(plain)
     before = np.asarray(Image.open(path))
     assert not is_marked(path, DEMO)
-    path.write_bytes(marked_picture(plain, DEMO))
+    path.write_bytes(marked_image(plain, DEMO))
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(image), before)
     np.testing.assert_array_equal(cv2.imread(str(path)), cv2.imdecode(np.frombuffer(plain, np.uint8), 1))

@@ -20,8 +20,8 @@ class UnsafeFileError(DataFileError):
     """A file asks to run code; nothing of it was run."""
 
 
-def blocked(what: str, call: str) -> UnsafeFileError:
-    """The error for a file that asks to call `call`."""
+def unsafe_call(what: str, call: str) -> UnsafeFileError:
+    """The error for the file `what`, which asks to call `call`."""
     return UnsafeFileError(
         f"{what} was refused: it asks to call {call}, which no data file needs. Nothing of it was run. "
         "Get the file from its publisher."
@@ -73,12 +73,12 @@ class Budget:
     def take(self, count: int) -> None:
         """Count so many bytes more. Raises DataFileError when the file takes too many."""
         self.taken += count
-        if self.taken > self.limit:
-            self.refuse(self.taken)
+        self.check(self.taken)
 
-    def refuse(self, count: int) -> None:
-        """Raise the DataFileError for a file that needs so many bytes."""
-        raise DataFileError(
-            f"{self.what} needs {min(count, _SHOWN):,} bytes of memory or more, at most {self.limit:,} are given to "
-            f"one file. If it comes from a source that you trust, set {LIMIT_VARIABLE} to a larger number."
-        )
+    def check(self, count: int) -> None:
+        """Raise DataFileError when so many bytes are more than one file may take."""
+        if count > self.limit:
+            raise DataFileError(
+                f"{self.what} needs {min(count, _SHOWN):,} bytes of memory or more, at most {self.limit:,} are given "
+                f"to one file. If it comes from a source that you trust, set {LIMIT_VARIABLE} to a larger number."
+            )

@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 BLOCK = 2**22  # bytes that are written at once
 
 
-class RowSpool:
-    """Named arrays of several series, row by row; in memory are the newest ones, and eight bytes of each other row.
+class RowStore:
+    """Named arrays of several series, row by row; in memory are the newest rows, and eight bytes for each other one.
 
-    All rows have the types and shapes of the first one. The file in `folder` has no name there and goes with the
-    process, however that ends; while it cannot be written (a full disk), rows stay in memory.
+    All rows have the types and shapes of the first one. The file has no name and goes with the process, however that
+    ends; while it cannot be written (a full disk), rows stay in memory.
+
+    Args:
+        folder: where the file is.
+        optional: name -> shape of float32 arrays that a row need not have.
     """
 
     def __init__(self, folder: Path, optional: Mapping[str, tuple[int, ...]]):
-        """optional: name -> shape of float32 arrays that a row need not have."""
         self._folder, self._optional = folder, optional
         self._dtype: np.dtype | None = None
         self._places: dict[int, array[int]] = {}  # numbers of each series' rows
-        self._lacking: set[tuple[int, str]] = set()  # series and name of what one of its rows has not
+        self._incomplete: set[tuple[int, str]] = set()  # series and name of an array that one of its rows lacks
         self._file: IO[bytes] | None = None
         self._stored, self._block, self._limit = 0, bytearray(), BLOCK  # bytes in the file, those after them
 
@@ -42,7 +45,7 @@ class RowSpool:
         """Append a row."""
         arrays = {name: np.asarray(value) for name, value in row.items()}
         for name in self._optional.keys() - arrays.keys():
-            self._lacking.add((series, name))
+            self._incomplete.add((series, name))
             arrays[name] = np.zeros(self._optional[name], np.float32)
         if self._dtype is None:
             self._dtype = np.dtype([(name, value.dtype, value.shape) for name, value in arrays.items()])
@@ -58,11 +61,8 @@ class RowSpool:
     def arrays(self, series: int) -> dict[str, Shaped[np.ndarray, "T *N"]]:
         """All rows of a series by name; optional arrays only if every row has them. Raises OSError."""
         rows = np.frombuffer(b"".join(map(self._read, self._places[series])), self._dtype)
-        return {
-            name: np.ascontiguousarray(rows[name])
-            for name in rows.dtype.names
-            if (series, name) not in self._lacking
-        }
+        names = [name for name in rows.dtype.names if (series, name) not in self._incomplete]
+        return {name: np.ascontiguousarray(rows[name]) for name in names}
 
     def _store(self) -> None:
         with contextlib.suppress(OSError):

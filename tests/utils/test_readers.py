@@ -18,8 +18,6 @@ import torch
 from utils.io import (
     DataFileError,
     UnsafeFileError,
-    atomic_path,
-    atomic_write,
     load_mat,
     load_npy,
     load_npz,
@@ -95,16 +93,11 @@ def test_sparse_matrices_become_dense(tmp_path, kind):
     np.testing.assert_array_equal(back["m"], dense)
 
 
-def test_sparse_matrix_with_indices_outside_is_refused(tmp_path):
-    matrix = scipy.sparse.csc_matrix(np.eye(4))
-    matrix.indices[2] = 1_000_000
-    with pytest.raises(DataFileError, match="outside its shape"):
-        read_pickle(dump(tmp_path / "a.pkl", matrix))
-
-
-def test_impossibly_large_sparse_matrix_is_refused(tmp_path):
-    matrix = scipy.sparse.csr_matrix((10**7, 10**7))
-    with pytest.raises(DataFileError, match="bytes of memory"):
+@pytest.mark.parametrize(("change", "said"), [("indices", "outside its shape"), ("shape", "bytes of memory")])
+def test_sparse_matrices_that_scipy_would_trust_are_refused(tmp_path, change, said):
+    matrix = scipy.sparse.csc_matrix(np.eye(4)) if change == "indices" else scipy.sparse.csr_matrix((10**7, 10**7))
+    matrix.indices[2:3] = 1_000_000
+    with pytest.raises(DataFileError, match=said):
         read_pickle(dump(tmp_path / "a.pkl", matrix))
 
 
@@ -191,17 +184,6 @@ def test_references_to_references_are_followed_once(tmp_path):
             read_pickle(dump(tmp_path / "a.pkl", hostile))
 
 
-def test_chumpy_selections_of_selections_are_followed_once(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
-    sys.modules["chumpy"].Select = select_type = type("Select", (), {"__module__": "chumpy"})
-    value = np.arange(3)
-    for _ in range(40):
-        outer = select_type()
-        outer.a = outer.idxs = value
-        value = outer
-    np.testing.assert_array_equal(read_pickle(dump(tmp_path / "a.pkl", value)), np.arange(3))
-
-
 def test_object_arrays_survive(tmp_path):
     value = np.empty((2, 3), object, order="F")
     value[0, 1], value[1, 2] = {"a": [1]}, np.arange(3)
@@ -246,12 +228,6 @@ def test_a_pickle_cut_anywhere_is_a_data_file_error(tmp_path):
         path.write_bytes(raw[:length])
         with pytest.raises(DataFileError, match="a.pkl"):
             read_pickle(path)
-
-
-def test_missing_files_are_named(tmp_path):
-    for read in (read_pickle, load_npy, load_npz, load_mat, load_torch):
-        with pytest.raises(FileNotFoundError, match="nowhere"):
-            read(tmp_path / "nowhere")
 
 
 # ----------------------------------------------------------------------------------------------------- arrays
@@ -364,13 +340,6 @@ def test_hostile_checkpoints_are_refused_by_name(tmp_path, trap, zip_form, proto
             load_torch(path)
 
 
-def test_a_bare_hostile_pickle_as_checkpoint_is_refused_by_name(tmp_path, trap):
-    for protocol in (0, 2, 4):
-        path = dump(tmp_path / "a.pt", {"model": Calls(os.system, f"touch {trap}")}, protocol)
-        with pytest.raises(UnsafeFileError, match="system"):
-            load_torch(path)
-
-
 @pytest.mark.parametrize("zip_form", [True, False])
 def test_cut_checkpoints_are_data_file_errors(tmp_path, zip_form):
     torch.save(training_state(), tmp_path / "a.pt", _use_new_zipfile_serialization=zip_form)
@@ -382,31 +351,3 @@ def test_cut_checkpoints_are_data_file_errors(tmp_path, zip_form):
 
 
 # ---------------------------------------------------------------------------------------------------- writing
-
-
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
-    target = tmp_path / "a.txt"
-    with atomic_write(target, "w") as file:
-        file.write("first ä")
-    with pytest.raises(RuntimeError), atomic_write(target, "w") as file:
-        file.write("second")
-        raise RuntimeError
-    assert target.read_text(encoding="utf-8") == "first ä"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_atomic_path_keeps_the_suffix_and_replaces_at_the_end(tmp_path):
-    target = tmp_path / "picture.png"
-    target.write_bytes(b"old")
-    with atomic_path(target) as temporary:
-        assert temporary.suffix == ".png" and temporary.parent == tmp_path
-        temporary.write_bytes(b"new")
-        assert target.read_bytes() == b"old"
-    assert target.read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
-
-
-def test_the_longest_file_names_can_be_written(tmp_path):
-    target = tmp_path / ("x" * 251 + ".png")
-    with atomic_write(target) as file:
-        file.write(b"new")
-    assert target.read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1

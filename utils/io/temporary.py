@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 LEFTOVER = re.compile(r"\.danet-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?:\.\w+)?")
-ABANDONED = 24 * 3600  # seconds after which a file of a machine that cannot be asked belongs to nobody
+ABANDONED = 24 * 3600  # seconds after which a file of another machine, whose processes are unknown, is abandoned
 
 
 @functools.cache
@@ -29,13 +29,13 @@ def _machine() -> str:
 
 
 def temporary_name(suffix: str = "") -> str:
-    """A hidden name that says which process made the file; the final name may be at the limit, so it is not in it."""
+    """A new hidden file name of this process; the final name, which may be as long as allowed, is not in it."""
     suffix = suffix if re.fullmatch(r"\.\w+", suffix) else ""
     return f".danet-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{suffix}"
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes left in a folder; nobody else's."""
+    """Remove the temporary files and folders that killed processes left in a folder, and nothing else."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for path in [Path(entry.path) for entry in entries if LEFTOVER.fullmatch(entry.name)]:
             with contextlib.suppress(OSError):
@@ -53,6 +53,6 @@ def _is_abandoned(path: Path) -> bool:
         return time.time() - path.lstat().st_mtime > ABANDONED
     try:
         os.kill(int(process), 0)
-    except (OSError, OverflowError) as error:  # of somebody else's process: permission denied
+    except (OSError, OverflowError) as error:  # of another user's process: permission denied
         return getattr(error, "errno", errno.ESRCH) == errno.ESRCH
     return False

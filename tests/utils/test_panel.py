@@ -13,9 +13,8 @@ from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.renderer.panel import (
     colorize_parts,
     draw_points,
-    global_iuv_picture,
     image_grid,
-    part_iuv_picture,
+    part_iuv_image,
     part_palette,
     resize_linear,
     result_panel,
@@ -69,7 +68,7 @@ def test_panel_shows_six_pictures_in_order(scene, crop):
     assert np.abs(pasted[..., :3] - expected).max() <= 0.5
     # The stored maps are the rendering in bytes.
     assert np.abs(whole[..., :3] - rendered).max() <= 1.001
-    np.testing.assert_array_equal(parts[..., :3], part_iuv_picture(part_maps(iuv)))
+    np.testing.assert_array_equal(parts[..., :3], part_iuv_image(part_maps(iuv)))
 
 
 def test_another_renderer_adds_its_two_views_before_ours(scene, crop):
@@ -90,24 +89,6 @@ def test_panel_refuses_other_sizes_and_types(scene, crop, change):
     vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
     with pytest.raises(ValueError, match="224 x 224 RGB pixels in bytes"):
         result_panel(change(crop), iuv, None, vertices, cam, iuv_renderer, mesh_renderer)
-
-
-def test_global_picture_shows_part_numbers_over_24(scene):
-    iuv = scene[4]
-    picture = global_iuv_picture(iuv, size=56)
-    np.testing.assert_array_equal((picture[..., 0] / 255 * 24).round(), iuv[0])
-    np.testing.assert_array_equal(picture[..., 1:], np.moveaxis(iuv[1:], 0, -1))
-
-
-def test_part_pictures_stand_in_rows_of_six_with_global_part_numbers(scene):
-    maps = part_maps(scene[4])
-    picture = part_iuv_picture(maps)
-    for joint in (0, 7, 13, 23):
-        top, left = 56 * (joint // 6), 56 * (joint % 6)
-        cell = picture[top : top + 56, left : left + 56]
-        np.testing.assert_array_equal((cell[..., 0] / 255 * 24).round(), maps[joint, 0])
-        np.testing.assert_array_equal(cell[..., 1:], np.moveaxis(maps[joint, 1:], 0, -1))
-        assert cell.any()
 
 
 def test_resize_keeps_a_ramp_and_mirrors_borders():

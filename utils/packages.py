@@ -1,0 +1,50 @@
+"""Packages that single features need: asked for before the work begins, in one sentence with the pip command."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from utils.script import first_line
+
+
+def require_packages(feature: str, extra: str, *packages: str) -> None:
+    """Raise ImportError unless all of `packages` are installed.
+
+    Args:
+        feature: what needs them; the sentence begins with it.
+        extra: they are in `requirements-<extra>.txt`.
+        packages: import names.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{feature} needs {', '.join(missing)}: pip install -r requirements-{extra}.txt")
+
+
+def onnx_session(path: str | Path | bytes, threads: int = 0) -> Any:
+    """An onnxruntime session on the CPU.
+
+    The one place that imports onnxruntime; `utils/__init__.py` has told it to leave the network alone.
+
+    Args:
+        path: of the network's file, or its bytes.
+        threads: of each operation; 0: as many as there are cores.
+
+    Raises:
+        ImportError: when the package does not work.
+        ValueError: when the network cannot be loaded.
+    """
+    try:
+        import onnxruntime
+    except Exception as error:  # of whatever a damaged installation leads to
+        raise ImportError(
+            f"The package onnxruntime does not work here ({first_line(error)}): pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        network = path if isinstance(path, bytes) else str(path)
+        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class
+        raise ValueError(f"The network cannot be loaded by onnxruntime: {first_line(error)}") from error
