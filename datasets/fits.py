@@ -1,20 +1,20 @@
-"""Bodies that SPIN fitted to pictures without body labels (docs/method.md 7.2 and 8.7).
+"""Bodies that SPIN fitted to images without body labels (docs/method.md 7.2 and 8.7).
 
     fits = load_fits(mix, data_dir)            # once, at start; `fits.description` says what was read
     build_targets = TargetBuilder(smpl, renderer, fits)
-    fits(batch) -> BodyFits(rotvec [B,72], betas [B,10], valid [B])     # turned and flipped as the pictures are
+    fits(batch) -> BodyFits(rotvec [B,72], betas [B,10], valid [B])     # turned and flipped as the images are
 
 Files below the data folder, the first that is there: `final_fits/<set>.npz` (pose, betas, valid_fit; of
 Human3.6M `final_fits/h36m.npy`, all valid), else `static_fits/<set>_fits.npy`. Static fits come without
-validity flags and all count as valid: whoever puts them there wants bodies for pictures that have none, and with
-none valid the regressor would silently learn from no picture in the wild. `final_fits` is the stricter choice.
+validity flags and all count as valid: whoever puts them there wants bodies for images that have none, and with
+none valid the regressor would silently learn from no image in the wild. `final_fits` is the stricter choice.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,35 +54,18 @@ class FitTable:
         return len(self.valid)
 
 
-# ---------------------------------------------------------------------------------------------------- look-up
-
-
 class Fits:
-    """Looks up the fits of a batch at once. Data sets without a table have none: zeros, invalid."""
+    """Looks up the fits of a batch. Data sets without a table have none: zeros, invalid."""
 
     def __init__(self, tables: Mapping[str, FitTable], description: str = "") -> None:
-        self.description = description
-        self.tables = dict(tables)
-        # All tables are one, behind a row of zeros for people without a fit: one gather serves a mixed batch.
-        ends = np.cumsum([1, *map(len, tables.values())]).tolist()
-        self._first = dict(zip(self.tables, ends[:-1], strict=True))
-        rows = [np.zeros((1, 72), np.float32), *(table.rotvec for table in tables.values())]
-        self._rotvec = np.concatenate(rows, dtype=np.float32)
-        rows = [np.zeros((1, 10), np.float32), *(table.betas for table in tables.values())]
-        self._betas = np.concatenate(rows, dtype=np.float32)
-        self._valid = np.concatenate([[False], *(table.valid for table in tables.values())])
+        self.tables, self.description = dict(tables), description
 
     def __call__(self, batch: Batch) -> BodyFits:
-        """Fits of a batch's people, turned and flipped as their pictures are, on the batch's device."""
+        """Fits of a batch's people, turned and flipped as their images are, on the batch's device."""
         names = (batch.dataset,) * len(batch) if isinstance(batch.dataset, str) else batch.dataset
-        rotvec, betas, valid = self.look_up(
-            names,
-            batch.index.cpu().numpy(),
-            batch.rotation_deg.cpu().numpy(),
-            batch.is_flipped.cpu().numpy(),
-        )
+        columns = (column.cpu().numpy() for column in (batch.index, batch.rotation_deg, batch.is_flipped))
         device = batch.rotvec.device
-        return BodyFits(*(torch.from_numpy(values).to(device) for values in (rotvec, betas, valid)))
+        return BodyFits(*(torch.from_numpy(values).to(device) for values in self.look_up(names, *columns)))
 
     def look_up(
         self,
@@ -95,30 +78,24 @@ class Fits:
 
         Raises IndexError for a person that a table does not hold.
         """
-        rows = self._rows(names, index)
-        rotvec = self._rotvec[rows]
-        rotvec[:, :3] = turn_rotvec(rotvec[:, :3], np.where(rows > 0, rotation_deg, 0))
-        rotvec = np.where(is_flipped.astype(bool)[:, None], flip_rotvecs(rotvec), rotvec)
-        return rotvec, self._betas[rows], self._valid[rows]
-
-    def _rows(self, names: Sequence[str], index: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
-        rows = np.zeros(len(names), dtype=np.int64)
-        for place, (name, own) in enumerate(zip(names, index.tolist(), strict=True)):
-            first = self._first.get(name)
-            if first is None:
-                continue
-            if not 0 <= own < len(self.tables[name]):
-                raise IndexError(
-                    f"Person {own} of '{name}' was asked for, its fits hold 0..{len(self.tables[name]) - 1}."
-                )
-            rows[place] = first + own
-        return rows
+        count, names = len(names), np.asarray(names)
+        rotvec, betas = np.zeros((count, 72), np.float32), np.zeros((count, 10), np.float32)
+        valid, known = np.zeros(count, bool), np.isin(names, [*self.tables])
+        for name in set(names[known].tolist()):
+            table, rows = self.tables[name], names == name
+            own = index[rows]
+            for person in own[(own < 0) | (own >= len(table))].tolist()[:1]:
+                raise IndexError(f"Person {person} of '{name}' was asked for, its fits hold 0..{len(table) - 1}.")
+            rotvec[rows], betas[rows], valid[rows] = table.rotvec[own], table.betas[own], table.valid[own]
+        rotvec[:, :3] = turn_rotvec(rotvec[:, :3], np.where(known, rotation_deg, 0))
+        mirrored = rotvec[:, _FLIP] * _MIRROR
+        return np.where(is_flipped.astype(bool)[:, None], mirrored, rotvec), betas, valid
 
 
 def turn_rotvec(
     rotvec: Float[np.ndarray, "B 3"], rotation_deg: Float[np.ndarray, "B"]
 ) -> Float[np.ndarray, "B 3"]:
-    """Global orientations turned about the viewing axis as pictures turned counter-clockwise; angles in [0, pi].
+    """Global orientations turned about the viewing axis as images turned counter-clockwise; angles in [0, pi].
 
     Products of quaternions in float64: within 1e-6 of the float32 matrices of 2020.
     """
@@ -129,18 +106,8 @@ def turn_rotvec(
     c, s = np.cos(half), np.sin(half)
     w, axis = c * w - s * z, np.array([c * x - s * y, c * y + s * x, c * z + s * w])
     sine = np.sqrt((axis * axis).sum(axis=0) + TINY)
-    factor = np.copysign(
-        2 * np.arctan2(sine, np.abs(w)) / sine, w
-    )  # -q is the same rotation, by less than pi
+    factor = np.copysign(2 * np.arctan2(sine, np.abs(w)) / sine, w)  # -q: the same rotation, by less than pi
     return (axis * factor).T.astype(np.float32)
-
-
-def flip_rotvecs(rotvec: Float[np.ndarray, "B 72"]) -> Float[np.ndarray, "B 72"]:
-    """Poses mirrored from left to right."""
-    return rotvec[:, _FLIP] * _MIRROR
-
-
-# ------------------------------------------------------------------------------------------------------ files
 
 
 def fit_paths(name: str, data_dir: str | Path) -> tuple[Path, Path]:
@@ -154,25 +121,19 @@ def read_fits(name: str, count: int, data_dir: str | Path = DATA_DIR) -> FitTabl
 
     Raises DataFileError for a file that holds something else, or fits of another number of people.
     """
-    for path in fit_paths(name, data_dir):
-        if path.is_file():
-            return _read_npz(path, count) if path.suffix == ".npz" else _read_npy(path, count)
-    return None
-
-
-def _read_npy(path: Path, count: int) -> FitTable:
-    values = _numbers(load_npy(path), f"{path}", (count, 82))
-    return _table(values[:, :72], values[:, 72:], np.ones(count, dtype=bool), path)
-
-
-def _read_npz(path: Path, count: int) -> FitTable:
+    path = next((path for path in fit_paths(name, data_dir) if path.is_file()), None)
+    if path is None:
+        return None
+    if path.suffix == ".npy":
+        values = _numbers(load_npy(path), f"{path}", (count, 82))
+        return _table(values[:, :72], values[:, 72:], np.ones(count, dtype=bool), path)
     shapes = {"pose": (count, 72), "betas": (count, 10), "valid_fit": (count,)}
     arrays = load_npz(path, only=tuple(shapes))
     missing = [field for field in shapes if field not in arrays]
     if missing:
         raise DataFileError(f"{path} lacks {', '.join(missing)}; expected {', '.join(shapes)}.")
-    valid = arrays["valid_fit"]
-    arrays["valid_fit"] = valid.reshape(-1) if valid.size == count else valid  # [N, 1]
+    if arrays["valid_fit"].size == count:
+        arrays["valid_fit"] = arrays["valid_fit"].reshape(-1)  # [N, 1]
     pose, betas, valid = (_numbers(arrays[field], f"{path}: {field}", shapes[field]) for field in shapes)
     return _table(pose, betas, valid != 0, path)
 
@@ -202,42 +163,44 @@ def _table(rotvec: np.ndarray, betas: np.ndarray, valid: np.ndarray, path: Path)
     return FitTable(rotvec, betas, valid, path)
 
 
-# -------------------------------------------------------------------------------------------------- of a mix
-
-
 def load_fits(mix: MixedDataset, data_dir: str | Path = DATA_DIR, *, skip_missing: bool = False) -> Fits:
     """The fits of a mix's members, as far as they are used.
 
     Members whose people all have body labels need none, nor do `NO_FITS`, nor any member where the mix counts
-    labels alone. skip_missing: a member that needs fits and has none trains without bodies, with a warning.
-    Raises FileNotFoundError in one sentence for fits that are missing, and what `read_fits` raises.
+    labels alone.
+
+    Args:
+        skip_missing: a member that needs fits and has none trains without bodies, with a warning.
+
+    Raises:
+        FileNotFoundError: fits are missing.
+        DataFileError: a file holds something else, or fits of another number of people.
     """
-    tables, told = {}, []
+    tables, found = {}, []
     for member in mix.members:
-        if not isinstance(member, LabelledPeople) or _all_labelled(member):
+        if not isinstance(member, LabelledPeople):
+            continue
+        if member.labels.has_smpl is not None and member.labels.has_smpl.all():
             continue
         table = read_fits(member.name, len(member), data_dir)
         if table is None:
             if mix.bodies == LABELS_OR_FITS and member.name not in NO_FITS:
-                _missing(member.name, data_dir, skip_missing)
-                told.append(f"{member.name} none")
+                _report_missing(member.name, data_dir, skip_missing)
+                found.append(f"{member.name} none")
             continue
         if mix.bodies == LABELS:
-            table = FitTable(table.rotvec, table.betas, np.zeros(len(table), dtype=bool), table.path)
+            table = replace(table, valid=np.zeros(len(table), dtype=bool))
         tables[member.name] = table
         valid, source = int(table.valid.sum()), table.path.parent.name
-        told.append(f"{member.name} {valid:,} valid of {len(table):,} ({source})")
-    return Fits(tables, "fits: " + (", ".join(told) or "none needed"))
+        found.append(f"{member.name} {valid:,} valid of {len(table):,} ({source})")
+    return Fits(tables, "fits: " + (", ".join(found) or "none needed"))
 
 
-def _all_labelled(member: LabelledPeople) -> bool:
-    return member.labels.has_smpl is not None and bool(member.labels.has_smpl.all())
-
-
-def _missing(name: str, data_dir: str | Path, skip_missing: bool) -> None:
+def _report_missing(name: str, data_dir: str | Path, skip_missing: bool) -> None:
     final, static = fit_paths(name, data_dir)
-    origin = "they come with SPIN's fetch_data.sh"
-    sentence = f"The bodies fitted to '{name}' are neither at {final} nor at {static}; {origin}."
+    sentence = (
+        f"The bodies fitted to '{name}' are neither at {final} nor at {static}; they come with SPIN's fetch_data.sh."
+    )
     if not skip_missing:
         raise FileNotFoundError(sentence)
     log.warning("%s Its people train without bodies.", sentence)
