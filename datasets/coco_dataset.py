@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,15 +15,19 @@ from datasets.base_dataset import BaseDataset, LabelledPeople
 from datasets.labels import values
 from datasets.labels.arrays import Labels
 from datasets.labels.check import check_corners
-from datasets.labels.coco import CocoHead, is_person, read_coco_file
+from datasets.labels.coco import CocoFile, CocoHead, is_person, read_coco_file
 from datasets.registry import PathsConfig
 from datasets.transforms import box_to_center_scale
 from utils.body import DATA_DIR
 from utils.io import DataFileError, load_json
 from utils.skeleton import GT24_TO_COCO17, NUM_KEYPOINTS, NUM_OPENPOSE
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
+Person = tuple[int, values.Box, float]  # image id, box, score
+
+COCO_ROWS = [NUM_OPENPOSE + joint for joint in GT24_TO_COCO17]  # of COCO's keypoints among a body's
 RULE = "boxes of the annotations with iscrowd 0 and num_keypoints > 0, widened by 1.2"
 DETECTED = "boxes of the detections with a score of at least {score:g}, widened by 1.2"
 EXTRAS_RULE = "boxes of coco_2014_val.npz as stored"
@@ -46,32 +50,34 @@ class COCODataset(LabelledPeople):
         crop_mode: str = "warp",
         min_score: float = 0.0,
     ) -> None:
-        """detections: a list of {image_id, category_id, bbox, score}; its boxes replace the annotated ones.
+        """
+        Args:
+            detections: a list of {image_id, category_id, bbox, score}; its boxes replace the annotated ones.
+            min_score: detections below are left out.
 
-        Raises FileNotFoundError for files and pictures that are missing, DataFileError in one sentence for a
-        file that is not in COCO's form.
+        Raises:
+            FileNotFoundError: files or images are missing.
+            DataFileError: a file is not in COCO's form.
         """
         self.file = Path(ann_file)
         self.truth = read_coco_file(self.file)
-        left_out = Counter(self.truth.left_out)
-        names = self.truth.head.names
+        names, keypoints = self.truth.head.names, None
         if detections:
             self.rule = DETECTED.format(score=min_score)
             people, left_out = _detected_people(Path(detections), self.truth.head, min_score)
-            labels = _labels(people, names, None)
         else:
             self.rule = RULE
-            counted = [person for person in self.truth.people if person.is_counted]
-            crowds = sum(person.is_crowd for person in self.truth.people)
-            left_out["that are crowds"] = crowds
-            left_out["without a labelled keypoint"] = len(self.truth.people) - crowds - len(counted)
-            if not counted:
-                told = values.counted((+left_out).items()) or "it has no annotations"
-                raise DataFileError(
-                    f"{self.file} holds no people with iscrowd 0 and num_keypoints > 0 ({told})."
-                )
-            people = [(person.image_id, person.box, 1.0) for person in counted]
-            labels = _labels(people, names, _joints(np.stack([person.keypoints for person in counted])))
+            people, keypoints, left_out = _annotated_people(self.truth)
+        ids, boxes, scores = zip(*people, strict=True)
+        centers, scales = zip(*map(box_to_center_scale, boxes), strict=True)
+        labels = Labels(
+            imgname=np.array([names[image_id] for image_id in ids], dtype=str),
+            center=np.array(centers, dtype=np.float64),
+            scale=np.array(scales, dtype=np.float64),
+            keypoints=keypoints,
+            image_id=np.array(ids, dtype=np.int64),
+            score=np.array(scores, dtype=np.float64),
+        )
         self.image_ids, boxes_from = list(names), str(detections or ann_file)
         super().__init__(
             "coco",
@@ -83,18 +89,18 @@ class COCODataset(LabelledPeople):
         )
         self.left_out = +left_out  # without zeros
         self.suspicions += self.truth.suspicions
-        self.suspicions += self._check_sizes([box for _, box, _ in people], boxes_from)
+        self.suspicions += self._check_sizes(boxes, boxes_from)
 
-    def _check_sizes(self, boxes: list[values.Box], source: str) -> list[str]:
-        """Suspicions about the form of the boxes, and about pictures of another size than the file says."""
-        told, ids = self.truth.head.sizes, self.labels.image_id.tolist()
-        seen = {ids[index]: size for index, size in self.sizes.items()}
-        found = check_corners(boxes, ids, seen | told, source)
-        other = [image_id for image_id, size in seen.items() if told.get(image_id, size) != size]
+    def _check_sizes(self, boxes: Sequence[values.Box], source: str) -> list[str]:
+        """Warnings about the form of the boxes, and about images of another size than the file says."""
+        listed, ids = self.truth.head.sizes, self.labels.image_id.tolist()
+        read = {ids[index]: size for index, size in self.sizes.items()}
+        found = check_corners(boxes, ids, read | listed, source)
+        other = [image_id for image_id, size in read.items() if listed.get(image_id, size) != size]
         if other:
-            (width, height), (w, h) = told[other[0]], seen[other[0]]
+            (width, height), (w, h) = listed[other[0]], read[other[0]]
             found.append(
-                f"{self.file}: {len(other)} of {len(seen)} pictures looked at have another size than it says, first "
+                f"{self.file}: {len(other)} of {len(read)} images looked at have another size than it says, first "
                 f"'{self.truth.head.names[other[0]]}': {w} x {h} px, not {width} x {height}."
             )
         return found
@@ -121,25 +127,34 @@ class COCODataset(LabelledPeople):
 def _id_of(name: Any, file: Path) -> int:
     digits = re.search(r"([0-9]+)$", Path(str(name)).stem)
     if not digits:
-        raise DataFileError(f"{file}: the picture name '{name}' does not end in an image id.")
+        raise DataFileError(f"{file}: the image name '{name}' does not end in an image id.")
     return int(digits.group(1)[-12:])
 
 
-def _joints(keypoints: np.ndarray) -> np.ndarray:
-    """COCO's keypoints [N,17,3] among the 49 joints [N,49,3], with 1 where labelled; zeros elsewhere."""
-    visible = keypoints[..., 2:] > 0
-    joints = np.zeros((len(keypoints), NUM_KEYPOINTS, 3))
-    joints[:, [NUM_OPENPOSE + joint for joint in GT24_TO_COCO17]] = np.where(
-        visible, np.concatenate([keypoints[..., :2], visible], axis=-1), 0.0
-    )
-    return joints
+def _annotated_people(truth: CocoFile) -> tuple[list[Person], Float[np.ndarray, "N 49 3"], Counter[str]]:
+    """Image id, box and score 1 of the people that count, their keypoints, and counts of the others by reason."""
+    people = [person for person in truth.people if person.is_counted]
+    crowds = sum(person.is_crowd for person in truth.people)
+    left_out = Counter(truth.left_out)
+    left_out["that are crowds"] = crowds
+    left_out["without a labelled keypoint"] = len(truth.people) - crowds - len(people)
+    if not people:
+        reasons = values.counted((+left_out).items()) or "it has no annotations"
+        raise DataFileError(
+            f"{truth.head.path} holds no people with iscrowd 0 and num_keypoints > 0 ({reasons})."
+        )
+    keypoints = np.zeros((len(people), NUM_KEYPOINTS, 3))
+    for row, person in zip(keypoints, people, strict=True):
+        visible = person.keypoints[:, 2:] > 0
+        row[COCO_ROWS] = np.where(visible, np.hstack([person.keypoints[:, :2], visible]), 0.0)
+    return [(person.image_id, person.box, 1.0) for person in people], keypoints, left_out
 
 
-def _detected_people(
-    path: Path, head: CocoHead, min_score: float
-) -> tuple[list[tuple[int, values.Box, float]], Counter[str]]:
-    """Image id, box and score of the detections in use, and counts of the others by reason."""
-    content, people, left_out = load_json(path), [], Counter()
+def _detected_people(path: Path, head: CocoHead, min_score: float) -> tuple[list[Person], Counter[str]]:
+    """Image id, box and score of the detections in use; counts of the others by reason."""
+    content = load_json(path)
+    people: list[Person] = []
+    left_out: Counter[str] = Counter()
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise DataFileError(
             f"{path} is no list of detections: expected a list of objects {{image_id, category_id, bbox, score}}."
@@ -158,23 +173,8 @@ def _detected_people(
         else:
             people.append((image_id, box, score))
     if not people:
-        told = f"of its {len(content):,}: {values.counted(left_out.items())}" if content else "it is empty"
+        given = f"of its {len(content):,}: {values.counted(left_out.items())}" if content else "it is empty"
         raise DataFileError(
-            f"{path} holds no person with a score of at least {min_score:g} in the annotated images ({told})."
+            f"{path} holds no person with a score of at least {min_score:g} in the annotated images ({given})."
         )
     return people, left_out
-
-
-def _labels(
-    people: list[tuple[int, tuple[float, ...], float]], names: dict[int, str], keypoints: np.ndarray | None
-) -> Labels:
-    ids, boxes, scores = zip(*people, strict=True)
-    centers, scales = zip(*(box_to_center_scale(box) for box in boxes), strict=True)
-    return Labels(
-        imgname=np.array([names[image_id] for image_id in ids], dtype=str),
-        center=np.array(centers, dtype=np.float64),
-        scale=np.array(scales, dtype=np.float64),
-        keypoints=keypoints,
-        image_id=np.array(ids, dtype=np.int64),
-        score=np.array(scores, dtype=np.float64),
-    )
