@@ -30,7 +30,7 @@ from datasets.loading import load_planned
 from datasets.lsp_labels import LabelPictures
 from datasets.registry import PathsConfig
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from datasets.transforms import crop_picture
+from datasets.transforms import crop_image
 from models.evaluation.ground_truth_check import (
     Certificate,
     check_labels,
@@ -250,7 +250,7 @@ def strip_of(setup: Setup, results: Results, index: int) -> np.ndarray:
         true = setup.true_parts(index)
         labels = setup.scorer.renderer(vertices[None], cam[None])[0].numpy()
         found = setup.scorer.to_picture(labels, true.center, true.scale, true.parts.shape)
-        beside = label_pair(found, true.parts, lambda picture: crop_picture(picture, true.center, true.scale))
+        beside = label_pair(found, true.parts, lambda picture: crop_image(picture, true.center, true.scale))
     else:
         regressed = results.rows["pred_joints"][index]
         pred = (regressed - regressed[0])[list(JOINT_SETS[setup.protocol.joint_set].regressed)]
@@ -309,7 +309,7 @@ def input_files(dataset: BaseDataset | SyntheticPeople) -> tuple[list[Path], lis
     """Annotation files and pictures that the numbers depend on."""
     if isinstance(dataset, SyntheticPeople):
         return [], []
-    return [dataset.file], [dataset.picture_path(i) for i in range(len(dataset))]
+    return [dataset.file], [dataset.image_path(i) for i in range(len(dataset))]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ from datasets.coco_dataset import COCODataset
 from datasets.labels.coco import CocoFile, in_file_order, read_coco_file, truth_for_pycocotools
 from datasets.loading import load_planned
 from datasets.registry import PathsConfig
-from datasets.transforms import picture_points_to_crop
+from datasets.transforms import image_points_to_crop
 from models.evaluation.coco import STAT_NAMES, coco_results, keypoint_ap
 from models.evaluation.images import body_over_crop, keypoints_over_crop
 from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan
@@ -171,8 +171,8 @@ def strip_of(
     crop, center, scale = to_bytes(sample.image), sample.center.double().numpy(), float(sample.scale)
     vertices, cam = subject.posed(results.rows, index)
     strip = body_over_crop(crop, vertices, cam, MeshRenderer(subject.assets.body.faces))
-    pred = picture_points_to_crop(results.rows["keypoints"][index], center, scale)
-    labels = np.concatenate([picture_points_to_crop(true[:, :2], center, scale), true[:, 2:]], axis=1)
+    pred = image_points_to_crop(results.rows["keypoints"][index], center, scale)
+    labels = np.concatenate([image_points_to_crop(true[:, :2], center, scale), true[:, 2:]], axis=1)
     return np.concatenate([strip, keypoints_over_crop(crop, pred, labels)], axis=1)
 
 
@@ -198,7 +198,7 @@ def evaluate(cfg: EvalCocoConfig, processes: Processes) -> int:
         name: str(getattr(cfg, name)) for name in ("batch_size", "shuffle", "seed", "crop_mode", "min_score")
     }
     files = [truth.head.path, *([Path(cfg.detections)] if cfg.detections else [])]
-    pictures = (dataset.picture_path(i) for i in range(len(dataset)))
+    pictures = (dataset.image_path(i) for i in range(len(dataset)))
     fingerprint = fingerprint_of(subject, {"set": title, **settings}, files, pictures)
     store = RowStore(folder / "unfinished", fingerprint, processes.rank)
     results = score_all(cfg, dataset, subject, store, processes)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from datasets.legacy_crop import crop_legacy
-from datasets.transforms import crop_picture
+from datasets.transforms import crop_image
 
 TARGET = 3.0
 SIZE = 1000
@@ -43,7 +43,7 @@ def main() -> None:
     for name, share, rotation in CASES:
         box = (picture, (SIZE / 2, SIZE / 2), share * SIZE / 200, rotation)
         pairs = [
-            (cpu_seconds(lambda: crop_picture(*box)), cpu_seconds(lambda: crop_legacy(*box)))  # noqa: B023
+            (cpu_seconds(lambda: crop_image(*box)), cpu_seconds(lambda: crop_legacy(*box)))  # noqa: B023
             for _ in range(args.rounds + 1)
         ][1:]
         ours, theirs = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))

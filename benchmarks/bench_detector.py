@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.people.boxes import PERSON  # noqa: E402
 from datasets.people.detector import MIN_SCORE, MoveNet, box_iou  # noqa: E402
-from datasets.people.images import read_picture  # noqa: E402
+from utils.images import read_image  # noqa: E402
 from utils.io import load_json  # noqa: E402
 from utils.people import Box, Detection  # noqa: E402
 
@@ -69,7 +69,7 @@ def score(finder: MoveNet, ann_file: str, img_root: str) -> str:
     matched = counted = 0
     seconds = []
     for image in content["images"]:
-        picture = read_picture(Path(img_root) / image["file_name"])
+        picture = read_image(Path(img_root) / image["file_name"])
         start = time.perf_counter()
         found = finder.detect(picture)
         seconds.append(time.perf_counter() - start)
@@ -96,7 +96,7 @@ def main() -> None:
             print(f"{name}: {score(finder, args.ann_file, args.img_root)}")
             continue
         for example in EXAMPLES:
-            picture = read_picture(ROOT / "examples" / example)
+            picture = read_image(ROOT / "examples" / example)
             seconds = []
             for _ in range(REPEATS):
                 start = time.perf_counter()

@@ -21,11 +21,11 @@ import torch
 from scipy.stats import spearmanr
 
 from datasets.people.detector import MoveNet, box_iou
-from datasets.people.images import read_picture
-from datasets.transforms import box_to_center_scale, crop_picture
+from datasets.transforms import box_to_center_scale, crop_image
 from models import InferenceConfig, load_predictor
 from models.inference.confidence import COCO17_FROM_49, LOW_CONFIDENCE, why_no_body, with_keypoints
 from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
+from utils.images import read_image
 from utils.io import load_json
 from utils.people import Detection
 from utils.renderer import IUV_Renderer
@@ -45,7 +45,7 @@ class Setup:
     def predict(self, picture: np.ndarray, found: Detection) -> tuple[dict, float, tuple, float]:
         """Arrays, confidence, centre and scale of a person of a picture; the confidence is 0 where there is no body."""
         center, scale = box_to_center_scale(found.box, found.margin)
-        (arrays,) = self.predictor.predict([crop_picture(picture, center, scale)])
+        (arrays,) = self.predictor.predict([crop_image(picture, center, scale)])
         trust = 0.0 if why_no_body(arrays) else with_keypoints(arrays, found.keypoints, center, scale)
         return arrays, trust, center, scale
 
@@ -60,7 +60,7 @@ def annotated_people(
         if entry.get("num_keypoints", 0) and not entry.get("iscrowd", 0):
             people.setdefault(entry["image_id"], []).append(entry)
     for image in content["images"]:
-        picture = read_picture(img_root / image["file_name"]) if image["id"] in people else None
+        picture = read_image(img_root / image["file_name"]) if image["id"] in people else None
         found = setup.finder.detect(picture) if detect and picture is not None else []
         for entry in people.get(image["id"], []):
             box = tuple(entry["bbox"])
@@ -79,7 +79,7 @@ def annotated_people(
 def masked_people(setup: Setup, folder: Path) -> Iterator[tuple[float, float]]:
     """Confidence and IoU of body and mask of the largest person found in each picture."""
     for path in sorted(folder.glob("*.jpg")):
-        picture, mask = read_picture(path), read_picture(path.with_suffix(".png"))
+        picture, mask = read_image(path), read_image(path.with_suffix(".png"))
         found = setup.finder.detect(picture)
         if not found:
             print(f"nobody is found in {path.name}")
@@ -88,7 +88,7 @@ def masked_people(setup: Setup, folder: Path) -> Iterator[tuple[float, float]]:
         arrays, trust, center, scale = setup.predict(picture, main)
         vertices, cam = (torch.from_numpy(arrays[name])[None] for name in ("vertices", "cam"))
         body = setup.renderer.verts2uvimg(vertices, cam)[0, 0].numpy() > 0
-        true = crop_picture(mask, center, scale)[..., 0] > 127
+        true = crop_image(mask, center, scale)[..., 0] > 127
         yield trust, float((body & true).sum() / (body | true).sum())
 
 

@@ -1,4 +1,4 @@
-"""What supplies pictures and labels. Read `utils/structures.py` first: every data set gives its `Sample`."""
+"""What supplies images and labels. Read `utils/structures.py` first: every data set gives its `Sample`."""
 
 from importlib import import_module
 from typing import Any

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from datasets.legacy_crop import transform_points
-from datasets.transforms import picture_points_to_crop
+from datasets.transforms import image_points_to_crop
 from utils.config import option
 from utils.geometry import CROP_SIZE
 from utils.skeleton import GT24_FLIP, SMPL_FLIP
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
 FLIP_RATE = 0.5
-UPRIGHT_RATE = 0.6  # share of pictures that are not rotated
+UPRIGHT_RATE = 0.6  # share of images that are not rotated
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How far training changes its pictures; 0 switches a change off."""
+    """How far training changes its images; 0 switches a change off."""
 
     rot_factor: float = option(30.0, "degrees of random rotation (standard deviation, at most twice that)")
     noise_factor: float = option(0.4, "colour channels are multiplied by 1 - this to 1 + this")
@@ -39,7 +39,7 @@ class AugmentConfig:
         if max(self.noise_factor, self.scale_factor) >= 1:
             raise ValueError(
                 f"noise_factor and scale_factor must stay below 1, got {self.noise_factor} and "
-                f"{self.scale_factor}: at 1 a picture could vanish."
+                f"{self.scale_factor}: at 1 an image could vanish."
             )
 
 
@@ -93,13 +93,13 @@ def keypoints_to_crop(
     rotation_deg: float,
     crop_mode: str,
 ) -> Float[np.ndarray, "N 3"]:
-    """x, y in picture pixels and confidence -> x, y in [-1,1] of the crop; "legacy" truncates to whole pixels."""
+    """x, y in image pixels and confidence -> x, y in [-1,1] of the crop; "legacy" truncates to whole pixels."""
     result = keypoints.copy()
     if crop_mode == "legacy":
         result[:, :2] = transform_points(keypoints[:, :2] + 1, center, scale, rotation_deg)
     else:
         result = result.astype(np.float64)
-        result[:, :2] = picture_points_to_crop(result[:, :2], center, scale, rotation_deg)
+        result[:, :2] = image_points_to_crop(result[:, :2], center, scale, rotation_deg)
     result[:, :2] = 2.0 * result[:, :2] / CROP_SIZE - 1.0
     return result
 
@@ -117,7 +117,7 @@ def flip_rotvec(rotvec: Float[np.ndarray, "72"]) -> Float[np.ndarray, "72"]:
 
 
 def rotate_rotvec(rotvec: Float[np.ndarray, "3"], rotation_deg: float) -> Float[np.ndarray, "3"]:
-    """Turn the global orientation about the viewing axis as a picture turned counter-clockwise does."""
+    """Turn the global orientation about the viewing axis as an image turned counter-clockwise does."""
     turn = _about_z(np.deg2rad(-rotation_deg))
     rotation, _ = cv2.Rodrigues(np.asarray(rotvec, dtype=np.float64))
     return cv2.Rodrigues(turn @ rotation)[0].reshape(3)

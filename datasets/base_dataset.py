@@ -1,4 +1,4 @@
-"""People of a labelled picture set as samples: crops with their labels, for training and evaluation."""
+"""People of a labelled image set as samples: crops with their labels, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ from datasets.labels.arrays import Labels, read_label_file
 from datasets.labels.check import check_labels, sizes_of_some
 from datasets.labels.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
 from datasets.legacy_crop import crop_box, crop_legacy
-from datasets.people.images import PictureError, read_picture
-from datasets.registry import EXTRAS, PathsConfig, find_spec, origin_of_labels, picture_root
-from datasets.transforms import crop_picture
+from datasets.registry import EXTRAS, PathsConfig, find_spec, image_root, origin_of_labels
+from datasets.transforms import crop_image
 from utils.body import DATA_DIR
 from utils.geometry import BOX_UNIT, CROP_MODES
-from utils.images import normalize, to_tensor
+from utils.images import ImageError, normalize, read_image, to_tensor
 from utils.skeleton import JOINT49_FLIP, NUM_KEYPOINTS, SMPL_FLIP
 from utils.structures import DensePosePoints, Sample
 
@@ -41,9 +40,9 @@ UPI_SOURCE = "the UPi-S1h site; --upi_s1h_root names another folder"
 
 
 class LabelledPeople(Dataset):
-    """People with labels in pictures below one folder; what `BaseDataset` and `COCODataset` share.
+    """People with labels in images below one folder; what `BaseDataset` and `COCODataset` share.
 
-    crop_mode "warp": anti-aliased crops, exact keypoints. "legacy": pictures, truncated keypoints and dense
+    crop_mode "warp": anti-aliased crops, exact keypoints. "legacy": images, truncated keypoints and dense
     boxes of 2020, bit for bit.
     """
 
@@ -61,10 +60,10 @@ class LabelledPeople(Dataset):
         source: str = "",
         labels_from: str = "",
     ) -> None:
-        """source: half a sentence on where the pictures come from; labels_from: the labels' file, for sentences.
+        """source: half a sentence on where the images come from; labels_from: the labels' file, for sentences.
 
         `suspicions` then says what is odd in the labels. Raises ValueError for settings out of range,
-        FileNotFoundError when pictures are missing, DataFileError for labels that cannot belong to the pictures.
+        FileNotFoundError when images are missing, DataFileError for labels that cannot belong to the images.
         """
         if crop_mode not in CROP_MODES:
             raise ValueError(f"crop_mode is '{crop_mode}'; choose one of {', '.join(CROP_MODES)}.")
@@ -75,9 +74,9 @@ class LabelledPeople(Dataset):
         self.data_dir = Path(data_dir)
         self.unused: dict[str, int] = {}  # labels of the file that are passed over, and why: how many
         self._symmetry = load_symmetry(data_dir) if is_train and labels.dense is not None else None
-        check_pictures(self.root, labels.imgname, f"pictures of '{name}'", source)
+        check_images(self.root, labels.imgname, f"images of '{name}'", source)
         self.left_out = labels.left_out  # what of the file is not used, by reason
-        self.sizes = sizes_of_some(self.picture_path, len(labels))  # of some pictures, by person
+        self.sizes = sizes_of_some(self.image_path, len(labels))  # of some images, by person
         self.suspicions = check_labels(labels, self.sizes, labels_from or f"labels of '{name}'")
 
     def __len__(self) -> int:
@@ -95,23 +94,23 @@ class LabelledPeople(Dataset):
         self.epoch = epoch
 
     def name_of(self, index: int) -> str:
-        """Name of a person's picture as the label file has it."""
+        """Name of a person's image as the label file has it."""
         return str(self.labels.imgname[index])
 
-    def picture_path(self, index: int) -> Path:
+    def image_path(self, index: int) -> Path:
         return self.root / self.name_of(index)
 
-    def picture(self, index: int) -> np.ndarray:
-        """RGB uint8 [H, W, 3]. Raises PictureError with the file's name."""
-        path = self.picture_path(index)
+    def image(self, index: int) -> np.ndarray:
+        """RGB uint8 [H, W, 3]. Raises ImageError with the file's name."""
+        path = self.image_path(index)
         try:
-            return read_picture(path)
-        except PictureError as error:
-            raise PictureError(f"{path}: {error}") from error
+            return read_image(path)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
 
     def orig_shape(self, index: int) -> tuple[int, int]:
-        """Height and width of a person's picture. Raises PictureError."""
-        return self.picture(index).shape[:2]
+        """Height and width of a person's image. Raises ImageError."""
+        return self.image(index).shape[:2]
 
     def has_dense(self, index: int) -> bool:
         return self.labels.dense is not None and bool(self.labels.dense.annotated[index])
@@ -131,7 +130,7 @@ class LabelledPeople(Dataset):
     def sample(self, index: int, values: AugmentValues = UNCHANGED) -> Sample:
         """A person under given changes. Densely labelled people are never rotated: `rotation_deg` is then 0.
 
-        Raises PictureError for a picture that cannot be read or that the person's box does not touch,
+        Raises ImageError for an image that cannot be read or that the person's box does not touch,
         IndexError outside the set.
         """
         index = self._checked(index)
@@ -168,12 +167,12 @@ class LabelledPeople(Dataset):
         return int(index) % len(self)
 
     def _image(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
-        crop_with = crop_legacy if self.crop_mode == "legacy" else crop_picture
-        picture = self.picture(index)
+        crop_with = crop_legacy if self.crop_mode == "legacy" else crop_image
+        image = self.image(index)
         try:
-            crop = crop_with(picture, *box, values.rotation_deg)
+            crop = crop_with(image, *box, values.rotation_deg)
         except ValueError as error:
-            raise PictureError(f"{self.picture_path(index)}: {error}") from error
+            raise ImageError(f"{self.image_path(index)}: {error}") from error
         crop = crop[:, ::-1] if values.flip else crop
         return normalize(to_tensor(change_colors(crop, values.noise)))
 
@@ -247,21 +246,21 @@ class BaseDataset(LabelledPeople):
             origin = origin_of_labels(spec)
             raise FileNotFoundError(f"The labels of '{name}' are not at {self.file}; {origin}.")
         labels = read_label_file(self.file, spec.fields(is_train))
-        self.label_root = picture_root("upi_s1h_root", data_dir, paths)  # of masks and parts
+        self.label_root = image_root("upi_s1h_root", data_dir, paths)  # of masks and parts
         for field in ("maskname", "partname"):
             if field in spec.fields(is_train):
-                what = f"label pictures ({field}) of '{name}'"
-                check_pictures(self.label_root, getattr(labels, field), what, UPI_SOURCE)
+                what = f"label images ({field}) of '{name}'"
+                check_images(self.label_root, getattr(labels, field), what, UPI_SOURCE)
         super().__init__(
             name,
             labels,
-            picture_root(spec.root, data_dir, paths),
+            image_root(spec.root, data_dir, paths),
             crop_mode=crop_mode,
             is_train=is_train,
             augmentation=augmentation,
             seed=seed,
             data_dir=data_dir,
-            source=f"{spec.pictures}; --{spec.root} names another folder",
+            source=f"{spec.images}; --{spec.root} names another folder",
             labels_from=str(self.file),
         )
         if ignore_3d:
@@ -271,11 +270,11 @@ class BaseDataset(LabelledPeople):
                 self.labels = replace(self.labels, joints_3d=None)
 
     def mask_path(self, index: int) -> Path:
-        """Picture of a person's mask. Raises ValueError for a set without masks."""
+        """Image of a person's mask. Raises ValueError for a set without masks."""
         return self._label_path("maskname", index)
 
     def part_path(self, index: int) -> Path:
-        """Picture of a person's parts. Raises ValueError for a set without parts."""
+        """Image of a person's parts. Raises ValueError for a set without parts."""
         return self._label_path("partname", index)
 
     def _label_path(self, field: str, index: int) -> Path:
@@ -285,8 +284,8 @@ class BaseDataset(LabelledPeople):
         return self.label_root / str(names[index])
 
 
-def check_pictures(root: Path, names: Iterable[str], what: str, source: str) -> None:
-    """Raise one FileNotFoundError when the folder or some of its pictures are not there, with a first example."""
+def check_images(root: Path, names: Iterable[str], what: str, source: str) -> None:
+    """Raise one FileNotFoundError when the folder or some of its images are not there, with a first example."""
     origin = f" They come from {source}." if source else ""
     if not root.is_dir():
         raise FileNotFoundError(f"The {what} should be in the folder {root}, which is not there.{origin}")

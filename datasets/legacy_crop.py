@@ -1,6 +1,6 @@
 """The crop of 2020, bit for bit, and its way back (docs/method.md section 8.2): for comparisons with its numbers only.
 
-Everything else crops with `datasets.transforms.crop_picture`. What differs here: positions are truncated to
+Everything else crops with `datasets.transforms.crop_image`. What differs here: positions are truncated to
 whole pixels through a numerically inverted matrix, a crop is stretched to its own range of values, and a
 rotated crop is turned before it is resized. The resampling of that time is Pillow's bilinear one.
 """
@@ -22,7 +22,7 @@ MAX_SIDE = 10_000  # px; a damaged box must not ask for any amount of memory
 
 
 def crop_matrix(center: Sequence[float], scale: float, rotation_deg: float = 0.0) -> Float[np.ndarray, "3 3"]:
-    """Picture -> crop in homogeneous coordinates; positive angles turn the picture counter-clockwise.
+    """Image -> crop in homogeneous coordinates; positive angles turn the image counter-clockwise.
 
     Raises ValueError for a center that is not finite or a scale that is not positive.
     """
@@ -52,7 +52,7 @@ def transform_points(
     rotation_deg: float = 0.0,
     invert: bool = False,
 ) -> Int[np.ndarray, "N 2"]:
-    """Picture points (counted from 1) to whole crop pixels (counted from 1), or back with `invert`.
+    """Image points (counted from 1) to whole crop pixels (counted from 1), or back with `invert`.
 
     Truncation is toward zero, before the 1 is added again.
     """
@@ -65,7 +65,7 @@ def transform_points(
 
 
 def crop_box(center: Sequence[float], scale: float) -> Int[np.ndarray, "4"]:
-    """Whole picture pixels x1, y1, x2, y2 under the crop; x2, y2 belong to it no more.
+    """Whole image pixels x1, y1, x2, y2 under the crop; x2, y2 belong to it no more.
 
     Raises ValueError for a crop without a pixel or of more than `MAX_SIDE` a side.
     """
@@ -99,15 +99,15 @@ def resize(values: np.ndarray, size: tuple[int, int], nearest: bool = False) -> 
 
 
 def crop_legacy(
-    picture: UInt8[np.ndarray, "H W 3"], center: Sequence[float], scale: float, rotation_deg: float = 0.0
+    image: UInt8[np.ndarray, "H W 3"], center: Sequence[float], scale: float, rotation_deg: float = 0.0
 ) -> UInt8[np.ndarray, "224 224 3"]:
-    """The 2020 crop of an RGB picture. Raises ValueError for impossible boxes."""
+    """The 2020 crop of an RGB image. Raises ValueError for impossible boxes."""
     box = crop_box(center, scale)
     pad = 0
     if rotation_deg != 0:  # room for the corners that the rotation brings in
         pad = int(np.linalg.norm(box[2:] - box[:2]) / 2 - float(box[3] - box[1]) / 2)
         box = box + np.array([-pad, -pad, pad, pad])
-    window = cut_window(picture, box).astype(np.float64)
+    window = cut_window(image, box).astype(np.float64)
     if rotation_deg != 0:
         turned = Image.fromarray(stretch(window)).rotate(rotation_deg, Image.Resampling.BILINEAR)
         height, width = window.shape[:2]
@@ -115,12 +115,12 @@ def crop_legacy(
     return resize(window, (CROP_SIZE, CROP_SIZE))
 
 
-def cut_window(picture: np.ndarray, box: Int[np.ndarray, "4"]) -> np.ndarray:
-    """Pixels of the box x1, y1, x2, y2; zeros where it leaves the picture."""
+def cut_window(image: np.ndarray, box: Int[np.ndarray, "4"]) -> np.ndarray:
+    """Pixels of the box x1, y1, x2, y2; zeros where it leaves the image."""
     x1, y1, x2, y2 = (int(value) for value in box)
-    window = np.zeros((y2 - y1, x2 - x1, *picture.shape[2:]), dtype=picture.dtype)
-    rows, columns = _overlap(y1, y2, picture.shape[0]), _overlap(x1, x2, picture.shape[1])
-    window[rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1] = picture[rows, columns]
+    window = np.zeros((y2 - y1, x2 - x1, *image.shape[2:]), dtype=image.dtype)
+    rows, columns = _overlap(y1, y2, image.shape[0]), _overlap(x1, x2, image.shape[1])
+    window[rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1] = image[rows, columns]
     return window
 
 
@@ -130,16 +130,16 @@ def _overlap(start: int, stop: int, size: int) -> slice:
 
 
 def uncrop_legacy(
-    picture: UInt8[np.ndarray, "224 224"], center: Sequence[float], scale: float, size: tuple[int, int]
+    image: UInt8[np.ndarray, "224 224"], center: Sequence[float], scale: float, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W"]:
-    """A map on the crop back at its place in a picture of `size` (height, width): nearest, 0 outside.
+    """A map on the crop back at its place in an image of `size` (height, width): nearest, 0 outside.
 
     uint8 keeps its values. Any other type (a mask of bool, 0 and 1) is stretched to 0..255 first, and comes
     back all 0 when it is the same everywhere: that is what the evaluation of 2020 did.
     """
     box = crop_box(center, scale)
     x1, y1, x2, y2 = (int(value) for value in box)
-    pixels = resize(picture, (y2 - y1, x2 - x1), nearest=True)
+    pixels = resize(image, (y2 - y1, x2 - x1), nearest=True)
     result = np.zeros(size, dtype=np.uint8)
     rows, columns = _overlap(y1, y2, size[0]), _overlap(x1, x2, size[1])
     result[rows, columns] = pixels[rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1]

@@ -12,8 +12,8 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.people.images import PictureError
 from datasets.sampler import Place, StepSampler
+from utils.images import ImageError
 from utils.structures import Batch, PlannedBatch, Sample, Unreadable, collate_samples
 
 
@@ -44,12 +44,12 @@ def training_batches(
         pin_memory: for faster copies to a CUDA device.
 
     Raises:
-        PictureError: a sample cannot be made.
+        ImageError: a sample cannot be made.
         WorkerError: a worker died.
     """
     for batch, _, unreadable in _load(_Readable(dataset), sampler, num_workers, pin_memory):
         if unreadable:
-            raise PictureError(unreadable[0].reason)
+            raise ImageError(unreadable[0].reason)
         yield batch
 
 
@@ -82,7 +82,7 @@ class _Readable(Dataset):
     def __getitem__(self, index: int | Place) -> tuple[Sample, Any] | Unreadable:
         try:
             return self.dataset[index], self.extra(index) if self.extra else None
-        except (PictureError, OSError) as error:
+        except (ImageError, OSError) as error:
             return Unreadable(index, "", str(error))
 
 

@@ -1,4 +1,4 @@
-"""Label pictures of the LSP protocol: person mask and six parts (docs/method.md 11.2)."""
+"""Label images of the LSP protocol: person mask and six parts (docs/method.md 11.2)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base_dataset import BaseDataset
-from datasets.people.images import PictureError, read_labels
+from utils.images import ImageError, read_label_image
 from utils.renderer.lsp_parts import TrueParts
 
 
 class LabelPictures:
-    """Label pictures of a set's people by number. Raises PictureError with the file's name."""
+    """Label images of a set's people by number. Raises ImageError with the file's name."""
 
     def __init__(self, dataset: BaseDataset):
         self.dataset = dataset
@@ -31,14 +31,14 @@ class LabelPictures:
         """Name, mask, parts and photograph's (height, width) of each person whose files can be read."""
         for index in range(len(self.dataset)):
             try:
-                true, size = self(index), self.dataset.picture(index).shape[:2]
-            except PictureError:
+                true, size = self(index), self.dataset.image(index).shape[:2]
+            except ImageError:
                 continue  # scoring names and counts it
             yield self.dataset.name_of(index), true.mask, true.parts, size
 
 
 def _read(path: Path) -> np.ndarray:
     try:
-        return read_labels(path)
-    except PictureError as error:
-        raise PictureError(f"{path}: {error}") from error
+        return read_label_image(path)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
 from datasets.base_dataset import BaseDataset, LabelledPeople
-from datasets.registry import EXTRAS, SPECS, PathsConfig, picture_root
+from datasets.registry import EXTRAS, SPECS, PathsConfig, image_root
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from utils.body import DATA_DIR
 from utils.structures import Sample
@@ -199,7 +199,7 @@ def mix_of(
     """The training people of `parse_mix(name)`.
 
     synthetic_size: rendered people in an epoch, at least as many as the mix is long so that nobody repeats.
-    skip_missing: members without label file or picture folder are left out with a warning, and the others take
+    skip_missing: members without label file or image folder are left out with a warning, and the others take
     over their probability. Raises ValueError for a name that is no mix, and what `BaseDataset` raises;
     FileNotFoundError when no member is there.
     """
@@ -242,7 +242,7 @@ def _missing(mix: Mix, data_dir: str | Path, paths: PathsConfig) -> dict[str, Pa
         if member == SYNTHETIC:
             continue
         spec = SPECS[member]
-        needed = (Path(data_dir) / EXTRAS / spec.label_file(True), picture_root(spec.root, data_dir, paths))
+        needed = (Path(data_dir) / EXTRAS / spec.label_file(True), image_root(spec.root, data_dir, paths))
         absent = [path for path in needed if not path.exists()]
         if absent:
             missing[member] = absent[0]

@@ -1,4 +1,4 @@
-"""Data sets by name: their label files, picture folders and their fields (docs/method.md 8.5 and 11)."""
+"""Data sets by name: their label files, image folders and their fields (docs/method.md 8.5 and 11)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMON_FIELDS = ("imgname", "center", "scale")
 
 @dataclass(frozen=True)
 class PathsConfig:
-    """Folders of pictures that do not lie below the data folder; empty: `<data_dir>/<usual name>`."""
+    """Folders of images that do not lie below the data folder; empty: `<data_dir>/<usual name>`."""
 
     h36m_root: str = option("", "folder of Human3.6M's images/ (usual: <data_dir>/h36m)")
     lsp_root: str = option("", "folder of LSP's images/ (usual: <data_dir>/lsp_dataset)")
@@ -50,7 +50,7 @@ class DatasetSpec:
     train_fields: tuple[str, ...] = ()  # needed beside COMMON_FIELDS
     test_fields: tuple[str, ...] = ()
     converter: str = ""  # module of datasets.preprocess that writes the file
-    pictures: str = ""  # where the pictures come from
+    images: str = ""  # where the images come from
 
     def label_file(self, is_train: bool) -> str:
         """Name of the split's .npz. Raises ValueError when the set has no such split."""
@@ -99,8 +99,8 @@ def find_spec(name: str) -> DatasetSpec:
     return SPECS[name]
 
 
-def picture_root(field: str, data_dir: str | Path, paths: PathsConfig) -> Path:
-    """The folder that picture names of a set are relative to; `field` is one of PathsConfig."""
+def image_root(field: str, data_dir: str | Path, paths: PathsConfig) -> Path:
+    """The folder that image names of a set are relative to; `field` is one of PathsConfig."""
     given = getattr(paths, field)
     return Path(given).expanduser() if given else Path(data_dir) / FOLDERS[field]
 

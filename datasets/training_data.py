@@ -28,14 +28,14 @@ class DataConfig:
     )
     skip_missing: bool = option(False, "train on those sets of the mix that are there")
     synthetic_size: int = option(16000, "synthetic people in an epoch")
-    easy_epochs: int = option(0, "epochs over which the synthetic pictures grow to full difficulty")
+    easy_epochs: int = option(0, "epochs over which the synthetic images grow to full difficulty")
     ignore_3d: bool = option(False, "pass over pose, shape and 3D joints of labelled sets")
     crop_mode: str = option(
         "warp", "crops: anti-aliased (warp) or those of 2020 (legacy)", choices=CROP_MODES
     )
     img_res: int = option(CROP_SIZE, "side of the crops in pixels; the networks take 224 only")
     shuffle_train: bool = option(True, "another order in every epoch; --no_shuffle_train: that of the files")
-    num_workers: int = option(2, "processes that prepare pictures; 0: the training itself does")
+    num_workers: int = option(2, "processes that prepare images; 0: the training itself does")
     pin_memory: bool = option(True, "faster copies to a CUDA device; --no_pin_memory to save memory")
     augment: AugmentConfig = group(AugmentConfig)
     paths: PathsConfig = group(PathsConfig)
@@ -44,7 +44,7 @@ class DataConfig:
         parse_mix(self.train_data)
         if self.img_res != CROP_SIZE:
             raise ValueError(
-                f"--img_res is {self.img_res}, but the networks take pictures of {CROP_SIZE} px only."
+                f"--img_res is {self.img_res}, but the networks take images of {CROP_SIZE} px only."
             )
         require_range(self, 0, 1024, "num_workers")
         if self.synthetic_size < 1 or self.num_workers < 0 or self.easy_epochs < 0:
@@ -81,7 +81,7 @@ class DataConfig:
 class TrainingData(Dataset):
     """The people of a run by `Place`: each is a function of (seed, epoch, index) and the settings.
 
-    easy_epochs: over which synthetic pictures grow to full difficulty. rendered: epochs that look at no picture, so
+    easy_epochs: over which synthetic images grow to full difficulty. rendered: epochs that look at no image, so
     that synthetic ones need not be painted.
     """
 

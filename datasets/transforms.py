@@ -1,8 +1,8 @@
-"""From a picture and a person box to the network's input; the one crop of every script (docs/method.md 8.1).
+"""From an image and a person box to the network's input; the one crop of every script (docs/method.md 8.1).
 
-A crop is a square of side 200*scale around `center`, both in picture pixels measured from the picture's
-upper left corner (so the first pixel's centre is 0.5). Crop pixel i samples the picture at
-c + (i + 0.5 - 112)*200*scale/224. A rotation turns the picture about the crop's middle, counter-clockwise for
+A crop is a square of side 200*scale around `center`, both in image pixels measured from the image's
+upper left corner (so the first pixel's centre is 0.5). Crop pixel i samples the image at
+c + (i + 0.5 - 112)*200*scale/224. A rotation turns the image about the crop's middle, counter-clockwise for
 positive degrees.
 """
 
@@ -28,40 +28,40 @@ def box_to_center_scale(
 
 
 def _turn(rotation_deg: float) -> np.ndarray:
-    """[2,2]: offsets from the middle on the crop -> offsets in the picture (y down), but for the scale."""
+    """[2,2]: offsets from the middle on the crop -> offsets in the image (y down), but for the scale."""
     angle = math.radians(rotation_deg)
     cosine, sine = math.cos(angle), math.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])
 
 
-def crop_points_to_picture(
+def crop_points_to_image(
     points: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
 ) -> np.ndarray:
-    """Points [..., 2] on the crop, 0..224 from its corner, to the picture's pixels."""
+    """Points [..., 2] on the crop, 0..224 from its corner, to the image's pixels."""
     offsets = (points - CROP_SIZE / 2) @ _turn(rotation_deg).T
     return np.asarray(center, dtype=np.float64) + offsets * (BOX_UNIT * scale / CROP_SIZE)
 
 
-def picture_points_to_crop(
+def image_points_to_crop(
     points: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
 ) -> np.ndarray:
-    """Inverse of `crop_points_to_picture`; nothing is rounded."""
+    """Inverse of `crop_points_to_image`; nothing is rounded."""
     offsets = (points - np.asarray(center, dtype=np.float64)) @ _turn(rotation_deg)
     return offsets * (CROP_SIZE / (BOX_UNIT * scale)) + CROP_SIZE / 2
 
 
-def crop_picture(
-    picture: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
+def crop_image(
+    image: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
 ) -> np.ndarray:
-    """Square crop [224,224,3] uint8 of an RGB picture [H,W,3] uint8; black outside the picture.
+    """Square crop [224,224,3] uint8 of an RGB image [H,W,3] uint8; black outside the image.
 
     Shrinking is free of aliasing: area averaging to at most twice the crop, then one bilinear warp.
-    Raises ValueError when the picture has another form or the square does not touch it.
+    Raises ValueError when the image has another form or the square does not touch it.
     """
-    _check(picture, center, scale, rotation_deg)
+    _check(image, center, scale, rotation_deg)
     side = BOX_UNIT * float(scale)
     turn = _turn(rotation_deg)
-    region, corner = _cut(picture, center, side, extent=side * float(np.abs(turn[0]).sum()))
+    region, corner = _cut(image, center, side, extent=side * float(np.abs(turn[0]).sum()))
     height, width = region.shape[:2]
     shrink = min(1.0, 2 * CROP_SIZE / side)
     size = (math.ceil(width * shrink - 1e-6), math.ceil(height * shrink - 1e-6))
@@ -84,10 +84,10 @@ def crop_picture(
     )
 
 
-def _check(picture: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float) -> None:
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+def _check(image: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
-            f"Expected an RGB picture [H, W, 3] of uint8, got {list(picture.shape)} {picture.dtype}."
+            f"Expected an RGB image [H, W, 3] of uint8, got {list(image.shape)} {image.dtype}."
         )
     if not (np.isfinite([*center, scale]).all() and scale > 0):
         raise ValueError(
@@ -98,13 +98,13 @@ def _check(picture: np.ndarray, center: Sequence[float], scale: float, rotation_
 
 
 def _cut(
-    picture: np.ndarray, center: Sequence[float], side: float, extent: float
+    image: np.ndarray, center: Sequence[float], side: float, extent: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the picture under the square, with a rim for the filters, and its corner (x, y).
+    """The part of the image under the square, with a rim for the filters, and its corner (x, y).
 
     `extent` is the width of the upright square around the (rotated) crop.
     """
-    size = np.array([picture.shape[1], picture.shape[0]])
+    size = np.array([image.shape[1], image.shape[0]])
     rim = 2 + 2 * side / CROP_SIZE
     middle = np.asarray(center, dtype=np.float64)
     low = np.clip(np.floor(middle - extent / 2 - rim), 0, size).astype(int)
@@ -113,11 +113,11 @@ def _cut(
     if outside or (high <= low).any():
         raise ValueError(
             f"The crop of side {side:.0f} px around ({middle[0]:.0f}, {middle[1]:.0f}) lies outside the "
-            f"picture of {size[0]} x {size[1]} px."
+            f"image of {size[0]} x {size[1]} px."
         )
-    return np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]]), low.astype(np.float64)
+    return np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]), low.astype(np.float64)
 
 
-def preprocess(picture: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
-    """RGB picture [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
-    return normalize(to_tensor(crop_picture(picture, center, scale)))
+def preprocess(image: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
+    """RGB image [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
+    return normalize(to_tensor(crop_image(image, center, scale)))

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.synthetic.generator import load_resources
 from datasets.synthetic.wide import render_wide
-from datasets.transforms import box_to_center_scale, crop_picture
+from datasets.transforms import box_to_center_scale, crop_image
 from utils.command_line import SentenceParser
 from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
 from utils.io import atomic_path, require_free, require_writable
@@ -64,7 +64,7 @@ class Crop:
     @property
     def pixels(self) -> np.ndarray:
         """The network's view [224,224,3]."""
-        return crop_picture(self.picture, self.center, self.scale)
+        return crop_image(self.picture, self.center, self.scale)
 
 
 def example() -> Crop:

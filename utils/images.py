@@ -1,12 +1,19 @@
-"""Images as the networks take them: RGB bytes to normalised tensors and back."""
+"""Image files as RGB bytes, and these as the networks take them: normalised tensors and back.
+
+Files of four formats are read, of any size and colour mode, turned as their EXIF orientation says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -14,6 +21,13 @@ if TYPE_CHECKING:
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values in 0..1
 STD = (0.229, 0.224, 0.225)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: sides change places
+MIN_SIDE = 8  # px; nothing can be seen in less
+
+
+class ImageError(ValueError):
+    """A file that is no usable image; the message is the reason."""
 
 
 def to_tensor(image: UInt8[np.ndarray, "*B H W 3"]) -> Float[Tensor, "*B 3 H W"]:
@@ -53,3 +67,106 @@ def network_input(
     """RGB crops as a batch for the network; without `normalise`, in 0..1."""
     batch = to_tensor(np.stack(crops))
     return normalize(batch) if normalise else batch
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB of an image file, turned as its EXIF orientation says.
+
+    Grey, palette, 16-bit (the upper 8) and CMYK are converted without colour profiles, transparency is put on white, an
+    animation gives its first frame.
+
+    Raises:
+        ImageError: not there, empty, none of the four formats, damaged or cut off, too small, or beyond Pillow's
+            decompression-bomb limit. Damage that a decoder does not notice stays unnoticed.
+    """
+    return _read(path, _rgb)
+
+
+def read_label_image(path: str | Path) -> UInt8[np.ndarray, "H W"]:
+    """Numbers of a label image as stored, palette indices included; of colours the first channel.
+
+    Raises ImageError as `read_image` does.
+    """
+    return _read(path, _stored_numbers)
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of an image as `read_image` would give it, from its header; None if that cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return image.size[::-1] if image.getexif().get(ORIENTATION) in LYING else image.size
+    except Exception:  # as many types as in `_read`
+        return None
+
+
+def is_broken_link(path: Path) -> bool:
+    """Whether the path is a link to a file that is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def _read(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    path = Path(path)
+    try:
+        if is_broken_link(path):
+            raise ImageError("a link to a file that is not there")
+        if path.stat().st_size == 0:
+            raise ImageError("the file is empty (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata must not fill the terminal
+            with Image.open(path, formats=FORMATS) as image:
+                # Up to twice the limit Pillow only warns, and filters of warnings belong to all threads at once.
+                if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                    raise Image.DecompressionBombError
+                return np.ascontiguousarray(convert(image))
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise many types on damaged data; all mean the same to the user
+        raise ImageError(_why_unreadable(error)) from error
+
+
+def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first"
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image in one of the formats {', '.join(FORMATS)}"
+    if isinstance(error, MemoryError):
+        return "not enough memory to read it"
+    if isinstance(error, FileNotFoundError):
+        return "the file is not there"
+    if isinstance(error, PermissionError):
+        return "the file may not be read (permission denied)"
+    if isinstance(error, OSError) and error.strerror:  # of the operating system
+        return f"the file cannot be read ({error.strerror})"
+    return f"damaged or cut off ({str(error) or type(error).__name__})"
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if min(image.size) < MIN_SIDE:
+        raise ImageError(
+            f"{image.width} x {image.height} pixels are too few; at least {MIN_SIDE} a side are needed"
+        )
+    image.load()
+    with contextlib.suppress(Exception):  # unreadable EXIF says nothing about the pixels
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey comes as I;16 or I
+        grey = np.asarray(image).astype(np.int64)
+        eight = (np.clip(grey, 0, 65535) >> 8).astype(np.uint8)
+        eight[grey == image.info.get("transparency", -1)] = 255
+        return np.stack([eight] * 3, axis=-1)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layered.size, (255, 255, 255, 255)), layered)
+    return np.asarray(image.convert("RGB"))
+
+
+def _stored_numbers(image: Image.Image) -> np.ndarray:
+    numbers = np.asarray(image)  # palette images give their indices
+    numbers = numbers[..., 0] if numbers.ndim == 3 else numbers
+    if numbers.dtype not in (np.uint8, np.bool_):
+        raise ImageError(f"labels of {numbers.dtype}, expected 8 bits a pixel")
+    return numbers.astype(np.uint8)

@@ -14,8 +14,8 @@ import numpy as np
 
 from datasets.labels.arrays import Labels
 from datasets.labels.values import Box
-from datasets.people.images import picture_size
 from utils.geometry import BOX_UNIT
+from utils.images import image_size
 from utils.io import DataFileError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ NO_SPAN, NO_BETA = 10.0, 100.0  # no body reaches so many metres, or such a shap
 
 def sizes_of_some(path_of: Callable[[int], Path], count: int) -> dict[int, tuple[int, int]]:
     """Width and height of the images of at most `SAMPLED` people, evenly spread, by person; unreadable ones lack."""
-    sizes = {index: picture_size(path_of(index)) for index in _spread(count, SAMPLED).tolist()}
+    sizes = {index: image_size(path_of(index)) for index in _spread(count, SAMPLED).tolist()}
     return {index: size for index, size in sizes.items() if size is not None}
 
 

@@ -1,7 +1,7 @@
-"""Finding people in pictures: the detector's form, and MoveNet MultiPose in `data/open/movenet_multipose.onnx`.
+"""Finding people in images: the detector's form, and MoveNet MultiPose in `data/open/movenet_multipose.onnx`.
 
-MoveNet finds up to six people a pass, each with a box and 17 COCO keypoints. It sees the picture shrunk so that its
-longer side is 256 px; large pictures are looked at again in overlapping tiles of half the longer side, and very large
+MoveNet finds up to six people a pass, each with a box and 17 COCO keypoints. It sees the image shrunk so that its
+longer side is 256 px; large images are looked at again in overlapping tiles of half the longer side, and very large
 ones in tiles of a quarter too, which finds people who are small in the whole. What all passes found is merged by
 non-maximum suppression.
 """
@@ -39,34 +39,34 @@ TILE_OVERLAP = 0.25  # of a tile's side
 EDGE = 0.02  # of a tile's side: a box this near to a cut is taken for half a person
 NUM_KEYPOINTS = 17
 SURE, MIN_SHARED, MAX_DISTANCE = 0.3, 3, 0.1  # when keypoints of two detections are those of one person
-# A square picture is one person's crop already when its largest person takes up this much of its side, near its middle.
+# A square image is one person's crop already when its largest person takes up this much of its side, near its middle.
 SQUARE = 0.02  # of the longer side: how far the sides of a square may differ
-CROP_SIDE = 256  # px; up to here a square picture may well be a crop that is made for the network
-FILLS, FILLS_LARGE = 0.5, 0.7  # of the picture's side, up to CROP_SIDE and beyond
-OFF_MIDDLE = 0.25  # of the picture's side
+CROP_SIDE = 256  # px; up to here a square image may well be a crop that is made for the network
+FILLS, FILLS_LARGE = 0.5, 0.7  # of the image's side, up to CROP_SIDE and beyond
+OFF_MIDDLE = 0.25  # of the image's side
 
 
 class Detector(Protocol):
     """Anything that finds people. What it saw and does not give is counted in its `unused`, if it has that."""
 
-    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        """People of an RGB picture, best first."""
+    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        """People of an RGB image, best first."""
 
 
 def unused_of(detector: Detector) -> Unused:
-    """What the detector counts of the pictures that it is given."""
+    """What the detector counts of the images that it is given."""
     return getattr(detector, "unused", Unused())
 
 
-class WholePicture:
-    """No detector: the picture is the crop of one person, padded to a square."""
+class WholeImage:
+    """No detector: the image is the crop of one person, padded to a square."""
 
-    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        return [Detection(_frame(picture), is_whole=True)]
+    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        return [Detection(_frame(image), is_whole=True)]
 
 
 class CropOrPeople:
-    """Takes a square picture that is one person's crop already whole, and finds people in any other.
+    """Takes a square image that is one person's crop already whole, and finds people in any other.
 
     Up to CROP_SIDE pixels it is such a crop when `finder` sees nobody (in a close portrait, say), or somebody who fills
     it beside others of less than half the size, as bystanders of a crop are; beyond, when it sees one person only, who
@@ -77,15 +77,15 @@ class CropOrPeople:
         self.finder = finder
         self.unused = unused_of(finder)
 
-    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        found = self.finder.detect(picture)
-        frame = _frame(picture)
+    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        found = self.finder.detect(image)
+        frame = _frame(image)
         if not is_one_crop(frame[2:], [person.box for person in found]):
             return found
         if not found:
             return [Detection(frame, is_whole=True)]
         main = max(found, key=lambda person: _area(person.box))
-        self.unused.add("others in pictures that are taken whole, as one person's crop", len(found) - 1)
+        self.unused.add("others in images that are taken whole, as one person's crop", len(found) - 1)
         return [replace(main, box=frame, is_whole=True, bystanders=len(found) - 1)]
 
 
@@ -102,23 +102,23 @@ class MoveNet:
         self.tiled = tiled
         self.unused = Unused()
 
-    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        height, width = picture.shape[:2]
-        found = self.detect_once(picture)
+    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        height, width = image.shape[:2]
+        found = self.detect_once(image)
         for parts in TILE_PARTS if self.tiled else ():
             if max(height, width) >= parts * MIN_TILE:
                 for corner, side in tiles(width, height, parts):
-                    found += self._in_tile(picture, corner, side)
+                    found += self._in_tile(image, corner, side)
         people = suppress(found)
         sure = [person for person in people if person.score >= self.min_score]
         unsure = f"people whom the detector gives a score from {POSSIBLE:g} to {self.min_score:g} only"
         self.unused.add(unsure, len(people) - len(sure))
         return sure
 
-    def detect_once(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        """One pass over the whole picture: at most six people, those who are possible only among them."""
-        height, width = picture.shape[:2]
-        canvas, factor = letterbox(picture)
+    def detect_once(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+        """One pass over the whole image: at most six people, those who are possible only among them."""
+        height, width = image.shape[:2]
+        canvas, factor = letterbox(image)
         rows = self.session.run(None, {"picture": canvas})[0][0]
         people = [to_detection(row, canvas.shape[1:3], factor, (width, height)) for row in rows]
         found = [p for p in people if p is not None and p.score >= min(POSSIBLE, self.min_score)]
@@ -127,10 +127,10 @@ class MoveNet:
             self.unused.add(full)
         return found
 
-    def _in_tile(self, picture: np.ndarray, corner: tuple[int, int], side: int) -> list[Detection]:
+    def _in_tile(self, image: np.ndarray, corner: tuple[int, int], side: int) -> list[Detection]:
         x, y = corner
-        tile = picture[y : y + side, x : x + side]
-        height, width = picture.shape[:2]
+        tile = image[y : y + side, x : x + side]
+        height, width = image.shape[:2]
         low = (-np.inf if x == 0 else x, -np.inf if y == 0 else y)
         high = (np.inf if x + side >= width else x + side, np.inf if y + side >= height else y + side)
         moved = [_move(person, x, y) for person in self.detect_once(tile)]
@@ -152,7 +152,7 @@ def load_session(path: Path = MODEL_FILE) -> Any:
 
 
 def is_one_crop(size: tuple[float, float], boxes: Sequence[Box]) -> bool:
-    """Whether a picture (width, height) with people in these boxes is one person's crop, see `CropOrPeople`."""
+    """Whether an image (width, height) with people in these boxes is one person's crop, see `CropOrPeople`."""
     side = max(size)
     if side - min(size) > SQUARE * side:
         return False
@@ -170,18 +170,18 @@ def is_one_crop(size: tuple[float, float], boxes: Sequence[Box]) -> bool:
 
 
 def letterbox(
-    picture: UInt8[np.ndarray, "H W 3"], side: int = INPUT_SIDE
+    image: UInt8[np.ndarray, "H W 3"], side: int = INPUT_SIDE
 ) -> tuple[Int[np.ndarray, "1 h w 3"], tuple[float, float]]:
-    """Picture as the network's input, and input pixels per picture pixel (x, y).
+    """Image as the network's input, and input pixels per image pixel (x, y).
 
-    The picture keeps its proportions (to the pixel) in the upper left corner; the rest, up to the next multiple of
+    The image keeps its proportions (to the pixel) in the upper left corner; the rest, up to the next multiple of
     32, is black.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(picture, size, interpolation=method)
+    small = cv2.resize(image, size, interpolation=method)
     canvas = np.zeros((1, *(-(-n // STRIDE) * STRIDE for n in (size[1], size[0])), 3), np.int32)
     canvas[0, : size[1], : size[0]] = small
     return canvas, (size[0] / width, size[1] / height)
@@ -191,20 +191,20 @@ def to_detection(
     row: Float[np.ndarray, "56"],
     canvas_size: tuple[int, int],
     factor: tuple[float, float],
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
 ) -> Detection | None:
     """One of the network's people: 17 x (y, x, score), then the box (ymin, xmin, ymax, xmax) and its score.
 
     row: in 0..1 of the letterboxed input; canvas_size: (height, width) of that; factor: as `letterbox` gives it;
-    picture_size: (width, height). None for a box without area in the picture, or numbers that are not finite.
+    image_size: (width, height). None for a box without area in the image, or numbers that are not finite.
     """
     if not np.isfinite(row).all():
         return None
-    to_picture = np.array([canvas_size[1] / factor[0], canvas_size[0] / factor[1]])
+    to_image = np.array([canvas_size[1] / factor[0], canvas_size[0] / factor[1]])
     keypoints = row[:51].reshape(NUM_KEYPOINTS, 3).astype(np.float64)
-    xy = keypoints[:, 1::-1] * to_picture
-    corners = row[51:55].astype(np.float64).reshape(2, 2)[:, ::-1] * to_picture
-    low, high = np.clip(corners, 0, picture_size)
+    xy = keypoints[:, 1::-1] * to_image
+    corners = row[51:55].astype(np.float64).reshape(2, 2)[:, ::-1] * to_image
+    low, high = np.clip(corners, 0, image_size)
     if (high <= low).any():
         return None
     box = tuple(map(float, (*low, *(high - low))))
@@ -212,7 +212,7 @@ def to_detection(
 
 
 def tiles(width: int, height: int, parts: int = 2) -> list[tuple[tuple[int, int], int]]:
-    """Overlapping squares ((x, y), side) that cover the picture; `parts` of them are as long as its longer side."""
+    """Overlapping squares ((x, y), side) that cover the image; `parts` of them are as long as its longer side."""
     side = -(-max(width, height) // parts)
     step = side * (1 - TILE_OVERLAP)
 
@@ -257,8 +257,8 @@ def box_iou(one: Box, two: Box) -> float:
     return shared / max(one[2] * one[3] + two[2] * two[3] - shared, 1e-12)
 
 
-def _frame(picture: UInt8[np.ndarray, "H W 3"]) -> Box:
-    return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+def _frame(image: UInt8[np.ndarray, "H W 3"]) -> Box:
+    return (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
 
 
 def _area(box: Box) -> float:

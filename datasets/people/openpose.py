@@ -1,4 +1,4 @@
-"""Person boxes from a folder of OpenPose results: one JSON file a picture, BODY_25, `<stem>_keypoints.json`.
+"""Person boxes from a folder of OpenPose results: one JSON file an image, BODY_25, `<stem>_keypoints.json`.
 
 The box spans the points with a confidence above 0.2; the crop is the same 1.2 times its longer side as for any box,
 which is how SPIN's demo cuts people out by keypoints.
@@ -31,28 +31,28 @@ OPENPOSE25_TO_COCO17 = [OPENPOSE25_NAMES.index(GT24_NAMES[joint]) for joint in G
 
 
 class KeypointFiles:
-    """People by picture, from a folder of OpenPose files. Raises ValueError when there is no such folder."""
+    """People by image, from a folder of OpenPose files. Raises ValueError when there is no such folder."""
 
-    what, named_by = "folder of keypoints", f"its files must be named <picture's stem>{SUFFIX}"
+    what = "folder of keypoints"
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.unused = Unused()  # of the files that were read so far
         if not self.folder.is_dir():
-            raise ValueError(f"There is no folder '{folder}' of OpenPose results (<picture's stem>{SUFFIX}).")
+            raise ValueError(f"There is no folder '{folder}' of OpenPose results (<image's stem>{SUFFIX}).")
 
     def reads(self, path: Path) -> bool:
         """Whether this is one of the files."""
         return path.name.endswith(SUFFIX) and path.parent.resolve() == self.folder.resolve()
 
-    def names(self, path: Path) -> bool:
-        """Whether the picture has a file."""
+    def lists(self, path: Path) -> bool:
+        """Whether the image has a file."""
         return self._file(path).is_file()
 
     def detections(self, path: Path) -> list[Detection]:
-        """The people of a picture; those with fewer than two confident points are left out, which is logged.
+        """The people of an image; those with fewer than two confident points are left out, which is logged.
 
-        Raises ValueError for a file that is damaged, cannot be read or has nobody who could be cut out.
+        Raises ValueError for a file that is damaged, cannot be read or has no person who can be cut out.
         """
         file = self._file(path)
         try:
@@ -61,24 +61,24 @@ class KeypointFiles:
             raise ValueError(f"{file} cannot be read ({error.strerror or error}).") from error
         found = [detection for detection in map(to_detection, people) if detection is not None]
         unsure = len(people) - len(found)
-        self.unused.add(
-            f"people with less than {MIN_POINTS} keypoints above {MIN_CONFIDENCE:g}", unsure, file.name
-        )
-        told = f"{unsure} of its people with less than {MIN_POINTS} points of a confidence above {MIN_CONFIDENCE:g}"
+        few = f"people with less than {MIN_POINTS} keypoints above {MIN_CONFIDENCE:g}"
+        self.unused.add(few, unsure, file.name)
         if not found:
-            raise ValueError(f"{file} holds nobody that could be cut out" + (f" ({told})" if unsure else ""))
+            raise ValueError(
+                f"{file} holds no person that can be cut out" + (f" ({few}: {unsure})" if unsure else "")
+            )
         if unsure:
-            log.warning("%s: left out %s.", file, told)
+            log.warning("%s: left out %d %s.", file, unsure, few)
         return found
 
-    def without_picture(self, paths: Iterable[Path]) -> list[str]:
-        """Names of files that belong to none of these pictures."""
+    def without_image(self, paths: Iterable[Path]) -> list[str]:
+        """Names of files that belong to none of these images."""
         used = {self._file(path).name for path in paths}
         return sorted(f.name for f in self.folder.glob(f"*{SUFFIX}") if f.name not in used)
 
-    def why_nobody(self, paths: list[Path]) -> str:
-        """Why no picture has a file."""
-        return self.named_by
+    def why_none_listed(self, paths: list[Path]) -> str:
+        """Why none of the images has a file."""
+        return f"its files must be named <image's stem>{SUFFIX}"
 
     def suspicions(self, paths: Iterable[Path]) -> list[str]:
         """None: OpenPose's numbers have one form."""

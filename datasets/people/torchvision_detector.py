@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MIN_SCORE = 0.5  # people below are passed over, as in lists of COCO detections
 PERSON = 1  # the label in both networks
-LONGER_SIDE = 1333  # px; torchvision shrinks larger pictures to it
+LONGER_SIDE = 1333  # px; torchvision shrinks larger images to it
 KEYPOINT_PREFIX, BOX_PREFIX = "roi_heads.keypoint_head.", "roi_heads.box_predictor."
 PUBLISHED = (
     detection.KeypointRCNN_ResNet50_FPN_Weights.DEFAULT,  # the first of them that is there is used
@@ -37,7 +37,7 @@ PUBLISHED = (
 class TorchvisionDetector:
     """A detector of torchvision in evaluation mode, on the CPU.
 
-    `model` takes a list of pictures [3,H,W] in 0..1 and gives for each boxes (x1, y1, x2, y2), labels, scores and
+    `model` takes a list of images [3,H,W] in 0..1 and gives for each boxes (x1, y1, x2, y2), labels, scores and
     perhaps keypoints [N,17,3] with keypoints_scores [N,17].
     """
 
@@ -49,11 +49,11 @@ class TorchvisionDetector:
         self.unused = Unused()
 
     @torch.inference_mode()
-    def detect(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
+    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         """People, best first. A keypoint's confidence is the sigmoid of its heat map's highest value, a logit."""
-        if min(picture.shape[:2]) * LONGER_SIDE < max(picture.shape[:2]):
+        if min(image.shape[:2]) * LONGER_SIDE < max(image.shape[:2]):
             return []  # less than a pixel would be left of the shorter side
-        found = self.model([to_tensor(picture.copy())])[0]  # pictures from files are read-only
+        found = self.model([to_tensor(image.copy())])[0]  # images from files are read-only
         people = (found["labels"] == PERSON) & found["boxes"].isfinite().all(dim=1)
         chosen = people & (found["scores"] >= self.min_score)
         unsure = f"people whom the detector gives a score from {POSSIBLE:g} to {self.min_score:g} only"

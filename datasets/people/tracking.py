@@ -47,18 +47,18 @@ class Tracker:
         return {track.number for track in self._tracks}
 
     def update(
-        self, people: Sequence[Detection], seconds: float, picture: UInt8[np.ndarray, "H W 3"] | None = None
+        self, people: Sequence[Detection], seconds: float, image: UInt8[np.ndarray, "H W 3"] | None = None
     ) -> list[int | None]:
         """Track of each detection of the frame at `seconds`; None for one that continues none and is too unsure.
 
-        picture: the frame; without it colours do not count. Raises ValueError when time does not go on.
+        image: the frame; without it colours do not count. Raises ValueError when time does not go on.
         """
         self._tracks = [
             track for track in self._tracks if seconds - track.seen <= MAX_LOST or track.missed < MIN_MISSED
         ]
         for track in self._tracks:
             track.predict(seconds)
-        colors = [None if picture is None else torso_colors(picture, person) for person in people]
+        colors = [None if image is None else torso_colors(image, person) for person in people]
         alone = [
             all(box_iou(one.box, two.box) < CROWDED for two in people if two is not one) for one in people
         ]
@@ -155,15 +155,15 @@ def body_size(person: Detection) -> float:
     return max(*person.box[2:], 1.0)
 
 
-def torso_colors(picture: UInt8[np.ndarray, "H W 3"], person: Detection) -> Float[np.ndarray, "B"] | None:
+def torso_colors(image: UInt8[np.ndarray, "H W 3"], person: Detection) -> Float[np.ndarray, "B"] | None:
     """Colour histogram [BINS ** 3] of shoulders to hips, or of the box's inner part; None for nothing to see."""
     x, y, width, height = person.box
     low, high = np.array([x + width * 0.3, y + height * 0.2]), np.array([x + width * 0.7, y + height * 0.5])
     if person.keypoints is not None and (person.keypoints[TORSO, 2] > SURE).all():
         corners = person.keypoints[TORSO, :2]
         low, high = corners.min(axis=0), corners.max(axis=0) + 1
-    low, high = (np.clip(end, 0, picture.shape[1::-1]).astype(int) for end in (low, high))
-    patch = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
+    low, high = (np.clip(end, 0, image.shape[1::-1]).astype(int) for end in (low, high))
+    patch = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
     if patch.size == 0:
         return None
     counts = cv2.calcHist([patch], [0, 1, 2], None, [BINS] * 3, [0, 256] * 3).ravel()

@@ -62,31 +62,31 @@ class VideoFrames:
         self.missing = 0  # frames that the file announces and that could not be read
 
     def __iter__(self) -> Iterator[Frame]:
-        number, seconds, start, picture = 0, 0.0, time.perf_counter(), self._first
+        number, seconds, start, image = 0, 0.0, time.perf_counter(), self._first
         try:
-            while picture is not None:
-                yield Frame(number, seconds, picture)
-                number, picture = number + 1, self._read()
+            while image is not None:
+                yield Frame(number, seconds, image)
+                number, image = number + 1, self._read()
                 clock = max(time.perf_counter() - start, seconds + MIN_STEP)
                 seconds = clock if self.is_camera else number / self.fps
                 # A stream may change its size; the video written cannot.
-                if picture is not None and picture.shape[1::-1] != self.size:
-                    picture = cv2.resize(picture, self.size, interpolation=cv2.INTER_AREA)
+                if image is not None and image.shape[1::-1] != self.size:
+                    image = cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
             self.broken = self._why_ended(number)
         finally:
             self._capture.release()
 
     def _read(self) -> np.ndarray | None:
         try:
-            is_read, picture = self._capture.read()
+            is_read, image = self._capture.read()
         except cv2.error as error:  # damaged streams
             log.debug("OpenCV: %s", error)
             return None
-        if not is_read or picture is None or picture.size == 0:
+        if not is_read or image is None or image.size == 0:
             return None
-        if picture.ndim == 2 or picture.shape[2] == 1:
-            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        if image.ndim == 2 or image.shape[2] == 1:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def _why_ended(self, frames: int) -> str | None:
         if self.is_camera:
@@ -125,7 +125,7 @@ def _open_file(path: Path) -> cv2.VideoCapture:
             f"The name of the video {str(path)!r} is no text (UTF-8); rename the file."
         ) from None
     if path.suffix.lower() in EXTENSIONS:
-        raise ValueError(f"'{path}' is a picture; --img_dir takes pictures, --video takes videos.")
+        raise ValueError(f"'{path}' is an image; --img_dir takes images, --video takes videos.")
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise ValueError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.people.tracking import NEW_SCORE, Tracker
-from datasets.transforms import box_to_center_scale, crop_picture
+from datasets.transforms import box_to_center_scale, crop_image
 from utils.people import Detection, Frame, TrackedFrame, TrackedPerson
 from utils.smoothing import SquareSmoother
 from utils.unused import Unused
@@ -96,7 +96,7 @@ class VideoPeople:
         if self._smoother is not None:
             center, scale = self._smoother(track, center, scale, frame.seconds)
         try:
-            crop = crop_picture(frame.pixels, center, scale)
+            crop = crop_image(frame.pixels, center, scale)
         except ValueError:  # a square that slipped out of the frame shows nobody
             return None
         return TrackedPerson(track, frame.seconds, found, crop, center, scale)

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.people.images import PictureError, read_picture
 from datasets.synthetic import places
 from datasets.synthetic.split import Split
 from utils.geometry import CROP_SIZE
+from utils.images import ImageError, read_image
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def list_images(folder: Path) -> list[Path]:
 def _read_image(path: Path) -> np.ndarray | None:
     """RGB image of at most 800 pixels a side, kept for the next time; None when it cannot be used."""
     try:
-        image = read_picture(path)
-    except PictureError as error:
+        image = read_image(path)
+    except ImageError as error:
         log.warning("'%s' is not used as a background: %s", path, error)
         return None
     share = min(1.0, _LARGEST / max(image.shape[:2]))

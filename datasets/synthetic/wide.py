@@ -18,7 +18,7 @@ from datasets.synthetic.background import draw_background
 from datasets.synthetic.body import PeopleAssets, PosedBody, project, to_ndc
 from datasets.synthetic.generator import Resources, draw_body, paint_bystander, paint_dressed
 from datasets.synthetic.scene import add_held_thing, add_ride, add_seat, add_shadow, photograph
-from datasets.transforms import box_to_center_scale, crop_points_to_picture
+from datasets.transforms import box_to_center_scale, crop_points_to_image
 from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.renderer.rasterizer import rasterize_numpy
 
@@ -53,7 +53,7 @@ class View:
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points [N,3] in metres -> [N,3] float64: x, y in pixels of the image, and depth."""
         crop = np.float64(project(points, self.cam))
-        return np.column_stack([crop_points_to_picture(crop[:, :2], self.center, self.scale), crop[:, 2]])
+        return np.column_stack([crop_points_to_image(crop[:, :2], self.center, self.scale), crop[:, 2]])
 
     def window(self, pixels: np.ndarray) -> tuple[int, int, int]:
         """Corner x, y and side of a square that holds points [N,2], with a rim, as far as they lie in the image."""

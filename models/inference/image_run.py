@@ -18,12 +18,12 @@ import torch
 from tqdm import tqdm
 
 from datasets.people.crops import People
-from datasets.people.images import PictureError, read_picture
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.person_files import PersonFiles
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.run_record import Outcome
 from utils.export import PEOPLE_SUFFIX
+from utils.images import ImageError, read_image
 from utils.io import why_unwritable
 from utils.people import BadImage, FullImage, PersonCrop
 from utils.renderer.people import FullCamera, full_camera
@@ -129,11 +129,11 @@ class PictureRun:
             return None
         with self.seconds.of(WRITING):
             try:
-                picture = read_picture(full.path)
+                picture = read_image(full.path)
                 if picture.shape[1::-1] != full.size:
-                    raise PictureError("it has another size now")
+                    raise ImageError("it has another size now")
                 self.files.write_people(full.stem, picture, drawn)
-            except PictureError as error:
+            except ImageError as error:
                 return Outcome(full.path.name, reason=f"it changed while people were drawn in it: {error}")
             except OSError as error:
                 return Outcome(full.path.name, reason=self._not_written("the picture of all people", error))

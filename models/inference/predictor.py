@@ -122,7 +122,7 @@ class Predictor:
         """The body in each crop.
 
         Args:
-            crops: B RGB images; `datasets.transforms.crop_picture` makes one of an image and a square.
+            crops: B RGB images; `datasets.transforms.crop_image` makes one of an image and a square.
             adjust: changes camera, shape and pose before bodies are made from them, as smoothing over time does. It
                 is given some rows of the batch and their numbers, in their order, without those whose map is empty.
 

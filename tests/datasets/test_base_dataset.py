@@ -23,10 +23,9 @@ from datasets.augment import AugmentConfig, AugmentValues
 from datasets.base_dataset import BaseDataset
 from datasets.labels.densepose import MASK_FLIP
 from datasets.legacy_crop import crop_legacy, transform_points
-from datasets.people.images import PictureError
 from datasets.registry import FOLDERS, SPECS, PathsConfig
 from datasets.transforms import preprocess
-from utils.images import MEAN, STD
+from utils.images import MEAN, STD, ImageError
 from utils.io import DataFileError
 from utils.skeleton import GT24_FLIP, JOINT49_FLIP, SMPL_FLIP
 from utils.structures import collate_samples
@@ -99,7 +98,7 @@ def test_legacy_items_are_those_of_2020(h36m, values):
     for i in range(N):
         found = people.sample(i, values)
         image, keypoints, smpl, joints, pose, betas, scale = item_of_2020(
-            arrays, people.picture(i), i, values
+            arrays, people.image(i), i, values
         )
         assert torch.equal(found.image, image)
         assert np.array_equal(found.keypoints, keypoints.astype(np.float32))
@@ -121,7 +120,7 @@ def test_legacy_dense_items(dp_coco, flip):
     values = AugmentValues(flip, (1.1, 1, 1), 25.0, 0.9)
     upright = AugmentValues(flip, (1.1, 1, 1), 0.0, 0.9)
     found = people.sample(2, values)
-    image, keypoints, smpl, *_ = item_of_2020(arrays, people.picture(2), 2, upright)
+    image, keypoints, smpl, *_ = item_of_2020(arrays, people.image(2), 2, upright)
     assert torch.equal(found.image, image) and float(found.rotation_deg) == 0
     assert np.array_equal(found.keypoints, keypoints.astype(np.float32))
     assert np.array_equal(found.smpl_keypoints, smpl.astype(np.float32))
@@ -174,7 +173,7 @@ def test_a_checkerboard_turns_grey(tmp_path):
     arrays = {"center": np.full((N, 2), 500.0), "scale": np.full(N, 5.0)}
     write_set(tmp_path, "mpii_train", "mpii", ("part",), **arrays)
     people = BaseDataset("mpii", tmp_path)
-    write_picture(people.picture_path(0), board)
+    write_picture(people.image_path(0), board)
     for rotation in (0.0, 17.0):
         pixels = people.sample(0, AugmentValues(rotation_deg=rotation)).image[0, 60:160, 60:160]
         assert (pixels * STD[0] + MEAN[0]).std() < 0.02
@@ -184,7 +183,7 @@ def test_warp_items_are_the_preprocessing_of_all_scripts(h36m):
     folder, arrays = h36m
     people = BaseDataset("h36m", folder)
     for i in range(N):
-        expected = preprocess(people.picture(i), arrays["center"][i], arrays["scale"][i])
+        expected = preprocess(people.image(i), arrays["center"][i], arrays["scale"][i])
         assert torch.equal(people.sample(i).image, expected)
         kept = people.sample(i).keypoints[25:, :2].double().numpy()
         exact = (arrays["part"][i, :, :2] - arrays["center"][i]) / (100 * arrays["scale"][i])
@@ -281,7 +280,7 @@ def test_only_lsp_has_masks(h36m):
 
 def test_every_spec_is_complete():
     for spec in SPECS.values():
-        assert spec.root in FOLDERS and (spec.train_file or spec.test_file) and spec.pictures
+        assert spec.root in FOLDERS and (spec.train_file or spec.test_file) and spec.images
     assert set(FOLDERS) == set(PathsConfig.__dataclass_fields__)
 
 
@@ -310,7 +309,7 @@ def test_missing_files_are_told(tmp_path):
         BaseDataset("mpii", tmp_path)
     (tmp_path / "mpii").mkdir()
     with pytest.raises(
-        FileNotFoundError, match=r"4 of the 4 pictures .* the first is images/S1_Walk.cam_000000.png"
+        FileNotFoundError, match=r"4 of the 4 images .* the first is images/S1_Walk.cam_000000.png"
     ):
         BaseDataset("mpii", tmp_path)
 
@@ -410,13 +409,13 @@ def test_unreadable_pictures_are_named(tmp_path):
         center=np.array([[120.0, 120], [120, 120], [900, 120], [1, 1]]),
     )
     people = BaseDataset("mpii", tmp_path)
-    people.picture_path(1).write_bytes(b"no picture")
-    with pytest.raises(PictureError, match="cam_000001.png: not a picture"):
+    people.image_path(1).write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="cam_000001.png: not an image"):
         people[1]
-    with pytest.raises(PictureError, match="cam_000002.png: The crop .* lies outside the picture"):
+    with pytest.raises(ImageError, match="cam_000002.png: The crop .* lies outside the image"):
         people.sample(2)
-    people.picture_path(0).unlink()
-    with pytest.raises(PictureError, match="cam_000000.png: the file is not there"):
+    people.image_path(0).unlink()
+    with pytest.raises(ImageError, match="cam_000000.png: the file is not there"):
         people[0]
 
 

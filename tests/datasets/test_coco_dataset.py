@@ -82,7 +82,7 @@ def test_annotated_people(write):
 def test_samples(write):
     people = COCODataset(write(content(*GOOD)), write.root)
     sample = people[1]
-    expected = preprocess(people.picture(1), people.labels.center[1], people.labels.scale[1])
+    expected = preprocess(people.image(1), people.labels.center[1], people.labels.scale[1])
     assert (
         torch.equal(sample.image, expected) and sample.name == "000000000007.png" and sample.dataset == "coco"
     )
@@ -190,5 +190,5 @@ def test_missing_files(write, tmp_path):
     with pytest.raises(FileNotFoundError, match="which is not there"):
         COCODataset(write(content(*GOOD)), tmp_path / "none")
     (write.root / "000000000007.png").unlink()
-    with pytest.raises(FileNotFoundError, match="1 of the 2 pictures .* the first is 000000000007.png"):
+    with pytest.raises(FileNotFoundError, match="1 of the 2 images .* the first is 000000000007.png"):
         COCODataset(write(content(*GOOD)), write.root)

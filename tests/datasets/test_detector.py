@@ -14,8 +14,8 @@ from PIL import Image
 from datasets.people import detector
 from datasets.people.crops import People
 from datasets.people.detector import MoveNet, box_iou, letterbox, suppress, tiles, to_detection
-from datasets.people.images import read_picture
 from datasets.people.openpose import OPENPOSE25_TO_COCO17, KeypointFiles
+from utils.images import read_image
 from utils.people import BadImage, Detection
 from utils.skeleton import OPENPOSE25_NAMES
 
@@ -188,7 +188,7 @@ def test_the_benchmark_counts_each_person_once_and_leaves_crowds_out(root):
 def test_the_shipped_network_finds_the_people_of_the_examples(root):
     finder = MoveNet()
     for name in ("grace_hopper", "rendered_1", "rendered_2", "rendered_3", "rendered_4"):
-        picture = read_picture(root / f"examples/{name}.jpg")
+        picture = read_image(root / f"examples/{name}.jpg")
         best = finder.detect(picture)[0]
         assert best.score > 0.4, name
         assert best.box[3] > 0.7 * picture.shape[0], name
@@ -199,7 +199,7 @@ def test_the_shipped_network_finds_the_people_of_the_examples(root):
 
 
 def test_a_person_is_found_at_the_same_place_in_a_wider_picture(root):
-    picture = read_picture(root / "examples/rendered_2.jpg")
+    picture = read_image(root / "examples/rendered_2.jpg")
     wide = np.full((300, 500, 3), 127, np.uint8)
     wide[50:274, 230:454] = picture
     alone, placed = (MoveNet().detect(p)[0] for p in (picture, wide))
@@ -240,7 +240,7 @@ def test_auto_takes_one_persons_crop_whole_and_looks_for_people_elsewhere(tmp_pa
     assert whole.score == pytest.approx(0.9) and whole.keypoints.shape == (17, 3)
     assert cut.full_image.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
     assert cut.scale == pytest.approx(1.2 * 80 / 200, abs=0.02) and cut.score == pytest.approx(0.9)
-    assert small.full_image is not None and "nobody was found" in nobody.reason
+    assert small.full_image is not None and "no person was found" in nobody.reason
     assert [p.full_image is None for p in People(tmp_path, detector="none")] == [True] * 4
     assert all(np.isnan(person.score) for person in People(tmp_path, detector="none"))
     assert [p.full_image is None for p in list(People(tmp_path, detector="movenet"))[:3]] == [False] * 3
@@ -311,8 +311,8 @@ def test_any_detector_will_do_and_finding_nobody_is_reported(tmp_path):
     )
     good, outside, nobody = People(tmp_path, detector=Given())
     assert (good.stem, good.box) == ("a_0", (10, 10, 50, 90))
-    assert isinstance(outside, BadImage) and "outside the picture" in outside.reason
-    assert "nobody was found; --detector none" in nobody.reason
+    assert isinstance(outside, BadImage) and "outside the image" in outside.reason
+    assert "no person was found; --detector none" in nobody.reason
 
 
 def openpose(points):
@@ -339,7 +339,7 @@ def test_keypoints_files_give_boxes_of_their_confident_points(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[", "not valid JSON"), ('{"people": [{}]}', "75 numbers"), ('{"people": []}', "holds nobody")],
+    [("[", "not valid JSON"), ('{"people": [{}]}', "75 numbers"), ('{"people": []}', "holds no person")],
 )
 def test_bad_keypoints_files_are_reported(tmp_path, text, said):
     save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
@@ -352,5 +352,5 @@ def test_a_folder_of_keypoints_that_is_not_there_or_of_other_pictures(tmp_path):
     save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
     with pytest.raises(ValueError, match="no folder"):
         KeypointFiles(tmp_path / "none")
-    with pytest.raises(ValueError, match="folder of keypoints has nobody of a picture"):
+    with pytest.raises(ValueError, match="None of the images in .* has a person in the folder of keypoints"):
         People(tmp_path, KeypointFiles(tmp_path))

@@ -179,7 +179,7 @@ def test_damage_is_never_skipped(folder, tmp_path):
     write_h36m(tmp_path)
     write_set(tmp_path, "mpii_train", "mpii", ("part",))
     (tmp_path / "mpii" / "images" / "S1_Walk.cam_000002.png").unlink()
-    with pytest.raises(FileNotFoundError, match="1 of the 4 pictures of 'mpii'"):
+    with pytest.raises(FileNotFoundError, match="1 of the 4 images of 'mpii'"):
         mix_of("h36m+mpii", tmp_path, skip_missing=True)
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
-from datasets.people.images import PictureError, list_pictures, read_picture
+from datasets.people.images import list_images
 from models.inference.person_files import write_picture
-from utils.images import network_input, normalize
+from utils.images import ImageError, network_input, normalize, read_image
 from utils.people import BadImage, PersonCrop
 
 
@@ -42,7 +42,7 @@ def save(path, array=None, **kwargs):
     ],
 )
 def test_formats(tmp_path, name, options, tolerance):
-    got = read_picture(save(tmp_path / name, **options)).astype(int)
+    got = read_image(save(tmp_path / name, **options)).astype(int)
     assert np.abs(got - photo()).max() <= tolerance
 
 
@@ -63,7 +63,7 @@ def test_modes_become_rgb(tmp_path):
     }
     for name, (image, expected) in cases.items():
         image.save(tmp_path / name)
-        got = read_picture(tmp_path / name).astype(int)
+        got = read_image(tmp_path / name).astype(int)
         assert got.shape == expected.shape, name
         assert np.abs(got - expected).mean() < 4, name
 
@@ -71,7 +71,7 @@ def test_modes_become_rgb(tmp_path):
 def test_transparency_is_put_on_white(tmp_path):
     layered = np.dstack([np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)])
     layered[:, 10:, 3] = 255
-    got = read_picture(save(tmp_path / "a.png", layered))
+    got = read_image(save(tmp_path / "a.png", layered))
     assert (got[:, :10] == 255).all() and (got[:, 10:] == 0).all()
 
 
@@ -98,13 +98,13 @@ def encoded(kind) -> bytes:
 
 BROKEN = {
     "empty.jpg": (b"", r"empty \(0 bytes\)"),
-    "text.jpg": (b"this is no picture", "not a picture in one of the formats JPEG, PNG, WEBP, BMP"),
+    "text.jpg": (b"this is no picture", "not an image in one of the formats JPEG, PNG, WEBP, BMP"),
     "cut.jpg": (encoded("JPEG")[:900], "damaged or cut off"),
     "cut.png": (encoded("PNG")[:2000], "damaged or cut off"),
-    "cut.webp": (encoded("WEBP")[:500], "damaged|not a picture"),
-    "header.jpg": (encoded("JPEG")[:4], "damaged|not a picture"),
-    "gif.png": (encoded("GIF"), "not a picture in one of the formats"),
-    "tiff.jpg": (encoded("TIFF"), "not a picture in one of the formats"),
+    "cut.webp": (encoded("WEBP")[:500], "damaged|not an image"),
+    "header.jpg": (encoded("JPEG")[:4], "damaged|not an image"),
+    "gif.png": (encoded("GIF"), "not an image in one of the formats"),
+    "tiff.jpg": (encoded("TIFF"), "not an image in one of the formats"),
     "bomb.png": (huge_png(), "pixels; scale it down"),
 }
 
@@ -113,15 +113,15 @@ BROKEN = {
 def test_broken_files_are_refused_with_a_reason(tmp_path, name):
     content, reason = BROKEN[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(PictureError, match=reason):
-        read_picture(tmp_path / name)
+    with pytest.raises(ImageError, match=reason):
+        read_image(tmp_path / name)
 
 
 def test_missing_and_tiny(tmp_path):
-    with pytest.raises(PictureError, match="not there"):
-        read_picture(tmp_path / "none.jpg")
-    with pytest.raises(PictureError, match="3 x 2 pixels are too few"):
-        read_picture(save(tmp_path / "a.png", photo(2, 3)))
+    with pytest.raises(ImageError, match="not there"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="3 x 2 pixels are too few"):
+        read_image(save(tmp_path / "a.png", photo(2, 3)))
 
 
 def test_a_folder_with_bad_files_goes_on(tmp_path):
@@ -175,10 +175,10 @@ def test_people_and_pictures_never_share_a_name(tmp_path):
 def test_earlier_results_are_no_input(tmp_path):
     save(tmp_path / "a.png"), save(tmp_path / "a_result.png"), save(tmp_path / ".hidden.png")
     (tmp_path / "a.npz").touch()
-    assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "a_result.png"]  # the user's own
+    assert [p.name for p in list_images(tmp_path)] == ["a.png", "a_result.png"]  # the user's own
     for name in ("a_result.png", "b_people.jpg", "c.densepose.png", "d.png"):
         write_picture(tmp_path / name, np.zeros((9, 9, 3), np.uint8))
-    assert [p.name for p in list_pictures(tmp_path)] == ["a.png", "d.png"]
+    assert [p.name for p in list_images(tmp_path)] == ["a.png", "d.png"]
 
 
 def test_a_broken_link_is_a_bad_picture(tmp_path):
@@ -191,7 +191,7 @@ def test_a_broken_link_is_a_bad_picture(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda p: p, lambda p: p / "none"])
 def test_nothing_to_read_is_a_sentence(tmp_path, make):
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         People(make(tmp_path))
 
 
@@ -226,9 +226,9 @@ def test_boxes_files(tmp_path, kind):
     ("box", "said"),
     [
         ([0, 0, 0, 10], "too small"),
-        ([100, 0, 20, 20], "outside the picture of 40 x 60"),
+        ([100, 0, 20, 20], "outside the image of 40 x 60"),
         ([float("nan"), 0, 20, 20], "not finite"),
-        ([0, 0, 5000, 20], "far larger than the picture"),
+        ([0, 0, 5000, 20], "far larger than the image"),
     ],
 )
 def test_bad_boxes_are_reported_and_the_rest_goes_on(tmp_path, box, said):
@@ -250,7 +250,7 @@ def test_bad_boxes_files(tmp_path, text):
 def test_boxes_for_other_pictures(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps({"b.png": BOXES}))
     save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="has nobody of a picture"):
+    with pytest.raises(ValueError, match="None of the images in .* has a person in the boxes file"):
         People(tmp_path, load_boxes(tmp_path / "b.json"))
 
 
@@ -286,7 +286,8 @@ def test_names_that_differ_in_their_folder_only_are_refused(tmp_path, content):
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path):
-    assert boxes_file(tmp_path, {"a.png": BOXES}, "utf-8-sig").of(tmp_path / "a.png") == BOXES
+    people = boxes_file(tmp_path, {"a.png": BOXES}, "utf-8-sig").detections(tmp_path / "a.png")
+    assert [person.box for person in people] == BOXES
 
 
 def test_boxes_without_a_picture_are_named(tmp_path, caplog):

@@ -20,7 +20,7 @@ from datasets.synthetic.body import pose_body, project
 from datasets.synthetic.generator import Resources, load_resources
 from datasets.synthetic.sets import LAYOUTS, h36m_name, write_sets
 from datasets.synthetic.wide import place_body, render_wide, see_surface
-from datasets.transforms import crop_picture, picture_points_to_crop
+from datasets.transforms import crop_image, image_points_to_crop
 from models.smpl import SMPL
 from utils.body import OPEN_DIR, load_open_atlas, load_open_body, read_regressor
 from utils.geometry import batch_rodrigues
@@ -153,9 +153,9 @@ def test_the_stored_box_crops_the_person(written, persons, posed, name):
     for index, person in enumerate(persons):
         center, scale = (written.labels[name][key][index] for key in ("center", "scale"))
         mask = np.repeat(person.surface.mask[..., None], 3, axis=2).astype(np.uint8) * 255
-        crop = crop_picture(mask, center, scale)[..., 0] > 127
+        crop = crop_image(mask, center, scale)[..., 0] > 127
         pixels = project(posed.vertices[index].numpy(), person.view.cam)
-        inside = crop_picture(np.full_like(mask, 255), center, scale)[..., 0] > 127
+        inside = crop_image(np.full_like(mask, 255), center, scale)[..., 0] > 127
         cam = torch.from_numpy(person.view.cam).float()[None]
         body = renderer.verts2uvimg(posed.vertices[index : index + 1], cam)[0, 0].numpy() > 0
         body = body & inside
@@ -163,7 +163,7 @@ def test_the_stored_box_crops_the_person(written, persons, posed, name):
         rows, cols = np.nonzero(crop)
         extent = max(np.ptp(rows), np.ptp(cols)) + 1
         assert extent == pytest.approx(224 / 1.2, abs=4)
-        xy = picture_points_to_crop(person.view.project(posed.vertices[index].numpy())[:, :2], center, scale)
+        xy = image_points_to_crop(person.view.project(posed.vertices[index].numpy())[:, :2], center, scale)
         np.testing.assert_allclose(xy, pixels[:, :2], atol=1e-3)
 
 
@@ -268,7 +268,7 @@ def test_dense_points_agree_with_the_rendered_surface(written, persons, posed):
         assert min(points["dp_x"].min(), points["dp_y"].min()) >= 0
         assert max(points["dp_x"].max(), points["dp_y"].max()) <= 255
         xy = np.column_stack([points["dp_x"] * w / 255 + x, points["dp_y"] * h / 255 + y])
-        crop = picture_points_to_crop(xy, person.view.center, person.view.scale)
+        crop = image_points_to_crop(xy, person.view.center, person.view.scale)
         cam = torch.from_numpy(person.view.cam).float()[None]
         iuv = renderer.verts2uvimg(posed.vertices[index : index + 1], cam)[0].numpy()
         part, u, v = iuv[:, crop[:, 1].astype(int), crop[:, 0].astype(int)]

@@ -13,7 +13,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from datasets.people.boxes import Boxes
 from datasets.people.crops import People, build_detector
-from datasets.people.detector import MoveNet, WholePicture
+from datasets.people.detector import MoveNet, WholeImage
 from datasets.people.torchvision_detector import (
     PUBLISHED,
     TorchvisionDetector,
@@ -94,7 +94,7 @@ def test_people_are_cut_out_with_it(tmp_path, monkeypatch):
 
 def test_detectors_are_built_by_name(monkeypatch):
     monkeypatch.setattr("datasets.people.crops.load_torchvision", lambda weights: weights)
-    assert isinstance(build_detector("none"), WholePicture)
+    assert isinstance(build_detector("none"), WholeImage)
     assert isinstance(build_detector("movenet"), MoveNet)
     assert build_detector("torchvision", "f") == "f" and build_detector("torchvision") is None
     assert isinstance(build_detector("auto").finder, MoveNet)
@@ -135,7 +135,7 @@ def test_without_weights_the_message_says_what_is_missing_where_and_whence(torch
 
 
 def test_the_cache_is_looked_into_for_keypoints_first(torch_home, monkeypatch):
-    monkeypatch.setattr("datasets.people.crops.torchvision_detector._network", lambda path: path)
+    monkeypatch.setattr("datasets.people.torchvision_detector._network", lambda path: path)
     torch_home.mkdir(parents=True)
     for published in reversed(PUBLISHED):
         file = torch_home / published.url.rsplit("/")[-1]
@@ -197,7 +197,7 @@ def test_the_real_networks_answer_as_torchvision_runs_its_published_weights(
         first = model.backbone.body.bn1
         first.running_var.fill_(1e-5), first.weight.fill_(1e-5**0.5)  # so that an eps of 1e-5 would be seen
     state = published_form(model)
-    monkeypatch.setattr("datasets.people.crops.torchvision_detector.load_torch", lambda path: state)
+    monkeypatch.setattr("datasets.people.torchvision_detector.load_torch", lambda path: state)
     ours = _network("unused.pth")
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None)
     for layer in backbone.modules():

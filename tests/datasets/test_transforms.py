@@ -8,9 +8,9 @@ import torch
 
 from datasets.transforms import (
     box_to_center_scale,
-    crop_picture,
-    crop_points_to_picture,
-    picture_points_to_crop,
+    crop_image,
+    crop_points_to_image,
+    image_points_to_crop,
     preprocess,
 )
 from utils.images import denormalize, normalize, normalize_bytes, to_tensor
@@ -29,23 +29,23 @@ def ramp(height, width):
 def test_a_224_crop_passes_bit_identical():
     picture = noise(224, 224)
     center, scale = box_to_center_scale((0, 0, 224, 224), margin=1.0)
-    assert np.array_equal(crop_picture(picture, center, scale), picture)
+    assert np.array_equal(crop_image(picture, center, scale), picture)
 
 
 def test_shifted_crop_is_a_plain_cut():
     picture = noise(300, 400)
-    assert np.array_equal(crop_picture(picture, (212.0, 162.0), 1.12), picture[50:274, 100:324])
+    assert np.array_equal(crop_image(picture, (212.0, 162.0), 1.12), picture[50:274, 100:324])
 
 
 def test_shrinking_by_two_averages_two_by_two():
     picture = noise(448, 448)
     mean = picture.reshape(224, 2, 224, 2, 3).mean(axis=(1, 3))
-    assert np.abs(crop_picture(picture, (224, 224), 2.24) - mean).max() <= 1
+    assert np.abs(crop_image(picture, (224, 224), 2.24) - mean).max() <= 1
 
 
 @pytest.mark.parametrize("scale", [0.35, 0.8, 1.3])
 def test_grid_in_closed_form(scale):
-    crop = crop_picture(ramp(250, 250), (120.25, 130.5), scale).astype(float)
+    crop = crop_image(ramp(250, 250), (120.25, 130.5), scale).astype(float)
     along = (np.arange(224) + 0.5 - 112) * 200 * scale / 224
     x, y = 120.25 + along - 0.5, 130.5 + along - 0.5
     inside = (x > 1) & (x < 248)
@@ -58,8 +58,8 @@ def test_shrunk_picture_keeps_its_place():
     """An area-shrunk crop of a large smooth picture follows the same grid."""
     y, x = np.mgrid[:2000, :1500]
     picture = np.stack([x / 8, y / 8, x * 0], axis=-1).astype(np.uint8)
-    crop = crop_picture(picture, (700, 900), 6.0).astype(float)
-    position = crop_points_to_picture(np.full((224, 2), np.arange(224)[:, None] + 0.5), (700, 900), 6.0)
+    crop = crop_image(picture, (700, 900), 6.0).astype(float)
+    position = crop_points_to_image(np.full((224, 2), np.arange(224)[:, None] + 0.5), (700, 900), 6.0)
     assert np.abs(crop[112, 5:-5, 0] - position[5:-5, 0] / 8 + 0.5).max() < 1.0
     assert np.abs(crop[5:-5, 112, 1] - position[5:-5, 1] / 8 + 0.5).max() < 1.0
 
@@ -68,13 +68,13 @@ def test_shrunk_picture_keeps_its_place():
 def test_fine_stripes_become_grey_not_moire(size):
     picture = np.zeros((size, size, 3), dtype=np.uint8)
     picture[:, ::2] = 255
-    crop = crop_picture(picture, (size / 2, size / 2), size / 200).astype(float)[8:-8, 8:-8]
+    crop = crop_image(picture, (size / 2, size / 2), size / 200).astype(float)[8:-8, 8:-8]
     assert abs(crop.mean() - 127.5) < 2
     assert crop.std() < 12
 
 
 def test_outside_is_black_and_wide_pictures_are_padded():
-    crop = crop_picture(np.full((100, 200, 3), 255, dtype=np.uint8), (100, 50), 1.0)
+    crop = crop_image(np.full((100, 200, 3), 255, dtype=np.uint8), (100, 50), 1.0)
     assert not crop[:55].any() and not crop[-55:].any()
     assert (crop[60:-60, 1:-1] == 255).all()
 
@@ -83,15 +83,15 @@ def test_pictures_beyond_the_warp_limit():
     """OpenCV warps at most 32767 px a side; only what lies under the square is warped."""
     picture = np.zeros((40, 40000, 3), dtype=np.uint8)
     picture[:, 39000:39040] = 200
-    assert (crop_picture(picture, (39020, 20), 0.1)[60:160, 60:160] == 200).all()
-    assert crop_picture(picture, (20000, 20), 200.0).shape == (224, 224, 3)
+    assert (crop_image(picture, (39020, 20), 0.1)[60:160, 60:160] == 200).all()
+    assert crop_image(picture, (20000, 20), 200.0).shape == (224, 224, 3)
 
 
 def test_points_go_there_and_back():
     points = np.random.default_rng(0).uniform(-50, 300, (7, 2))
-    back = picture_points_to_crop(crop_points_to_picture(points, (13.5, 80.0), 1.7), (13.5, 80.0), 1.7)
+    back = image_points_to_crop(crop_points_to_image(points, (13.5, 80.0), 1.7), (13.5, 80.0), 1.7)
     assert np.allclose(back, points, atol=1e-9)
-    assert np.allclose(picture_points_to_crop(np.array([[13.5, 80.0]]), (13.5, 80.0), 1.7), 112)
+    assert np.allclose(image_points_to_crop(np.array([[13.5, 80.0]]), (13.5, 80.0), 1.7), 112)
 
 
 def test_box_rule():
@@ -112,19 +112,19 @@ def test_normalisation():
 @pytest.mark.parametrize(
     ("center", "scale", "said"),
     [
-        ((500, 50), 1.0, "lies outside the picture of 100 x 100 px"),
+        ((500, 50), 1.0, "lies outside the image of 100 x 100 px"),
         ((50, 50), 0.0, "positive scale"),
         ((float("nan"), 50), 1.0, "finite center"),
     ],
 )
 def test_impossible_crops(center, scale, said):
     with pytest.raises(ValueError, match=said):
-        crop_picture(noise(100, 100), center, scale)
+        crop_image(noise(100, 100), center, scale)
 
 
 def test_other_arrays_are_refused():
-    with pytest.raises(ValueError, match="RGB picture"):
-        crop_picture(np.zeros((10, 10), dtype=np.uint8), (5, 5), 1.0)
+    with pytest.raises(ValueError, match="RGB image"):
+        crop_image(np.zeros((10, 10), dtype=np.uint8), (5, 5), 1.0)
 
 
 @pytest.mark.parametrize("rotation", [-57.0, -12.5, 30.0, 90.0, 180.0])
@@ -134,22 +134,22 @@ def test_rotated_crops_carry_points_along(rotation, scale):
     center, spot = np.array([420.3, 380.6]), np.array([420.3 + 45 * scale, 380.6 - 60 * scale])
     y, x = np.mgrid[:800, :900] + 0.5
     blob = np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * (3 * scale) ** 2))
-    crop = crop_picture(np.repeat((255 * blob)[..., None], 3, -1).astype(np.uint8), center, scale, rotation)
+    crop = crop_image(np.repeat((255 * blob)[..., None], 3, -1).astype(np.uint8), center, scale, rotation)
     weight = crop[..., 0].astype(float)
     rows, columns = np.mgrid[:224, :224] + 0.5
     seen = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
-    mapped = picture_points_to_crop(spot, center, scale, rotation)
+    mapped = image_points_to_crop(spot, center, scale, rotation)
     assert np.abs(seen - mapped).max() < 0.15
-    assert np.allclose(crop_points_to_picture(mapped, center, scale, rotation), spot)
+    assert np.allclose(crop_points_to_image(mapped, center, scale, rotation), spot)
 
 
 def test_a_quarter_turn_is_counter_clockwise_and_exact():
     picture = noise(224, 224)
-    turned = crop_picture(picture, (112, 112), 1.12, 90)
+    turned = crop_image(picture, (112, 112), 1.12, 90)
     assert np.abs(turned.astype(int) - np.rot90(picture)).max() <= 1
-    assert np.array_equal(crop_picture(picture, (112, 112), 1.12, 0.0), picture)
+    assert np.array_equal(crop_image(picture, (112, 112), 1.12, 0.0), picture)
 
 
 def test_rotation_must_be_finite():
     with pytest.raises(ValueError, match="finite rotation"):
-        crop_picture(noise(100, 100), (50, 50), 1.0, float("inf"))
+        crop_image(noise(100, 100), (50, 50), 1.0, float("inf"))

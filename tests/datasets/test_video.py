@@ -81,7 +81,7 @@ def test_a_file_that_breaks_off_gives_the_frames_before(tmp_path):
         ("missing.mp4", None, "no video file"),
         ("text.mp4", b"not a video", "no video that OpenCV can read"),
         ("empty.avi", b"", "no video that OpenCV can read"),
-        ("still.jpg", b"x", "is a picture"),
+        ("still.jpg", b"x", "is an image"),
     ],
 )
 def test_what_is_no_video_is_refused_in_words(tmp_path, name, content, message):

@@ -35,19 +35,19 @@ def with_boxes(folder, boxes):
 @pytest.mark.parametrize(
     ("box", "said"),
     [
-        ([200, 20, 50, 50], "lies outside the picture of 100 x 100 px"),
-        ([-90, 20, 50, 50], "lies outside the picture of 100 x 100 px"),
-        ([99.5, 20, 50, 50], "has only 0.5 x 50 px in the picture of 100 x 100 px"),
-        ([20, -48, 50, 50], "has only 50 x 2 px in the picture"),
+        ([200, 20, 50, 50], "lies outside the image of 100 x 100 px"),
+        ([-90, 20, 50, 50], "lies outside the image of 100 x 100 px"),
+        ([99.5, 20, 50, 50], "has only 0.5 x 50 px in the image of 100 x 100 px"),
+        ([20, -48, 50, 50], "has only 50 x 2 px in the image"),
         ([float("nan"), 20, 50, 50], "holds numbers that are not finite"),
         ([20, 20, float("inf"), 50], "holds numbers that are not finite"),
-        ([1e308, 20, 1e308, 50], "lies outside the picture"),
-        ([-1e307, 20, 1e308, 50], "far larger than the picture; are these pixels?"),
+        ([1e308, 20, 1e308, 50], "lies outside the image"),
+        ([-1e307, 20, 1e308, 50], "far larger than the image; are these pixels?"),
         ([0.2, 0.2, 0.6, 0.6], "0.6 x 0.6 px is too small for a person"),
         ([60, 60, -50, -50], "-50 x -50 px is too small for a person"),
         ([20, 20, 0, 50], "0 x 50 px is too small for a person"),
         ([-150, 20, 400, 5], "400 x 5 px is too narrow for a person"),
-        ([-500, -500, 1000, 1000], "far larger than the picture"),
+        ([-500, -500, 1000, 1000], "far larger than the image"),
     ],
 )
 def test_a_bad_box_is_reported_and_the_next_one_is_cut_out(tmp_path, box, said):
@@ -72,7 +72,7 @@ BOXES_FILES = {
     "too many digits": ('{"a.png": [[' + "9" * 5000 + ", 1, 2, 3]]}", "is not valid JSON"),
     "null": ("null", "is neither"),
     "text": ('"annotations"', "is neither"),
-    "strings": ('{"a.png": ["1234"]}', NOT_A_BOX + '"1234"'),
+    "strings": ('{"a.png": ["1234"]}', NOT_A_BOX + "'1234'"),
     "numbers as strings": ('{"a.png": [["1", "2", "3", "4"]]}', NOT_A_BOX),
     "truths": ('{"a.png": [[true, false, true, true]]}', NOT_A_BOX),
     "a number missing": ('{"a.png": [[1, 2, 3]]}', NOT_A_BOX + r"\[1, 2, 3\]"),
@@ -120,7 +120,7 @@ def detected(**changes):
 def test_nobody_is_told_with_its_true_cause(tmp_path, content, said):
     ramp().save(tmp_path / "im1.png")
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=f"has nobody of a picture of .*: .*{said}"):
+    with pytest.raises(ValueError, match=f"has a person in the boxes file: .*{said}"):
         People(tmp_path, load_boxes(tmp_path / "boxes.json"))
 
 
@@ -140,7 +140,7 @@ def test_boxes_that_are_corners_are_refused_and_a_single_one_is_suspected(tmp_pa
     assert person.box == (50, 40, 95, 98)
     people = People(tmp_path, load_boxes(tmp_path / "boxes.json"))
     assert "as corners x1, y1, x2, y2 all fit" in people.facts["suspicions"]
-    with pytest.raises(ValueError, match="3 of 3 boxes leave their pictures"):
+    with pytest.raises(ValueError, match="3 of 3 boxes leave their images"):
         with_boxes(tmp_path, corners)
 
 
@@ -187,13 +187,13 @@ KEYPOINTS = {
     "people that are words": ({"people": ["me"]}, FORM),
     "18 points": (person(POINTS[:18]), FORM),
     "words": ({"people": [{"pose_keypoints_2d": ["left"] * 75}]}, FORM),
-    "nobody": ({"people": []}, "holds nobody that could be cut out"),
-    "not a number": (person([[float("nan")] * 3] * 25), "holds nobody that could be cut out"),
-    "unsure": (person([[*p[:2], 0.1] for p in POINTS]), "holds nobody that could be cut out"),
-    "one point": (person([[5, 5, 0.9]] + [[0, 0, 0]] * 24), "holds nobody that could be cut out"),
+    "nobody": ({"people": []}, "holds no person that can be cut out"),
+    "not a number": (person([[float("nan")] * 3] * 25), "holds no person that can be cut out"),
+    "unsure": (person([[*p[:2], 0.1] for p in POINTS]), "holds no person that can be cut out"),
+    "one point": (person([[5, 5, 0.9]] + [[0, 0, 0]] * 24), "holds no person that can be cut out"),
     "one place": (person([[5, 5, 0.9]] * 25), "box 0: 0 x 0 px is too small"),
-    "elsewhere": (person([[p[0] + 900, *p[1:]] for p in POINTS]), "box 0: .* lies outside the picture"),
-    "huge": (person([[-1e308, 0, 1], [1e308, 9, 1]] + [[0, 0, 0]] * 23), "holds nobody that could be"),
+    "elsewhere": (person([[p[0] + 900, *p[1:]] for p in POINTS]), "box 0: .* lies outside the image"),
+    "huge": (person([[-1e308, 0, 1], [1e308, 9, 1]] + [[0, 0, 0]] * 23), "holds no person that can be"),
 }
 
 
@@ -210,7 +210,7 @@ def test_keypoints_that_cannot_be_read_cost_their_picture_only(tmp_path, monkeyp
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("datasets.people.crops.openpose.read_people", refuse)
+    monkeypatch.setattr("datasets.people.openpose.read_people", refuse)
     for bad in with_keypoints(tmp_path, {}):
         assert "_keypoints.json cannot be read (Permission denied)" in bad.reason
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
-from datasets.people.images import PictureError, list_pictures, read_picture
-from datasets.transforms import box_to_center_scale, crop_picture
+from datasets.people.images import list_images
+from datasets.transforms import box_to_center_scale, crop_image
+from utils.images import ImageError, read_image
 from utils.people import BadImage, PersonCrop
 
 SIDE = 224  # a picture of this size is its own crop, pixel by pixel
@@ -153,7 +154,7 @@ def test_orientation_is_obeyed_and_boxes_belong_to_the_displayed_picture(
     box = (10.0, 50.0, 30.0, 60.0)
     (tmp_path / "boxes.json").write_text(json.dumps({"a.png": [box]}))
     (person,) = People(tmp_path, load_boxes(tmp_path / "boxes.json"))
-    expected = crop_picture(ramp(120, 80), *box_to_center_scale(box))
+    expected = crop_image(ramp(120, 80), *box_to_center_scale(box))
     assert person.image_size == (80, 120)
     assert np.abs(person.crop.astype(int) - expected).max() <= (16 if kind == "JPEG" else 0)
 
@@ -165,7 +166,7 @@ def test_exif_that_is_garbage_does_no_harm(tmp_path):
 
 # -------------------------------------------------------------------------------------------- what is passed over
 
-NO_FORMAT = "not a picture in one of the formats JPEG, PNG, WEBP, BMP"
+NO_FORMAT = "not an image in one of the formats JPEG, PNG, WEBP, BMP"
 CUT = "damaged or cut off"
 JPEG_TAIL = encoded("JPEG")[:-1]
 PROGRESSIVE = encoded("JPEG", progressive=True)
@@ -186,7 +187,7 @@ SKIPPED = {
     "half.png": (encoded("PNG")[:-60], CUT),
     "half.webp": (encoded("WEBP")[:-20], f"{CUT}|{NO_FORMAT}"),
     "half.bmp": (encoded("BMP")[:-900], CUT),
-    "one.png": (png(1, 1, 8, 2, bytes(3)), "1 x 1 pixels are too few, at least 8 a side are needed"),
+    "one.png": (png(1, 1, 8, 2, bytes(3)), "1 x 1 pixels are too few; at least 8 a side are needed"),
     "line.png": (png(20000, 1, 8, 2, bytes(60000)), "20000 x 1 pixels are too few"),
     "narrow.png": (png(20000, 9, 8, 2, bytes(60000)), "20000 x 9 px is too narrow for a person"),
     "no_size.png": (png(0, 0, 8, 2, b""), NO_FORMAT),
@@ -258,12 +259,12 @@ def test_what_the_system_refuses_is_reported(tmp_path, monkeypatch, error, said)
 
 def test_places_that_cannot_be_listed_are_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot be read: "):
-        list_pictures("a" * 5000)
+        list_images("a" * 5000)
     monkeypatch.setattr(
         type(tmp_path), "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied"))
     )
     with pytest.raises(ValueError, match="cannot be read: denied"):
-        list_pictures(tmp_path)
+        list_images(tmp_path)
 
 
 def test_a_single_file_may_have_any_name(tmp_path):
@@ -293,8 +294,8 @@ def test_random_damage_gives_a_picture_or_a_reason(tmp_path):
                 damaged[: rng.integers(len(damaged))] if reach < 121 else damaged
             )
             try:
-                outcomes.append(read_picture(tmp_path / "a.jpg"))
-            except PictureError as error:
+                outcomes.append(read_image(tmp_path / "a.jpg"))
+            except ImageError as error:
                 outcomes.append(str(error))
     pictures = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     assert all(p.dtype == np.uint8 and p.shape[2] == 3 and min(p.shape[:2]) >= 8 for p in pictures)

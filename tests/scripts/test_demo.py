@@ -330,8 +330,8 @@ def test_a_folder_that_cannot_be_written_to_is_said_at_once(weights, pictures, t
 
 
 def test_results_that_are_there_are_seen_before_a_picture_is_read(weights, pictures, tmp_path, monkeypatch):
-    out, reads, read = tmp_path / "out", [], people.read_picture
-    monkeypatch.setattr(people, "read_picture", lambda path: reads.append(path.name) or read(path))
+    out, reads, read = tmp_path / "out", [], people.read_image
+    monkeypatch.setattr(people, "read_image", lambda path: reads.append(path.name) or read(path))
     assert run(weights, pictures, out, "--detector", "movenet") == 0 and sorted(reads) == ["a.webp", "b.jpg"]
     assert run(weights, pictures, out, "--detector", "movenet") == 1 and len(reads) == 2
 
@@ -449,7 +449,7 @@ def test_nothing_readable_is_exit_code_1(weights, tmp_path, capsys):
     (tmp_path / "in/a.jpg").write_bytes(b"")
     assert run(weights, tmp_path / "in", tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert "holds no picture" in said and "the reasons stand above" in said
+    assert "holds no image" in said and "the reasons stand above" in said
 
 
 def test_weights_of_another_network_are_refused(weights, pictures, tmp_path, capsys):

@@ -96,7 +96,7 @@ def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
 def small_pixels(monkeypatch):
     """Cutting out and scaling are most of the time."""
     for module in ("crops", "video_people"):
-        monkeypatch.setattr(f"datasets.people.{module}.crop_picture", lambda *_: np.zeros((8, 8, 3), np.uint8))
+        monkeypatch.setattr(f"datasets.people.{module}.crop_image", lambda *_: np.zeros((8, 8, 3), np.uint8))
 
 
 def test_people_of_crops_and_of_full_pictures_are_let_go(tmp_path):

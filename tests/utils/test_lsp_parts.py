@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datasets.transforms import crop_picture, picture_points_to_crop
+from datasets.transforms import crop_image, image_points_to_crop
 from utils.body import body_tensors, load_open_atlas, load_open_body, skin
 from utils.geometry import CROP_SIZE
 from utils.io import DataFileError
@@ -206,7 +206,7 @@ def test_each_pixel_takes_the_crop_pixel_that_its_centre_falls_into(center, scal
     back = uncrop(parts, center, scale, (210, 250))
     rng = np.random.default_rng(2)
     for row, column in rng.integers(0, (210, 250), (300, 2)):
-        x, y = np.floor(picture_points_to_crop(np.array([column + 0.5, row + 0.5]), center, scale)).astype(
+        x, y = np.floor(image_points_to_crop(np.array([column + 0.5, row + 0.5]), center, scale)).astype(
             int
         )
         inside = 0 <= x < 224 and 0 <= y < 224
@@ -218,7 +218,7 @@ def test_crop_and_back_keep_a_shape():
     y, x = np.mgrid[:300, :400] + 0.5
     disc = (np.hypot(x - 210.2, y - 140.7) < 60).astype(np.uint8)
     center, scale = (190.6, 150.1), 0.97
-    crop = crop_picture(np.repeat(255 * disc[..., None], 3, axis=2), center, scale)[..., 0] > 127
+    crop = crop_image(np.repeat(255 * disc[..., None], 3, axis=2), center, scale)[..., 0] > 127
     back = uncrop(crop, center, scale, disc.shape)
     assert set(np.unique(back)) == {0, 1}
     wrong = back != disc

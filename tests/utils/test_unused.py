@@ -61,9 +61,9 @@ def test_what_a_folder_holds_beside_pictures_is_counted(tmp_path):
     unused = People(tmp_path, load_boxes(tmp_path / "boxes.json")).unused
     assert sorted(unused.counts.values()) == [1, 1, 1, 1, 2]
     assert unused.counts["hidden files"] == 1
-    assert unused.examples["pictures of which the boxes file has nobody"] == ["b.png"]
-    assert unused.examples["names in the boxes file without a picture"] == ["gone.png"]
-    assert "sub-folders, whose pictures are not looked at: 1" in unused.line()
+    assert unused.examples["images without a person in the boxes file"] == ["b.png"]
+    assert unused.examples["names in the boxes file without an image"] == ["gone.png"]
+    assert "sub-folders, whose images are not looked at: 1" in unused.line()
 
 
 def test_people_without_sure_keypoints_are_counted(tmp_path):
