@@ -68,7 +68,7 @@ def _write(args: Namespace) -> list[str]:
     )
     if args.write:
         return write_sets(
-            args.write, people.resources, len(people), args.seed, args.difficulty, overwrite=args.overwrite
+            args.write, people.resources, len(people), args.seed, args.difficulty, args.overwrite
         )
     renders = [people.render(index, people.default_draw) for index in range(len(people))]
     write_sheet(renders, people.resources.assets, args.preview, args.overwrite)

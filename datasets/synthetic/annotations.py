@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from pycocotools import mask as coco_mask
 
 from datasets.synthetic.wide import Surface, WidePerson
@@ -85,7 +86,7 @@ def _annotation(mask: np.ndarray, keypoints: np.ndarray, image_id: int, person_i
     }
 
 
-def dense_annotation(rng: np.random.Generator, person: WidePerson, face_uv: np.ndarray) -> dict[str, Any]:
+def dense_annotation(rng: Generator, person: WidePerson, face_uv: np.ndarray) -> dict[str, Any]:
     """DensePose's annotation: about a hundred points with part, U, V, and masks of 14 part classes.
 
     Points and masks lie on a grid of 0..255 over the box; `face_uv` [F,3,2] holds U, V of the faces' corners.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from datasets.synthetic.body import PeopleAssets
 from datasets.synthetic.shading import (
@@ -56,9 +57,7 @@ def measure_figure(assets: PeopleAssets) -> Figure:
         shoulder_y=float(joints[[16, 17], 1].mean()),
         hip_y=float(joints[[1, 2], 1].mean()),
         ankle_y=float(joints[[7, 8], 1].mean()),
-        eye_x=float(eye[0]),
-        eye_y=float(eye[1]),
-        eye_z=float(eye[2]),
+        eye=eye,
         mouth_y=float(nose[1] - 0.75 * (eye[1] - nose[1])),
         head_z=float(joints[15, 2]),
     )
@@ -70,15 +69,13 @@ def leg_share(assets: PeopleAssets, figure: Figure) -> np.ndarray:
     return np.where((assets.vertex_part >= 5) & (assets.vertex_part <= 14), share, 0).astype(np.float32)
 
 
-def _sometimes(
-    rng: np.random.Generator, probability: float, low: float, high: float, otherwise: float
-) -> float:
+def _sometimes(rng: Generator, probability: float, low: float, high: float, otherwise: float) -> float:
     """Uniform in low..high with a probability, else `otherwise`."""
     value = rng.uniform(low, high)
     return float(value) if rng.random() < probability else otherwise
 
 
-def draw_cut(rng: np.random.Generator, skirt: bool) -> Cut:
+def draw_cut(rng: Generator, skirt: bool) -> Cut:
     """Lengths of all garments."""
     kind = rng.random()
     sleeve = 1.03 if kind < 0.42 else rng.uniform(0.15, 0.5) if kind < 0.85 else rng.uniform(0.5, 1.0)
@@ -114,7 +111,7 @@ def draw_cut(rng: np.random.Generator, skirt: bool) -> Cut:
     )
 
 
-def draw_outfit(rng: np.random.Generator, split: Split, assets: PeopleAssets, figure: Figure) -> Outfit:
+def draw_outfit(rng: Generator, split: Split, assets: PeopleAssets, figure: Figure) -> Outfit:
     """Garments, textures by seeds of the split, skin, hair and light."""
     skirt = rng.random() < 0.1
     cut = draw_cut(rng, skirt)
@@ -140,7 +137,7 @@ def _hang(template: np.ndarray, figure: Figure, cut: Cut) -> np.ndarray:
     return np.clip(np.where(side > figure.shoulder_x, along, trunk), 0, 1).astype(np.float32)
 
 
-def _draw_tiles(rng: np.random.Generator, split: Split, cut: Cut) -> np.ndarray:
+def _draw_tiles(rng: Generator, split: Split, cut: Cut) -> np.ndarray:
     tiles = np.zeros((NUM_GARMENTS, TILE, TILE, 3), np.float32)
     seeds = [split.texture_seed(rng) for _ in range(NUM_GARMENTS)]
     second = cut.opening + cut.stripe > 0
@@ -167,9 +164,7 @@ def _draw_tiles(rng: np.random.Generator, split: Split, cut: Cut) -> np.ndarray:
     return tiles
 
 
-def _draw_thickness(
-    rng: np.random.Generator, wear: np.ndarray, template: np.ndarray, hang: np.ndarray
-) -> np.ndarray:
+def _draw_thickness(rng: Generator, wear: np.ndarray, template: np.ndarray, hang: np.ndarray) -> np.ndarray:
     """Cloth stays within a centimetre of the body, hair, hats and the ends of loose garments within two."""
     depth = np.zeros(NUM_GARMENTS, np.float32)
     depth[[TOP, INNER, LOGO]] = min(abs(rng.normal(0.002, 0.003)), 0.008)
@@ -184,19 +179,17 @@ def _draw_thickness(
     return cloth * (1 + np.float32(0.25) * wave)
 
 
-def draw_light(rng: np.random.Generator) -> Light:
+def draw_light(rng: Generator) -> Light:
     """Key light from above and before more often than not, weaker fill, ambient between dusk and noon."""
     key, fill = rng.normal([0, 0.8, 0.9], 1.0), rng.normal(0, 1, 3)
     color = 1 + rng.normal(0, 0.06, 3)
     return Light(
-        *(key / np.linalg.norm(key)).tolist(),
-        *(fill / np.linalg.norm(fill)).tolist(),
+        key_direction=key / np.linalg.norm(key),
+        fill_direction=fill / np.linalg.norm(fill),
         key=rng.uniform(0.25, 1.1),
         fill=rng.uniform(0, 0.4),
         ambient=rng.uniform(0.35, 0.85),
         sky=rng.uniform(0, 0.5),
         shine=rng.uniform(0, 0.3),
-        red=float(color[0]),
-        green=float(color[1]),
-        blue=float(color[2]),
+        color=color,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from datasets.synthetic import places
 from datasets.synthetic.split import Split
@@ -63,7 +64,7 @@ def _read_image(path: Path) -> np.ndarray | None:
     return image if min(image.shape[:2]) >= 32 else None
 
 
-def random_crop(rng: np.random.Generator, path: Path) -> np.ndarray | None:
+def random_crop(rng: Generator, path: Path) -> np.ndarray | None:
     """A random square of an image file as [224,224,3] float32; None when the file cannot be used."""
     image = _read_image(path)
     if image is None:
@@ -77,7 +78,7 @@ def random_crop(rng: np.random.Generator, path: Path) -> np.ndarray | None:
     return np.ascontiguousarray(np.float32(crop[:, :: -1 if rng.random() < 0.5 else 1]) / 255)
 
 
-def draw_background(rng: np.random.Generator, split: Split, clutter: float, images: list[Path]) -> np.ndarray:
+def draw_background(rng: Generator, split: Split, clutter: float, images: list[Path]) -> np.ndarray:
     """A background [224,224,3] float32 of the split; with a user's images, those are taken six times in ten."""
     if images and rng.random() < 0.6:
         crop = random_crop(rng, images[rng.integers(len(images))])

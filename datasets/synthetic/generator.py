@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+from numpy.random import Generator
 
 from datasets.synthetic.appearance import Outfit, draw_outfit, leg_share, measure_figure
 from datasets.synthetic.background import draw_background, list_images
@@ -54,16 +54,18 @@ class Resources:
     leg_share: np.ndarray  # [V], see `appearance.leg_share`
     backgrounds: list[Path]  # the user's images for backgrounds, of the split
 
+    def draw_body(self, rng: Generator) -> PosedBody:
+        """A body with pose, view and shape drawn."""
+        pose = draw_pose(rng, self.motions, self.assets.joint_template)
+        return pose_body(self.assets, draw_view(rng, pose), draw_betas(rng))
+
+    def draw_outfit(self, rng: Generator) -> Outfit:
+        """Clothes, skin, hair and light."""
+        return draw_outfit(rng, self.split, self.assets, self.figure)
+
 
 def load_resources(split: str, backgrounds: Path | str | None = None) -> Resources:
-    """The open body, motions and figure for a split.
-
-    Args:
-        split: a name of `split.SPLITS`.
-        backgrounds: folder of images without people, used beside the procedural backgrounds.
-    Raises:
-        ValueError: for an unknown split. FileNotFoundError: when the folder holds no image.
-    """
+    """The open body, motions, figure and own background images for a split; see `SyntheticPeople`."""
     material, assets, motions = Split(split), load_assets(), load_motions()
     figure = measure_figure(assets)
     return Resources(
@@ -76,34 +78,23 @@ def load_resources(split: str, backgrounds: Path | str | None = None) -> Resourc
     )
 
 
-class Camera(Protocol):
-    """Where a body stands in an image."""
-
-    @property
-    def metre(self) -> float:
-        """Pixels that a metre at the body's depth covers."""
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Points [N,3] in metres -> [N,3]: x, y in pixels, depth in metres."""
-
-    def window(self, pixels: np.ndarray) -> tuple[int, int, int]:
-        """Corner x, y and side of a square of the image that holds projected points [N,2]."""
-
-
 @dataclass(frozen=True)
-class CropCamera:
+class Camera:
     """The network's camera over the 224-pixel crop."""
 
-    cam: np.ndarray  # [3] float32: s, tx, ty
+    cam: np.ndarray  # [3]: s, tx, ty
 
     @property
     def metre(self) -> float:
+        """Pixels of the image that a metre at the body's depth covers."""
         return float(self.cam[0]) * CROP_SIZE / 2
 
     def project(self, points: np.ndarray) -> np.ndarray:
+        """Points [N,3] in metres -> [N,3]: x, y in pixels of the image, depth in metres."""
         return project(points, self.cam)
 
     def window(self, pixels: np.ndarray) -> tuple[int, int, int]:
+        """Corner x, y and side of a square of the image that holds projected points [N,2]."""
         return 0, 0, CROP_SIZE
 
 
@@ -117,7 +108,7 @@ class SyntheticRender:
 
 
 def render_person(
-    rng: np.random.Generator, resources: Resources, difficulty: float, labels_only: bool
+    rng: Generator, resources: Resources, difficulty: float, labels_only: bool
 ) -> SyntheticRender:
     """Draw a person, the camera and, unless the labels will do, the image.
 
@@ -125,7 +116,7 @@ def render_person(
         difficulty: 0..1, scales occluders, other people and busy backgrounds.
         labels_only: leave the image black; all labels are the same.
     """
-    body = draw_body(rng, resources)
+    body = resources.draw_body(rng)
     camera = draw_camera(rng, body)
     if labels_only:
         image = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
@@ -134,13 +125,7 @@ def render_person(
     return SyntheticRender(image, camera.cam, body)
 
 
-def draw_body(rng: np.random.Generator, resources: Resources) -> PosedBody:
-    """A body with pose, view and shape drawn."""
-    pose = draw_pose(rng, resources.motions, resources.assets.joint_template)
-    return pose_body(resources.assets, draw_view(rng, pose), draw_betas(rng))
-
-
-def draw_camera(rng: np.random.Generator, body: PosedBody) -> CropCamera:
+def draw_camera(rng: Generator, body: PosedBody) -> Camera:
     """Camera of a crop around the person's box, in every fifth image around a part of it."""
     points, margin = body.vertices[::7], 0.0
     if rng.random() < 0.2:
@@ -150,18 +135,18 @@ def draw_camera(rng: np.random.Generator, body: PosedBody) -> CropCamera:
     side = float((high - low).max()) * 1.2 * np.exp(rng.normal(0, 0.11))
     scale = float(np.clip(2 / side, MIN_SCALE, MAX_SCALE))
     middle = (low + high) / 2 + rng.normal(0, 0.05, 2) / scale
-    return CropCamera(np.float32([scale, -middle[0], -middle[1]]))
+    return Camera(np.float32([scale, -middle[0], -middle[1]]))
 
 
 def _draw_image(
-    rng: np.random.Generator, resources: Resources, difficulty: float, body: PosedBody, camera: CropCamera
+    rng: Generator, resources: Resources, difficulty: float, body: PosedBody, camera: Camera
 ) -> np.ndarray:
     """The image [224,224,3] uint8, drawn back to front."""
     split = resources.split
     image = draw_background(rng, split, difficulty * rng.random(), resources.backgrounds)
     if rng.random() < 0.3 * difficulty:
         for _ in range(2 if rng.random() < 0.3 else 1):
-            paint_bystander(rng, image, resources, partial(_place_aside, rng, camera))
+            paint_bystander(rng, image, resources, partial(_place_aside, camera))
     joints, metre = camera.project(body.smpl_joints)[:, :2], camera.metre
     if rng.random() < 0.4:
         add_shadow(rng, image, joints, metre)
@@ -171,7 +156,7 @@ def _draw_image(
         add_ride(rng, image, joints, metre)
     if rng.random() < 0.15 * difficulty:
         add_held_thing(rng, image, joints, metre)
-    paint_dressed(rng, image, resources, body, camera)
+    paint(image, resources, body, camera, resources.draw_outfit(rng))
     if rng.random() < 0.2 * difficulty:
         add_held_thing(rng, image, joints, metre)
     if rng.random() < 0.05 * difficulty:
@@ -180,37 +165,29 @@ def _draw_image(
         for _ in range(int(rng.integers(1, 3))):
             add_occluder(rng, image, split)
     if rng.random() < 0.04 * difficulty:
-        paint_bystander(rng, image, resources, partial(_place_aside, rng, camera))
+        paint_bystander(rng, image, resources, partial(_place_aside, camera))
     if rng.random() < 0.12:
         add_border(rng, image)
     return photograph(rng, image)
 
 
-def _place_aside(rng: np.random.Generator, camera: CropCamera, other: PosedBody) -> CropCamera:
+def _place_aside(camera: Camera, rng: Generator, other: PosedBody) -> Camera:
     """Camera of another body, which stands further away or beside the person that `camera` shows."""
     scale = np.clip(camera.cam[0] * rng.uniform(0.5, 1.1), 0.3, MAX_SCALE)
     aside = rng.uniform(0.45, 1.0) * (1 if rng.random() < 0.5 else -1)
     cam = np.float32([scale, aside / scale, rng.normal(0, 0.12) / scale])
     cam[1:] -= other.smpl_joints[0, :2]
-    return CropCamera(cam)
+    return Camera(cam)
 
 
 def paint_bystander(
-    rng: np.random.Generator, image: np.ndarray, resources: Resources, place: Callable[[PosedBody], Camera]
+    rng: Generator, image: np.ndarray, resources: Resources, place: Callable[[Generator, PosedBody], Camera]
 ) -> tuple[PosedBody, Camera]:
-    """Paint another person over `image` [H,W,3] float32, in place, seen by the camera `place(body)`."""
-    body = draw_body(rng, resources)
-    camera = place(body)
-    paint_dressed(rng, image, resources, body, camera)
+    """Paint another person over `image` [H,W,3] float32, in place, seen by the camera `place(rng, body)`."""
+    body = resources.draw_body(rng)
+    camera = place(rng, body)
+    paint(image, resources, body, camera, resources.draw_outfit(rng))
     return body, camera
-
-
-def paint_dressed(
-    rng: np.random.Generator, image: np.ndarray, resources: Resources, body: PosedBody, camera: Camera
-) -> None:
-    """Draw an outfit and paint the body in it over `image` [H,W,3] float32, in place."""
-    outfit = draw_outfit(rng, resources.split, resources.assets, resources.figure)
-    paint(image, resources, body, camera, outfit)
 
 
 def paint(image: np.ndarray, resources: Resources, body: PosedBody, camera: Camera, outfit: Outfit) -> None:

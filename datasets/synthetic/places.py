@@ -1,22 +1,17 @@
 """Families of procedural backgrounds: rooms, streets, fields, slopes, water, woods, walls, heaps, noise, crowds.
 
 Each is a function (rng, clutter) -> image [224,224,3] float32, about 0..1; `clutter` in 0..1 says how busy.
+Crowds, cells and stairs belong to the evaluation split (`split`).
 """
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from datasets.synthetic.split import NUM_TEXTURE_SEEDS
-from datasets.synthetic.texture import (
-    SURFACE_PATTERNS,
-    TILE,
-    draw_color,
-    make_tile,
-    octave_noise,
-    smooth_noise,
-)
+from datasets.synthetic.texture import TILE, draw_color, make_surface, octave_noise, smooth_noise
 from utils.geometry import CROP_SIZE as SIZE
 
 _ROWS = np.arange(SIZE, dtype=np.float32)[:, None]
@@ -24,12 +19,12 @@ _COLS = np.arange(SIZE, dtype=np.float32)[None]
 _AA = cv2.LINE_AA
 
 
-def paint_color(rng: np.random.Generator) -> tuple[float, float, float]:
+def paint_color(rng: Generator) -> tuple[float, float, float]:
     """A random colour as OpenCV wants it."""
     return tuple(draw_color(rng).tolist())
 
 
-def _times(rng: np.random.Generator, low: int, high: float) -> range:
+def _times(rng: Generator, low: int, high: float) -> range:
     return range(int(rng.integers(low, max(low, round(high)) + 1)))
 
 
@@ -38,7 +33,7 @@ def _canvas(image: np.ndarray) -> np.ndarray:
     return np.array(np.broadcast_to(image, (SIZE, SIZE, 3)), np.float32, order="C")
 
 
-def gradient(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def gradient(rng: Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """From one colour to another, straight across the image in a random direction."""
     a = rng.uniform(0, 2 * np.pi)
     c, s = np.float32(np.cos(a) / SIZE), np.float32(np.sin(a) / SIZE)
@@ -52,19 +47,19 @@ def _look_up(tile: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cv2.remap(padded, np.mod(x, TILE), np.mod(y, TILE), cv2.INTER_LINEAR)
 
 
-def _surface_tile(rng: np.random.Generator) -> np.ndarray:
+def _surface_tile(rng: Generator) -> np.ndarray:
     """A tile of its own: seeds beyond those of the splits' textures."""
-    return make_tile(NUM_TEXTURE_SEEDS + int(rng.integers(1 << 30)), SURFACE_PATTERNS, 0.3)
+    return make_surface(NUM_TEXTURE_SEEDS + int(rng.integers(1 << 30)), plain=0.3)
 
 
-def tiled(rng: np.random.Generator) -> np.ndarray:
+def tiled(rng: Generator) -> np.ndarray:
     """A wall with a repeated texture at any scale."""
     a = rng.normal(0, 0.08) + (np.pi / 2 if rng.random() < 0.3 else 0)
     c, s = (np.float32(v / rng.uniform(0.5, 3.5)) for v in (np.cos(a), np.sin(a)))
     return _look_up(_surface_tile(rng), c * _COLS + s * _ROWS, c * _ROWS - s * _COLS)
 
 
-def ground(rng: np.random.Generator, horizon: float) -> np.ndarray:
+def ground(rng: Generator, horizon: float) -> np.ndarray:
     """A textured plane in perspective below the row `horizon`; rows above are filled without meaning."""
     tile, reach, a = _surface_tile(rng), rng.uniform(2500, 9000), rng.uniform(0, np.pi)
     depth = np.float32(reach) / (np.maximum(_ROWS - np.float32(horizon), 2) + 8)
@@ -76,7 +71,7 @@ def ground(rng: np.random.Generator, horizon: float) -> np.ndarray:
     return mean + (out - mean) * fade
 
 
-def _sky(rng: np.random.Generator) -> np.ndarray:
+def _sky(rng: Generator) -> np.ndarray:
     if rng.random() < 0.6:
         top, low = np.float32([0.3, 0.5, 0.85]) * rng.uniform(0.7, 1.2), np.float32([0.75, 0.85, 0.95])
     else:
@@ -86,7 +81,7 @@ def _sky(rng: np.random.Generator) -> np.ndarray:
     return np.float32(top) + (_ROWS / SIZE)[..., None] * np.float32(low - top) + clouds[..., None]
 
 
-def _grain(rng: np.random.Generator, color: np.ndarray, strength: float) -> np.ndarray:
+def _grain(rng: Generator, color: np.ndarray, strength: float) -> np.ndarray:
     """Grass, leaves, sand or gravel: a colour with noise down to single pixels."""
     fine = 0.3 * smooth_noise(rng, int(rng.integers(4, 12)), SIZE)
     for cells, weight in ((22, 0.4), (50, 0.5), (100, 0.7)):
@@ -96,7 +91,7 @@ def _grain(rng: np.random.Generator, color: np.ndarray, strength: float) -> np.n
     return cv2.merge([fine * c for c in np.float32(color)])
 
 
-def _leaves(rng: np.random.Generator) -> np.ndarray:
+def _leaves(rng: Generator) -> np.ndarray:
     palette = np.float32([[0.28, 0.4, 0.16], [0.4, 0.45, 0.2], [0.45, 0.35, 0.18], [0.2, 0.28, 0.2]])
     color = palette[rng.integers(4)] * rng.uniform(0.5, 1.5)
     return _grain(rng, color, rng.uniform(0.15, 0.42)) + 0.03 * smooth_noise(rng, 60, SIZE, 3)
@@ -107,12 +102,12 @@ def _below(above: np.ndarray, other: np.ndarray, line: np.ndarray | float) -> np
     return _canvas(np.where((line < _ROWS)[..., None], other, above))
 
 
-def _ragged(rng: np.random.Generator, bumps: int, height: float) -> np.ndarray:
+def _ragged(rng: Generator, bumps: int, height: float) -> np.ndarray:
     """A line [1,224] of tree tops or hills."""
     return np.float32(height) * cv2.resize(rng.standard_normal((1, bumps), np.float32), (SIZE, 1))
 
 
-def _box(rng: np.random.Generator, image: np.ndarray, *corners: float) -> None:
+def _box(rng: Generator, image: np.ndarray, *corners: float) -> None:
     """A framed rectangle from x, y to x, y, with a colour, a texture or a gradient."""
     a, b, c, d = (max(0, min(SIZE, int(v))) for v in corners)
     if c <= a or d <= b:
@@ -127,7 +122,7 @@ def _box(rng: np.random.Generator, image: np.ndarray, *corners: float) -> None:
         cv2.rectangle(image, (a, b), (c, d), paint_color(rng), int(rng.integers(1, 5)))
 
 
-def room(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def room(rng: Generator, clutter: float) -> np.ndarray:
     """Wall, floor, windows, pictures, shelves, furniture."""
     base = 0.5 + 0.5 * draw_color(rng) if rng.random() < 0.6 else draw_color(rng)
     back = gradient(rng, base, base * rng.uniform(0.6, 1.1)) if rng.random() < 0.7 else tiled(rng)
@@ -148,7 +143,7 @@ def room(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return out
 
 
-def street(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def street(rng: Generator, clutter: float) -> np.ndarray:
     """Sky, facades with rows of windows, road, poles, parked things."""
     out = _canvas(_sky(rng))
     horizon, x = rng.uniform(100, 190), -rng.uniform(0, 60)
@@ -173,11 +168,11 @@ def street(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return out
 
 
-def field(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def field(rng: Generator, clutter: float) -> np.ndarray:
     """A pitch, court or beach under trees, a fence, stands or sky, with lines."""
     horizon = rng.uniform(-60, 150)
-    palette = [[0.32, 0.48, 0.2], [0.42, 0.55, 0.25], [0.35, 0.5, 0.3], [0.75, 0.65, 0.48]]
-    palette += [[0.25, 0.4, 0.6], [0.65, 0.4, 0.3], [0.55, 0.55, 0.55]]
+    palette = [[0.32, 0.48, 0.2], [0.42, 0.55, 0.25], [0.35, 0.5, 0.3], [0.75, 0.65, 0.48],
+               [0.25, 0.4, 0.6], [0.65, 0.4, 0.3], [0.55, 0.55, 0.55]]  # fmt: skip
     color = np.float32(palette[rng.integers(len(palette))]) * rng.uniform(0.7, 1.35)
     flat = _canvas(_grain(rng, color, rng.uniform(0.02, 0.2)))
     flat *= 1 + np.float32(0.08) * smooth_noise(rng, 3, SIZE)[..., None]
@@ -194,7 +189,7 @@ def field(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return _below(far, flat, horizon)
 
 
-def slope(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def slope(rng: Generator, clutter: float) -> np.ndarray:
     """Snow, water or sand with a tilted horizon, sky and far woods."""
     palette = [[0.93, 0.95, 0.98], [0.93, 0.95, 0.98], [0.35, 0.5, 0.6], [0.8, 0.72, 0.55]]
     base = np.float32(palette[rng.integers(4)]) * rng.uniform(0.75, 1.08)
@@ -207,7 +202,7 @@ def slope(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return _below(out, np.float32(base) * (1 + np.float32(0.03 + 0.06 * clutter) * waves[..., None]), line)
 
 
-def surf(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def surf(rng: Generator, clutter: float) -> np.ndarray:
     """Water with white foam."""
     color = np.float32([[0.2, 0.38, 0.5], [0.3, 0.5, 0.5], [0.15, 0.25, 0.4]][rng.integers(3)])
     out = _canvas(_grain(rng, color * rng.uniform(0.7, 1.4), rng.uniform(0.05, 0.2)))
@@ -217,7 +212,7 @@ def surf(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return _below(_sky(rng), out, rng.uniform(-90, 90))
 
 
-def woods(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def woods(rng: Generator, clutter: float) -> np.ndarray:
     """Foliage with trunks over grass."""
     out = _canvas(_leaves(rng))
     for _ in _times(rng, 0, 1 + 6 * clutter):
@@ -229,13 +224,13 @@ def woods(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return out
 
 
-def wall(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def wall(rng: Generator, clutter: float) -> np.ndarray:
     """One surface, plain or patterned, with some light on it."""
     out = tiled(rng) if rng.random() < 0.6 else gradient(rng, draw_color(rng), draw_color(rng))
     return out * (1 + np.float32(0.12) * octave_noise(rng, SIZE, 2, 4 if clutter < 0.5 else 28)[..., None])
 
 
-def heap(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def heap(rng: Generator, clutter: float) -> np.ndarray:
     """Many shapes over each other, as shelves, markets and workshops have."""
     out = _canvas(gradient(rng, draw_color(rng), draw_color(rng)))
     for _ in _times(rng, 3, 5 + 24 * clutter):
@@ -256,7 +251,7 @@ def heap(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return out
 
 
-def bokeh(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def bokeh(rng: Generator, clutter: float) -> np.ndarray:
     """A scene far out of focus."""
     family = (room, street, field, woods, heap)[rng.integers(5)]
     small = cv2.resize(family(rng, clutter), (56, 56), interpolation=cv2.INTER_AREA)
@@ -264,17 +259,14 @@ def bokeh(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return cv2.resize(soft, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
 
 
-def fog(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def fog(rng: Generator, clutter: float) -> np.ndarray:
     """Noise in many octaves over a gradient."""
     last = int(8 * 2 ** rng.integers(0, 2 + round(3 * clutter)))
     noise = octave_noise(rng, SIZE, 2, last, 3 if rng.random() < 0.3 else 1).reshape(SIZE, SIZE, -1)
     return gradient(rng, draw_color(rng), draw_color(rng)) + noise * np.float32(rng.uniform(0.02, 0.16))
 
 
-# ------------------------------------------------------------- families of the evaluation split alone (`split`)
-
-
-def crowd(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def crowd(rng: Generator, clutter: float) -> np.ndarray:
     """Rows of far heads and shirts over a field."""
     out = _canvas(field(rng, clutter))
     step, bottom = rng.uniform(10, 24), rng.uniform(60, 190)
@@ -287,7 +279,7 @@ def crowd(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return out
 
 
-def cells(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def cells(rng: Generator, clutter: float) -> np.ndarray:
     """Patches around random points, as stones and scales have."""
     points = rng.uniform(0, 56, (int(rng.integers(8, 20 + round(60 * clutter))), 2)).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(56), np.arange(56)), -1).reshape(-1, 1, 2).astype(np.float32)
@@ -297,7 +289,7 @@ def cells(rng: np.random.Generator, clutter: float) -> np.ndarray:
     return cv2.resize(tone[nearest].reshape(56, 56, 3), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
 
 
-def stairs(rng: np.random.Generator, clutter: float) -> np.ndarray:
+def stairs(rng: Generator, clutter: float) -> np.ndarray:
     """Bands of steps before a wall, with a rail."""
     out = _canvas(wall(rng, clutter))
     color, row, height = draw_color(rng), rng.uniform(40, 130), rng.uniform(6, 14)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from scipy.spatial.transform import Rotation
 
 from utils.body import OPEN_DIR
@@ -80,7 +81,7 @@ class MotionClips:
     names: tuple[str, ...]
     chosen: Sequence[int]  # the clips to draw from
 
-    def upright_frame(self, rng: np.random.Generator) -> np.ndarray:
+    def upright_frame(self, rng: Generator) -> np.ndarray:
         """A random pose whose trunk stands, if a few tries find one."""
         for _ in range(5):
             pose = self.frame(rng)
@@ -88,7 +89,7 @@ class MotionClips:
                 break
         return pose
 
-    def frame(self, rng: np.random.Generator) -> np.ndarray:
+    def frame(self, rng: Generator) -> np.ndarray:
         """A random pose [24,3] between two frames of a clip, mirrored half of the time."""
         clip = self.chosen[rng.integers(len(self.chosen))]
         low, high = self.start[clip], self.start[clip + 1]
@@ -153,7 +154,7 @@ def _hits_trunk(point: np.ndarray) -> bool:
     return bool(-0.55 < point[1] < 0.05 and (point[0] / 0.17) ** 2 + ((point[2] - 0.01) / 0.14) ** 2 < 1)
 
 
-def place_arm(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray, side: int, place: int) -> None:
+def place_arm(rng: Generator, pose: np.ndarray, joints: np.ndarray, side: int, place: int) -> None:
     """Bring the hand of one side to a place of `HAND_PLACES`; rest joints [24,3] give the lengths."""
     shoulder = 16 if side > 0 else 17
     upper = float(np.linalg.norm(joints[shoulder + 2] - joints[shoulder]))
@@ -174,7 +175,7 @@ def place_arm(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray, si
     pose[[13, 14]] = 0
 
 
-def place_arms(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray) -> None:
+def place_arms(rng: Generator, pose: np.ndarray, joints: np.ndarray) -> None:
     """Both arms; four times in ten they do the same."""
     first, second = (int(np.searchsorted(_PLACE_EDGES, rng.random() * 0.999)) for _ in range(2))
     same = rng.random() < 0.4
@@ -182,7 +183,7 @@ def place_arms(rng: np.random.Generator, pose: np.ndarray, joints: np.ndarray) -
     place_arm(rng, pose, joints, -1, first if same else second)
 
 
-def place_legs(rng: np.random.Generator, pose: np.ndarray) -> None:
+def place_legs(rng: Generator, pose: np.ndarray) -> None:
     """Standing, striding, athletic, sitting, squatting or kneeling legs, and the lean that goes with them."""
     kind = rng.random()
     lean, apart, flex = rng.normal(2, 4), rng.normal(3, 5), rng.normal(2, 5)
@@ -209,7 +210,7 @@ def place_legs(rng: np.random.Generator, pose: np.ndarray) -> None:
     pose[0] = turn("zx", rng.normal(0, 4), lean)
 
 
-def place_trunk(rng: np.random.Generator, pose: np.ndarray) -> None:
+def place_trunk(rng: Generator, pose: np.ndarray) -> None:
     """Bend, side bend and twist of the spine; turn of the head."""
     bend = rng.normal([4, 0, 0], [8, 9, 5]) if rng.random() < 0.75 else rng.normal([18, 0, 0], [14, 14, 8])
     pose[[3, 6, 9]] = np.deg2rad(bend) / 3
@@ -217,7 +218,7 @@ def place_trunk(rng: np.random.Generator, pose: np.ndarray) -> None:
     pose[12], pose[15] = look * 0.45, look * 0.55
 
 
-def draw_pose(rng: np.random.Generator, motions: MotionClips, joints: np.ndarray) -> np.ndarray:
+def draw_pose(rng: Generator, motions: MotionClips, joints: np.ndarray) -> np.ndarray:
     """A pose [24,3] within the limits, upright about the y axis, without a view; `joints` [24,3] at rest, metres."""
     kind = rng.random()
     # Tumbling is rare in photographs.
@@ -239,7 +240,7 @@ def draw_pose(rng: np.random.Generator, motions: MotionClips, joints: np.ndarray
     return np.clip(pose, LIMIT_LOW, LIMIT_HIGH)
 
 
-def draw_view(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
+def draw_view(rng: Generator, pose: np.ndarray) -> np.ndarray:
     """Give the root its orientation in the camera's frame: any heading (front more often), pitch and roll."""
     root = Rotation.from_rotvec(pose[0])
     matrix = root.as_matrix()
@@ -252,6 +253,6 @@ def draw_view(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
     return out
 
 
-def draw_betas(rng: np.random.Generator) -> np.ndarray:
+def draw_betas(rng: Generator) -> np.ndarray:
     """Shape coefficients [10], normal, clipped at 2.5."""
     return np.clip(rng.normal(0, 1, 10), -2.5, 2.5).astype(np.float32)

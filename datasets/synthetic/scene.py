@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from datasets.synthetic.appearance import Outfit
 from datasets.synthetic.places import paint_color
 from datasets.synthetic.shading import BOTTOM, HAIR, TEXELS
 from datasets.synthetic.split import Split
-from datasets.synthetic.texture import SURFACE_PATTERNS, TILE, draw_color, make_tile
+from datasets.synthetic.texture import TILE, draw_color, make_surface
 from utils.geometry import CROP_SIZE as SIZE
 
 _AA = cv2.LINE_AA
@@ -26,9 +27,9 @@ def _blend(image: np.ndarray, mask: np.ndarray, surface: np.ndarray) -> None:
     image[window] += alpha * (surface[window] - image[window])
 
 
-def _surface(rng: np.random.Generator, split: Split) -> np.ndarray:
+def _surface(rng: Generator, split: Split) -> np.ndarray:
     """A texture that fills the image, for occluders."""
-    tile = make_tile(split.texture_seed(rng), SURFACE_PATTERNS, 0.45)
+    tile = make_surface(split.texture_seed(rng), plain=0.45)
     size = int(rng.integers(TILE, SIZE + 1))
     tile = cv2.resize(tile, (size, size), interpolation=cv2.INTER_LINEAR)
     count = -(-SIZE // size)
@@ -36,7 +37,7 @@ def _surface(rng: np.random.Generator, split: Split) -> np.ndarray:
     return np.tile(tile, (count, count, 1))[:SIZE, :SIZE] * shade
 
 
-def add_occluder(rng: np.random.Generator, image: np.ndarray, split: Split) -> None:
+def add_occluder(rng: Generator, image: np.ndarray, split: Split) -> None:
     """One thing between camera and person: a table top, a pole, a box, a round or cornered thing."""
     mask = np.zeros((SIZE, SIZE), np.uint8)
     kind = rng.random()
@@ -63,7 +64,7 @@ def _point(place: np.ndarray) -> tuple[int, int]:
     return int(np.clip(place[0], -999, 999)), int(np.clip(place[1], -999, 999))
 
 
-def add_held_thing(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
+def add_held_thing(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """A racket, bat, pole, ball, phone or bag in a hand; `joints` [24,2] pixels, `metre` pixels long."""
     side = int(rng.integers(2))
     hand = joints[22 + side]
@@ -93,7 +94,7 @@ def add_held_thing(rng: np.random.Generator, image: np.ndarray, joints: np.ndarr
         cv2.line(image, _point(hand), _point(at - [0, size[1] / 2]), color, max(1, int(0.02 * metre)), _AA)
 
 
-def add_ride(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
+def add_ride(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """Something under the feet or the seat: skis, a board, a bicycle; `joints` [24,2] pixels."""
     feet = joints[[10, 11]] + [0, 0.05 * metre]
     along = np.array([1.0, rng.normal(0, 0.25)]) * metre * rng.uniform(0.3, 0.8)
@@ -111,9 +112,7 @@ def add_ride(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, me
     cv2.line(image, _point(hubs[0]), _point(hubs[1]), color, width, _AA)
 
 
-def add_seat(
-    rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float, split: Split
-) -> None:
+def add_seat(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: float, split: Split) -> None:
     """A chair, box or sofa under somebody who sits; nothing when the thighs hang. `joints` [24,2] pixels."""
     hips, knees, feet = joints[[1, 2]], joints[[4, 5]], joints[[7, 8]]
     if (knees - hips)[:, 1].mean() > 0.22 * metre:
@@ -129,7 +128,7 @@ def add_seat(
     _blend(image, mask, _surface(rng, split))
 
 
-def add_shadow(rng: np.random.Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
+def add_shadow(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: float) -> None:
     """A soft dark spot under the feet; `joints` [24,2] pixels."""
     feet = joints[[7, 8, 10, 11]]
     small = np.zeros((56, 56), np.float32)
@@ -173,7 +172,7 @@ def _fill_hull(image: np.ndarray, outfit: Outfit, points: np.ndarray, garment: i
     _blend(image, mask, np.tile(tile, count)[:height, :width])
 
 
-def add_border(rng: np.random.Generator, image: np.ndarray) -> None:
+def add_border(rng: Generator, image: np.ndarray) -> None:
     """The photograph ends within the crop: one colour beyond its edge, as cropping beyond an image gives."""
     color = np.float32(0) if rng.random() < 0.7 else draw_color(rng)
     width = int(rng.uniform(4, 50))
@@ -189,7 +188,7 @@ def add_border(rng: np.random.Generator, image: np.ndarray) -> None:
 # --------------------------------------------------------------------------------------------- the photograph
 
 
-def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
     """A scene [H,W,3] float32 in 0..1 -> the photograph, uint8."""
     if rng.random() < 0.6:
         contrast, brightness = rng.uniform(0.7, 1.5), rng.normal(0.02, 0.07)
@@ -215,7 +214,7 @@ def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return out
 
 
-def _soften(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _soften(rng: Generator, image: np.ndarray) -> np.ndarray:
     """Out of focus, enlarged from a small image, or moved; half of the images stay sharp."""
     kind = rng.random()
     if kind < 0.15:
@@ -230,7 +229,7 @@ def _soften(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _motion_kernel(rng: np.random.Generator) -> np.ndarray:
+def _motion_kernel(rng: Generator) -> np.ndarray:
     kernel = np.zeros((9, 9), np.float32)
     a, length = rng.uniform(0, np.pi), rng.uniform(1, 4)
     ends = [(round(4 + sign * length * np.cos(a)), round(4 + sign * length * np.sin(a))) for sign in (-1, 1)]

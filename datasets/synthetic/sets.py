@@ -10,7 +10,7 @@ All truth is the open body's, so a perfect prediction has no error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from utils.skeleton import GT24_TO_COCO17, H36M17_IN_GT24, NUM_LSP_JOINTS
 
 EXTRAS = "dataset_extras"
 MARKER = "synthetic_sets.json"  # says that the sets in a folder are ours, so that they may be replaced
-JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 
 ACTIONS = (
     "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases", "Sitting",
@@ -44,7 +43,6 @@ ACTIONS = (
 FRONTAL_CAMERA = 60457274
 CAMERAS = (FRONTAL_CAMERA, 54138969, 55011271, 58860488)
 FIRST_LSP = 1001  # the test images' numbers
-SEQUENCE = 16  # frames
 COCO_JSON = "coco/annotations/person_keypoints_val2014.json"
 MASK_FOLDER = "upi-s1h"
 SMPL_WEIGHT = 0.5  # DensePose-COCO's SMPL joints follow from COCO's keypoints and weigh half
@@ -55,6 +53,11 @@ def h36m_name(index: int, camera: int) -> str:
     turn, action = divmod(index, len(ACTIONS))
     take = f"S{(9, 11)[turn % 2]}_{ACTIONS[action]}_{1 + turn // 2 % 2}"
     return f"images/{take}.{camera}_{5 * (turn // 4) + 1:06d}.jpg"
+
+
+def mpi_inf_3dhp_name(index: int) -> str:
+    """Image of one of the six test sequences, in turn."""
+    return f"mpi_inf_3dhp_test_set/TS{1 + index % 6}/imageSequence/img_{1 + index // 6:06d}.jpg"
 
 
 def coco_ids(index: int) -> tuple[int, int]:
@@ -85,20 +88,12 @@ class Layout:
 LAYOUTS = {
     "h36m_valid_protocol1": Layout("h36m", lambda i: h36m_name(i, CAMERAS[i % len(CAMERAS)])),
     "h36m_valid_protocol2": Layout("h36m", lambda i: h36m_name(i, FRONTAL_CAMERA)),
-    "3dpw_test": Layout(
-        "3dpw", lambda i: f"imageFiles/open_people_{i // SEQUENCE:02d}/image_{i % SEQUENCE:05d}.jpg"
-    ),
-    "lsp_dataset_test": Layout(
-        "lsp_dataset", lambda i: f"images/im{FIRST_LSP + i:04d}.jpg", range(NUM_LSP_JOINTS)
-    ),
-    "mpi_inf_3dhp_valid": Layout(
-        "mpi_inf_3dhp",
-        lambda i: f"mpi_inf_3dhp_test_set/TS{1 + i % 6}/imageSequence/img_{1 + i // 6:06d}.jpg",
-        H36M17_IN_GT24,
-    ),
+    "3dpw_test": Layout("3dpw", lambda i: f"imageFiles/open_people_{i // 16:02d}/image_{i % 16:05d}.jpg"),
+    "lsp_dataset_test": Layout("lsp_dataset", lambda i: f"images/im{FIRST_LSP + i:04d}.jpg", range(NUM_LSP_JOINTS)),
+    "mpi_inf_3dhp_valid": Layout("mpi_inf_3dhp", mpi_inf_3dhp_name, H36M17_IN_GT24),
     "coco_2014_val": Layout("coco", coco_name, GT24_TO_COCO17),
     "dp_coco_2014_minival": Layout("coco", coco_name, GT24_TO_COCO17),
-}
+}  # fmt: skip
 
 
 def image_paths(index: int) -> set[str]:
@@ -111,99 +106,18 @@ def mask_paths(index: int) -> list[str]:
     return [f"{MASK_FOLDER}/{name}" for name in lsp_label_names(index)]
 
 
-@dataclass
-class SetWriter:
-    """Writes people, one after the other, to the folders of all sets; the label files come last."""
-
-    folder: Path
-    seed: int
-    face_uv: np.ndarray  # [F,3,2] float32
-    face_class: np.ndarray  # [F] LSP's class of every face
-    h36m: np.ndarray  # [17,V]
-    rows: dict[str, Rows] = field(default_factory=lambda: {name: Rows(f"{name}.npz") for name in LAYOUTS})
-    coco: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"images": [], "annotations": []})
-
-    def add(self, person: WidePerson, index: int) -> None:
-        """Write the images of a person and keep its labels."""
-        jpeg = _encode(person.image[..., ::-1], ".jpg", JPEG)
-        for path in image_paths(index):
-            _write(self.folder / path, jpeg)
-        labels = self._joint_labels(person) | self._dense_labels(person, index) | {
-            "gender": "mf"[index % 2],
-            "pose": person.body.rotvec.reshape(72),
-            "shape": person.body.betas,
-            # Boxes of Human3.6M count 0.9 times: those of its masks are a third wider than the person.
-            "center": person.view.center,
-            "scale": person.view.scale,
-        }  # fmt: skip
-        for name, rows in self.rows.items():
-            annotated = np.isin(np.arange(24), list(LAYOUTS[name].joints))[:, None]
-            values = labels | {
-                "imgname": LAYOUTS[name].image_name(index),
-                "part": np.where(annotated, labels["part"], 0),
-            }
-            rows.add(**{key: values[key] for key in rows.fields})
-
-    def _joint_labels(self, person: WidePerson) -> dict[str, Any]:
-        body, view = person.body, person.view
-        joints, smpl = self.h36m @ body.vertices, body.smpl_joints
-        return {
-            "S": gt24(joints - joints[:1], H36M17_IN_GT24),
-            "part": in_image(view.project(body.joints[25:])[:, :2], view.size),
-            "smpl_joints": smpl - smpl[:1],
-            "smpl_2dkps": in_image(view.project(smpl)[:, :2], view.size) * [1, 1, SMPL_WEIGHT],
-        }
-
-    def _dense_labels(self, person: WidePerson, index: int) -> dict[str, Any]:
-        mask = person.surface.mask.astype(np.uint8) * 255
-        parts = part_image(person.surface, self.face_class, unknown_rim=index % 2 == 1)
-        for path, image in zip(mask_paths(index), (mask, parts), strict=True):
-            _write(self.folder / path, _encode(image, ".png"))
-        image_id, person_id = coco_ids(index)
-        width, height = person.view.size
-        name = Path(coco_name(index)).name
-        self.coco["images"].append({"id": image_id, "file_name": name, "width": width, "height": height})
-        self.coco["annotations"] += coco_annotations(person, image_id, person_id)
-        mask_name, part_name = lsp_label_names(index)
-        dense = dense_annotation(np.random.default_rng((self.seed, index)), person, self.face_uv)
-        return {
-            "maskname": mask_name,
-            "partname": part_name,
-            "dp_annot": dense,
-            "im_id": image_id,
-            "id": person_id,
-        }
-
-    def finish(self) -> None:
-        """Write the label files of all people that were added."""
-        value = self.coco | {"categories": coco_categories(), "info": {"description": "synthetic people"}}
-        save_json_atomic(self.folder / COCO_JSON, value)
-        for name, rows in self.rows.items():
-            save_labels(self.folder / EXTRAS / f"{name}.npz", rows.arrays())
-
-
-def _encode(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
-    return cv2.imencode(suffix, image, list(options))[1].tobytes()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with atomic_write(path) as stream:
-        stream.write(data)
-
-
 def write_sets(
     folder: Path,
     resources: Resources,
     count: int,
-    seed: int = 0,
+    seed: int,
     difficulty: float = 1.0,
-    *,
     overwrite: bool = False,
 ) -> list[str]:
     """Write all sets with `count` people below `folder`.
 
     Args:
-        difficulty: 0..1, see `Draw`.
+        seed, difficulty: see `render_wide`.
         overwrite: replace synthetic sets that are there.
     Returns:
         One sentence a set.
@@ -215,14 +129,61 @@ def write_sets(
     facts = {"people": count, "seed": seed, "split": resources.split.name, "body": body.model_id}
     save_json_atomic(folder / MARKER, {"made by": "python -m datasets.synthetic --write", **facts})
     matrix = read_regressor(OPEN_DIR / "regressors.npz", "h36m").matrix
-    writer = SetWriter(folder, seed, resources.assets.face_uv, skinning_classes(body), matrix)
+    face_class = skinning_classes(body)
+    rows = {name: Rows(f"{name}.npz") for name in LAYOUTS}
+    coco = {"images": [], "annotations": [], "categories": coco_categories(),
+            "info": {"description": "synthetic people"}}  # fmt: skip
     for index in tqdm(range(count), unit="person", disable=None):
-        writer.add(render_wide(resources, seed, index, difficulty), index)
-    writer.finish()
-    return [
-        f"{name}.npz: {len(rows)} people, images below {folder / LAYOUTS[name].folder}."
-        for name, rows in writer.rows.items()
-    ]
+        person = render_wide(resources, seed, index, difficulty)
+        _write_images(folder, index, person, face_class)
+        image_id, person_id = coco_ids(index)
+        width, height = person.view.size
+        file = {"file_name": Path(coco_name(index)).name, "width": width, "height": height}
+        coco["images"].append({"id": image_id, **file})
+        coco["annotations"] += coco_annotations(person, image_id, person_id)
+        dense = dense_annotation(np.random.default_rng((seed, index)), person, resources.assets.face_uv)
+        labels = person_labels(person, index, matrix @ person.body.vertices) | {"dp_annot": dense}
+        for name, layout in LAYOUTS.items():
+            annotated = np.isin(np.arange(24), list(layout.joints))[:, None]
+            values = {"imgname": layout.image_name(index), "part": np.where(annotated, labels["part"], 0)}
+            rows[name].add(**{key: (labels | values)[key] for key in rows[name].fields})
+    save_json_atomic(folder / COCO_JSON, coco)
+    for name, items in rows.items():  # last, so that no label lacks its image
+        save_labels(folder / EXTRAS / f"{name}.npz", items.arrays())
+    return [f"{n}.npz: {len(rows[n])} people, images below {folder / LAYOUTS[n].folder}." for n in LAYOUTS]
+
+
+def person_labels(person: WidePerson, index: int, h36m_joints: np.ndarray) -> dict[str, Any]:
+    """Fields of the label files but the image's name and DensePose's annotation; `h36m_joints` [17,3] metres."""
+    body, view = person.body, person.view
+    mask_name, part_name = lsp_label_names(index)
+    image_id, person_id = coco_ids(index)
+    return {
+        "S": gt24(h36m_joints - h36m_joints[:1], H36M17_IN_GT24),
+        "part": in_image(view.project(body.joints[25:])[:, :2], view.size),
+        "smpl_joints": body.smpl_joints - body.smpl_joints[:1],
+        "smpl_2dkps": in_image(view.project(body.smpl_joints)[:, :2], view.size) * [1, 1, SMPL_WEIGHT],
+        "gender": "mf"[index % 2],
+        "pose": body.rotvec.reshape(72),
+        "shape": body.betas,
+        # Boxes of Human3.6M count 0.9 times: those of its masks are a third wider than the person.
+        "center": view.center,
+        "scale": view.scale,
+        "maskname": mask_name,
+        "partname": part_name,
+        "im_id": image_id,
+        "id": person_id,
+    }
+
+
+def _write_images(folder: Path, index: int, person: WidePerson, face_class: np.ndarray) -> None:
+    """Write a person's photograph into all sets, and LSP's mask and part classes."""
+    parts = part_image(person.surface, face_class, unknown_rim=index % 2 == 1)
+    images = dict.fromkeys(image_paths(index), person.image[..., ::-1])
+    images |= zip(mask_paths(index), (person.surface.mask.astype(np.uint8) * 255, parts), strict=True)
+    for path, image in images.items():
+        with atomic_write(folder / path) as stream:
+            stream.write(cv2.imencode(Path(path).suffix, image)[1].tobytes())
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:

@@ -1,7 +1,7 @@
 """Kernels that dress and light the fragments of a synthetic person.
 
 The garment of a sample follows from its DensePose part (the atlas) and its place on the resting body, so that
-sleeves, legs and hems may end anywhere; colours come from tiles (`synthetic_texture`).
+sleeves, legs and hems may end anywhere; colours come from tiles (`texture`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from utils.compiling import compiled
 
-SKIN, TOP, BOTTOM, SHOES, HAIR, DARK, INNER, SOCKS, HAT, LIPS, LOGO = range(11)
 NUM_GARMENTS = 11
+SKIN, TOP, BOTTOM, SHOES, HAIR, DARK, INNER, SOCKS, HAT, LIPS, LOGO = range(NUM_GARMENTS)
 NEVER = 9.0
 TEXELS = 64
 
@@ -27,9 +27,7 @@ class Figure(NamedTuple):
     shoulder_y: float
     hip_y: float
     ankle_y: float
-    eye_x: float
-    eye_y: float
-    eye_z: float
+    eye: np.ndarray  # [3], the left one
     mouth_y: float
     head_z: float
 
@@ -64,22 +62,16 @@ class Cut(NamedTuple):
 
 
 class Light(NamedTuple):
-    """Two directional lights (directions of travel, camera frame), ambient light, colour, shine."""
+    """Two directional lights, ambient light, colour, shine."""
 
-    key_x: float
-    key_y: float
-    key_z: float
-    fill_x: float
-    fill_y: float
-    fill_z: float
+    key_direction: np.ndarray  # [3], of travel in the camera's frame
+    fill_direction: np.ndarray
     key: float
     fill: float
     ambient: float
     sky: float  # share of the ambient light that comes from above
     shine: float
-    red: float
-    green: float
-    blue: float
+    color: np.ndarray  # [3] RGB
 
 
 @compiled(inline="always")
@@ -129,8 +121,8 @@ def _torso_garment(part, side, y, above, z, figure, cut):
 
 @compiled(inline="always")
 def _head_garment(side, y, z, figure, cut):
-    up, front = y - figure.eye_y, z - figure.eye_z
-    below, away = y - figure.mouth_y, side - figure.eye_x
+    up, front = y - figure.eye[1], z - figure.eye[2]
+    below, away = y - figure.mouth_y, side - figure.eye[0]
     if up > cut.hat:
         return HAT
     if up > cut.hair_line + 0.3 * side:
@@ -161,15 +153,15 @@ def garment_of_vertices(template, parts, figure, cut):
 
 
 @compiled()
-def paint_fragments(face, bary, faces, face_part, points, figure, cut, tiles, folds, light, picture):
-    """Shade fragments over `picture` [H,W,3] float32, in place.
+def paint_fragments(face, bary, faces, face_part, points, figure, cut, tiles, folds, light, image):
+    """Shade fragments over `image` [H,W,3] float32, in place.
 
     face [2H,2W] and bary [2H,2W,3] have two by two samples for each pixel, which give soft edges; inside the
     person two of the four are shaded. points [V,6] holds the resting places and the posed normals.
     """
-    total = np.zeros(3, np.float32)
-    for row in range(picture.shape[0]):
-        for col in range(picture.shape[1]):
+    total, point = np.zeros(3, np.float32), np.zeros(6, np.float32)
+    for row in range(image.shape[0]):
+        for col in range(image.shape[1]):
             r, c = 2 * row, 2 * col
             count = 0
             for sub in range(4):
@@ -182,24 +174,19 @@ def paint_fragments(face, bary, faces, face_part, points, figure, cut, tiles, fo
                 f = face[r + sub // 2, c + sub % 2]
                 if f >= 0:
                     w = bary[r + sub // 2, c + sub % 2]
-                    _shade(f, w, faces, face_part[f], points, figure, cut, tiles, folds, light, total)
+                    for k in range(6):
+                        point[k] = w[0] * points[faces[f, 0], k] + w[1] * points[faces[f, 1], k]
+                        point[k] += w[2] * points[faces[f, 2], k]
+                    _shade(face_part[f], point, figure, cut, tiles, folds, light, total)
             cover = count / 4
             share = cover / (2 if count == 4 else count)
             for k in range(3):
-                picture[row, col, k] = picture[row, col, k] * (1 - cover) + total[k] * share
+                image[row, col, k] = image[row, col, k] * (1 - cover) + total[k] * share
 
 
 @compiled(inline="always")
-def _shade(f, w, faces, part, points, figure, cut, tiles, folds, light, total):
-    x = y = z = nx = ny = nz = np.float32(0)
-    for k in range(3):
-        i = faces[f, k]
-        x += w[k] * points[i, 0]
-        y += w[k] * points[i, 1]
-        z += w[k] * points[i, 2]
-        nx += w[k] * points[i, 3]
-        ny += w[k] * points[i, 4]
-        nz += w[k] * points[i, 5]
+def _shade(part, point, figure, cut, tiles, folds, light, total):
+    x, y, z, nx, ny, nz = point[0], point[1], point[2], point[3], point[4], point[5]
     g = _garment(part, x, y, z, figure, cut)
     # One chart for the whole body: along x and y, with depth mixed in so that no side is stretched.
     s, t = (x + 0.6 * z) * cut.pattern_scale, (0.6 * z - y) * cut.pattern_scale
@@ -212,8 +199,9 @@ def _shade(f, w, faces, part, points, figure, cut, tiles, folds, light, total):
         fs, ft = x * cut.fold_scale + 0.5 * z, (y + 0.7 * z) * cut.fold_scale
         fold = cut.fold * folds[int(ft * TEXELS) & (TEXELS - 1), int(fs * TEXELS) & (TEXELS - 1)]
     n = 1 / math.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
-    key = max(0.0, -n * (nx * light.key_x + ny * light.key_y + nz * light.key_z))
-    fill = max(0.0, -n * (nx * light.fill_x + ny * light.fill_y + nz * light.fill_z))
+    to_key, to_fill = light.key_direction, light.fill_direction
+    key = max(0.0, -n * (nx * to_key[0] + ny * to_key[1] + nz * to_key[2]))
+    fill = max(0.0, -n * (nx * to_fill[0] + ny * to_fill[1] + nz * to_fill[2]))
     from_above = light.sky * 0.5 * (-ny * n - 0.3)
     energy = (light.ambient * (1 + from_above) + light.key * key + light.fill * fill) * (1 + fold)
     shine = 0.0
@@ -222,6 +210,5 @@ def _shade(f, w, faces, part, points, figure, cut, tiles, folds, light, total):
         glint *= glint * glint
         shine = light.shine * glint * glint
     row, col = int(t * TEXELS) & (TEXELS - 1), int(s * TEXELS) & (TEXELS - 1)
-    total[0] += min(1.0, (tiles[g, row, col, 0] * energy + shine) * light.red)
-    total[1] += min(1.0, (tiles[g, row, col, 1] * energy + shine) * light.green)
-    total[2] += min(1.0, (tiles[g, row, col, 2] * energy + shine) * light.blue)
+    for k in range(3):
+        total[k] += min(1.0, (tiles[g, row, col, k] * energy + shine) * light.color[k])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from numpy.random import Generator
 
 HELD_OUT_CLIPS = ("dance_b", "jump", "punch", "spinkick", "turn_left1", "walk_forward")
 HELD_OUT_BACKGROUNDS = ("crowd", "cells", "stairs")
@@ -61,14 +61,14 @@ class Split:
         """Those of a user's background images (sorted by name) that this split may use; all if there are few."""
         return [p for i, p in enumerate(paths) if (i % HELD_OUT_IMAGE_STRIDE == 0) == self.held_out] or paths
 
-    def texture_seed(self, rng: np.random.Generator) -> int:
+    def texture_seed(self, rng: Generator) -> int:
         """Draw the seed of one texture."""
         return self._draw(rng, FIRST_HELD_OUT_TEXTURE, NUM_TEXTURE_SEEDS)
 
-    def background_seed(self, rng: np.random.Generator) -> int:
+    def background_seed(self, rng: Generator) -> int:
         """Draw the seed of one background."""
         return self._draw(rng, FIRST_HELD_OUT_BACKGROUND, NUM_BACKGROUND_SEEDS)
 
-    def _draw(self, rng: np.random.Generator, first_held_out: int, count: int) -> int:
+    def _draw(self, rng: Generator, first_held_out: int, count: int) -> int:
         low, high = (first_held_out, count) if self.held_out else (0, first_held_out)
         return int(rng.integers(low, high))

@@ -13,10 +13,11 @@ from functools import partial
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from datasets.synthetic.background import draw_background
 from datasets.synthetic.body import PeopleAssets, PosedBody, project, to_ndc
-from datasets.synthetic.generator import Resources, draw_body, paint_bystander, paint_dressed
+from datasets.synthetic.generator import Camera, Resources, paint, paint_bystander
 from datasets.synthetic.scene import add_held_thing, add_ride, add_seat, add_shadow, photograph
 from datasets.transforms import box_to_center_scale, crop_points_to_image
 from utils.geometry import BOX_UNIT, CROP_SIZE
@@ -28,10 +29,9 @@ TRUNCATED = 0.12  # share of the people that the image's edge cuts
 
 
 @dataclass(frozen=True)
-class View:
+class View(Camera):
     """The camera of a crop, and the crop's place in the image."""
 
-    cam: np.ndarray  # [3] float64: s, tx, ty
     box: np.ndarray  # [4] float64: x, y, width, height of the visible person, pixels of the image
     size: tuple[int, int]  # width, height of the image
 
@@ -47,16 +47,13 @@ class View:
 
     @property
     def metre(self) -> float:
-        """Pixels of the image that a metre at the body's depth covers."""
         return float(self.cam[0]) * BOX_UNIT * self.scale / 2
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Points [N,3] in metres -> [N,3] float64: x, y in pixels of the image, and depth."""
         crop = np.float64(project(points, self.cam))
         return np.column_stack([crop_points_to_image(crop[:, :2], self.center, self.scale), crop[:, 2]])
 
     def window(self, pixels: np.ndarray) -> tuple[int, int, int]:
-        """Corner x, y and side of a square that holds points [N,2], with a rim, as far as they lie in the image."""
         low = np.clip(np.floor(pixels.min(0)) - RIM, 0, self.size)
         high = np.clip(np.ceil(pixels.max(0)) + RIM, 0, self.size)
         return int(low[0]), int(low[1]), max(1, int((high - low).max()))
@@ -91,11 +88,11 @@ class WidePerson:
 def render_wide(resources: Resources, seed: int, index: int, difficulty: float = 1.0) -> WidePerson:
     """The photograph and the truth of person `index`; follows from split, seed, index and difficulty (0..1) alone."""
     rng = np.random.default_rng((seed, resources.split.number, WIDE, index))
-    body = draw_body(rng, resources)
+    body = resources.draw_body(rng)
     view = _draw_place(rng, body.vertices, _draw_size(rng))
     surface = see_surface(resources.assets, body.vertices, view)
     image, bystander = _draw_behind(rng, resources, difficulty, body, view)
-    paint_dressed(rng, image, resources, body, view)
+    paint(image, resources, body, view, resources.draw_outfit(rng))
     if rng.random() < 0.15 * difficulty:
         add_held_thing(rng, image, view.project(body.smpl_joints)[:, :2], view.metre)
     if bystander is not None:
@@ -103,14 +100,14 @@ def render_wide(resources: Resources, seed: int, index: int, difficulty: float =
     return WidePerson(photograph(rng, image), view, body, surface, bystander)
 
 
-def _draw_size(rng: np.random.Generator) -> tuple[int, int]:
+def _draw_size(rng: Generator) -> tuple[int, int]:
     """Width and height of a photograph."""
     long = int(rng.integers(420, 641))
     short = int(long * rng.uniform(0.66, 0.85))
     return (short, long) if rng.random() < 0.3 else (long, short)
 
 
-def _draw_place(rng: np.random.Generator, vertices: np.ndarray, size: tuple[int, int]) -> View:
+def _draw_place(rng: Generator, vertices: np.ndarray, size: tuple[int, int]) -> View:
     """A random size and place of the body in the image, now and then across one of its edges."""
     low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
     room = np.float64(size) - 2 * RIM
@@ -172,7 +169,7 @@ def see_surface(assets: PeopleAssets, vertices: np.ndarray, view: View) -> Surfa
 
 
 def _draw_behind(
-    rng: np.random.Generator, resources: Resources, difficulty: float, body: PosedBody, view: View
+    rng: Generator, resources: Resources, difficulty: float, body: PosedBody, view: View
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """All that is behind the person: image [H,W,3] float32 and the mask of a bystander, if there is one."""
     (width, height), long = view.size, max(view.size)
@@ -190,14 +187,14 @@ def _draw_behind(
     image += rng.standard_normal((height, width), np.float32)[..., None] * np.float32(0.01)
     bystander = None
     if rng.random() < 0.35 * difficulty:
-        other, place = paint_bystander(rng, image, resources, partial(_place_aside, rng, view))
+        other, place = paint_bystander(rng, image, resources, partial(_place_aside, view))
         bystander = see_surface(resources.assets, other.vertices, place).mask
     if rng.random() < 0.08 * difficulty:
         add_ride(rng, image, view.project(body.smpl_joints)[:, :2], view.metre)
     return image, bystander
 
 
-def _place_aside(rng: np.random.Generator, view: View, other: PosedBody) -> View:
+def _place_aside(view: View, rng: Generator, other: PosedBody) -> View:
     """The view of another body, which stands beside or behind the person that `view` shows."""
     metre = view.metre * rng.uniform(0.45, 1.0)
     aside = rng.uniform(0.5, 1.1) * (1 if view.center[0] < view.size[0] / 2 else -1)

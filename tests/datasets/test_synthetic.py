@@ -18,7 +18,7 @@ from datasets.synthetic.appearance import draw_outfit
 from datasets.synthetic.background import FAMILIES, make_background, random_crop
 from datasets.synthetic.body import make_assets, pose_body
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from datasets.synthetic.generator import MAX_SCALE, MIN_SCALE, CropCamera, SyntheticRender, paint
+from datasets.synthetic.generator import MAX_SCALE, MIN_SCALE, Camera, SyntheticRender, paint
 from datasets.synthetic.pose import (
     LIMIT_HIGH,
     LIMIT_LOW,
@@ -125,7 +125,7 @@ def test_the_image_shows_the_labelled_body(people, renders):
         outfit = draw_outfit(np.random.default_rng(index), made_of.split, made_of.assets, made_of.figure)
         outfit = replace(outfit, skirt=False, cut=outfit.cut._replace(hair_drop=-9.0))
         image = np.full((224, 224, 3), -1, np.float32)
-        paint(image, made_of, render.body, CropCamera(render.cam), outfit)
+        paint(image, made_of, render.body, Camera(render.cam), outfit)
         seen, truth = (image > -0.5).all(2), part_map(render, made_of.assets) > 0
         overlap.append((seen & truth).sum() / (seen | truth).sum())
     assert min(overlap) > 0.85 and np.mean(overlap) > 0.92
