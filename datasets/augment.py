@@ -1,4 +1,4 @@
-"""Random changes of a training person, and what they do to labels (docs/method.md section 8.3)."""
+"""Random augmentation of a training person and its labels (docs/method.md section 8.3)."""
 
 from __future__ import annotations
 
@@ -45,25 +45,20 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class AugmentValues:
-    """One draw: what is done to a person. The default changes nothing."""
+    """The changes of one person. The default changes nothing."""
 
     flip: bool = False
-    noise: Sequence[float] = (1.0, 1.0, 1.0)  # factors of red, green, blue
+    noise: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green, blue
     rotation_deg: float = 0.0  # counter-clockwise
     scale: float = 1.0  # of the box around the person
 
     def __post_init__(self) -> None:
-        noise = np.asarray(self.noise, dtype=np.float64).reshape(-1)
-        if noise.shape != (3,) or not (np.isfinite(noise).all() and noise.min() >= 0):
+        if len(self.noise) != 3 or not all(math.isfinite(factor) and factor >= 0 for factor in self.noise):
             raise ValueError(f"Expected three colour factors of at least 0, got {self.noise}.")
         if not math.isfinite(self.rotation_deg):
             raise ValueError(f"Expected a rotation in degrees, got {self.rotation_deg}.")
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"Expected a positive factor for the box, got {self.scale}.")
-        # Plain numbers compare and print well, whatever kind was given.
-        plain = (bool(self.flip), tuple(noise.tolist()), float(self.rotation_deg), float(self.scale))
-        for name, value in zip(("flip", "noise", "rotation_deg", "scale"), plain, strict=True):
-            object.__setattr__(self, name, value)
 
 
 def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentConfig()) -> AugmentValues:
@@ -73,7 +68,7 @@ def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentC
     rotation = np.clip(rng.normal() * config.rot_factor, -2 * config.rot_factor, 2 * config.rot_factor)
     scale = np.clip(rng.normal() * config.scale_factor + 1, 1 - config.scale_factor, 1 + config.scale_factor)
     upright = rng.uniform() <= UPRIGHT_RATE
-    return AugmentValues(flip, noise, 0.0 if upright else rotation, scale)
+    return AugmentValues(flip, tuple(noise.tolist()), 0.0 if upright else float(rotation), float(scale))
 
 
 def change_colors(crop: UInt8[np.ndarray, "H W 3"], noise: Sequence[float]) -> UInt8[np.ndarray, "H W 3"]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +25,12 @@ from datasets.labels.arrays import Labels, read_label_file
 from datasets.labels.check import check_labels, sizes_of_some
 from datasets.labels.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
 from datasets.legacy_crop import crop_box, crop_legacy
-from datasets.registry import EXTRAS, PathsConfig, find_spec, image_root, origin_of_labels
+from datasets.registry import EXTRAS, PathsConfig, check_images, find_spec, image_root, origin_of_labels
 from datasets.transforms import crop_image
 from utils.body import DATA_DIR
 from utils.geometry import BOX_UNIT, CROP_MODES
 from utils.images import ImageError, normalize, read_image, to_tensor
-from utils.skeleton import JOINT49_FLIP, NUM_KEYPOINTS, SMPL_FLIP
+from utils.skeleton import JOINT49_FLIP, SMPL_FLIP
 from utils.structures import DensePosePoints, Sample
 
 UNCHANGED = AugmentValues()
@@ -40,11 +38,7 @@ UPI_SOURCE = "the UPi-S1h site; --upi_s1h_root names another folder"
 
 
 class LabelledPeople(Dataset):
-    """People with labels in images below one folder; what `BaseDataset` and `COCODataset` share.
-
-    crop_mode "warp": anti-aliased crops, exact keypoints. "legacy": images, truncated keypoints and dense
-    boxes of 2020, bit for bit.
-    """
+    """People with labels in images below one folder; what `BaseDataset` and `COCODataset` share."""
 
     def __init__(
         self,
@@ -60,17 +54,24 @@ class LabelledPeople(Dataset):
         source: str = "",
         labels_from: str = "",
     ) -> None:
-        """source: half a sentence on where the images come from; labels_from: the labels' file, for sentences.
+        """
+        Args:
+            crop_mode: "warp" for anti-aliased crops and exact keypoints, "legacy" for the images, truncated keypoints
+                and dense boxes of 2020, bit for bit.
+            source: half a sentence on where the images come from.
+            labels_from: the labels' file, for sentences. `suspicions` then says what may be wrong in the labels.
 
-        `suspicions` then says what is odd in the labels. Raises ValueError for settings out of range,
-        FileNotFoundError when images are missing, DataFileError for labels that cannot belong to the images.
+        Raises:
+            ValueError: settings are out of range.
+            FileNotFoundError: images are missing.
+            DataFileError: the labels cannot belong to the images.
         """
         if crop_mode not in CROP_MODES:
             raise ValueError(f"crop_mode is '{crop_mode}'; choose one of {', '.join(CROP_MODES)}.")
         if seed < 0:
             raise ValueError(f"The seed is {seed} but must not be negative.")
         self.name, self.labels, self.root, self.crop_mode = name, labels, Path(root), crop_mode
-        self.is_train, self.augmentation, self.seed, self.epoch = is_train, augmentation, seed, 0
+        self.is_train, self.augmentation, self.seed = is_train, augmentation, seed
         self.data_dir = Path(data_dir)
         self.unused: dict[str, int] = {}  # labels of the file that are passed over, and why: how many
         self._symmetry = load_symmetry(data_dir) if is_train and labels.dense is not None else None
@@ -89,10 +90,6 @@ class LabelledPeople(Dataset):
             self.unused[f"pose and shape ({reason})"] = known
         self.labels = replace(self.labels, has_smpl=None)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Another epoch gives other augmentations."""
-        self.epoch = epoch
-
     def name_of(self, index: int) -> str:
         """Name of a person's image as the label file has it."""
         return str(self.labels.imgname[index])
@@ -108,10 +105,6 @@ class LabelledPeople(Dataset):
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
 
-    def orig_shape(self, index: int) -> tuple[int, int]:
-        """Height and width of a person's image. Raises ImageError."""
-        return self.image(index).shape[:2]
-
     def has_dense(self, index: int) -> bool:
         return self.labels.dense is not None and bool(self.labels.dense.annotated[index])
 
@@ -123,15 +116,16 @@ class LabelledPeople(Dataset):
         return replace(values, rotation_deg=0.0) if self.has_dense(index) else values
 
     def __getitem__(self, index: int) -> Sample:
+        """A person under random changes, those of the first epoch; a mix draws others in each epoch."""
         index = self._checked(index)
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        return self.sample(index, self.draw(rng, index))
+        return self.sample(index, self.draw(np.random.default_rng((self.seed, 0, index)), index))
 
     def sample(self, index: int, values: AugmentValues = UNCHANGED) -> Sample:
         """A person under given changes. Densely labelled people are never rotated: `rotation_deg` is then 0.
 
-        Raises ImageError for an image that cannot be read or that the person's box does not touch,
-        IndexError outside the set.
+        Raises:
+            ImageError: the image cannot be read, or the person's box does not touch it.
+            IndexError: outside the set.
         """
         index = self._checked(index)
         if get_worker_info() is not None:
@@ -140,13 +134,15 @@ class LabelledPeople(Dataset):
             values = replace(values, rotation_deg=0.0)
         labels, box = self.labels, (self.labels.center[index], float(self.labels.scale[index]) * values.scale)
         has_smpl = labels.has_smpl is not None and bool(labels.has_smpl[index])
+        smpl_keypoints = self._keypoints(labels.smpl_keypoints, SMPL_FLIP, index, box, values)
+        smpl_keypoints[smpl_keypoints[:, 2] == 0] = 0
         return Sample(
             image=self._image(index, box, values),
             rotvec=_tensor(self._rotvec(index, has_smpl, values)),
             betas=_tensor(labels.betas[index] if has_smpl else np.zeros(10)),
-            keypoints=_tensor(self._keypoints(index, box, values)),
+            keypoints=_tensor(self._keypoints(labels.keypoints, JOINT49_FLIP, index, box, values)),
             joints_3d=_tensor(self._joints_3d(index, values)),
-            smpl_keypoints=_tensor(self._smpl_keypoints(index, box, values)),
+            smpl_keypoints=_tensor(smpl_keypoints),
             dense=self._dense(index, box, values),
             has_smpl=torch.tensor(has_smpl),
             has_dense=torch.tensor(self.has_dense(index)),
@@ -182,19 +178,18 @@ class LabelledPeople(Dataset):
         rotvec = self.labels.rotvec[index] if has_smpl else np.zeros(72)  # 2020 turned these zeros, too
         return change_pose(rotvec, values.rotation_deg, values.flip)
 
-    def _keypoints(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
-        given = np.zeros((NUM_KEYPOINTS, 3)) if self.labels.keypoints is None else self.labels.keypoints[index]
+    def _keypoints(
+        self,
+        keypoints: np.ndarray | None,
+        partners: Sequence[int],
+        index: int,
+        box: tuple[np.ndarray, float],
+        values: AugmentValues,
+    ) -> np.ndarray:
+        """x, y in -1..1 of the crop and confidence of a person's keypoints of one kind, mirrored with `partners`."""
+        given = np.zeros((len(partners), 3)) if keypoints is None else keypoints[index]
         points = keypoints_to_crop(given, *box, values.rotation_deg, self.crop_mode)
-        return flip_keypoints(points, JOINT49_FLIP) if values.flip else points
-
-    def _smpl_keypoints(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
-        if self.labels.smpl_keypoints is None:
-            return np.zeros((24, 3))
-        given = self.labels.smpl_keypoints[index]
-        points = keypoints_to_crop(given, *box, values.rotation_deg, self.crop_mode)
-        points = flip_keypoints(points, SMPL_FLIP) if values.flip else points
-        points[points[:, 2] == 0] = 0
-        return points
+        return flip_keypoints(points, partners) if values.flip else points
 
     def _joints_3d(self, index: int, values: AugmentValues) -> np.ndarray:
         if self.labels.joints_3d is None:
@@ -222,11 +217,7 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
 
 
 class BaseDataset(LabelledPeople):
-    """A data set of `datasets.registry.SPECS`, with everything it needs checked at once.
-
-    ignore_3d: pass over pose, shape and 3D joints. Raises FileNotFoundError, DataFileError or ValueError with
-    one sentence: what is missing or wrong, where it was expected, where it comes from.
-    """
+    """A data set of `datasets.registry.SPECS`, with everything it needs checked at once."""
 
     def __init__(
         self,
@@ -240,17 +231,26 @@ class BaseDataset(LabelledPeople):
         augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
+        """
+        Args:
+            ignore_3d: pass over pose, shape and 3D joints.
+
+        Raises:
+            FileNotFoundError, DataFileError, ValueError: what is missing or wrong, where it was expected, and where
+                it comes from.
+        """
         spec = find_spec(name)
         self.file = Path(data_dir) / EXTRAS / spec.label_file(is_train)
         if not self.file.is_file():
-            origin = origin_of_labels(spec)
-            raise FileNotFoundError(f"The labels of '{name}' are not at {self.file}; {origin}.")
+            raise FileNotFoundError(
+                f"The labels of '{name}' are not at {self.file}; {origin_of_labels(spec)}."
+            )
         labels = read_label_file(self.file, spec.fields(is_train))
         self.label_root = image_root("upi_s1h_root", data_dir, paths)  # of masks and parts
         for field in ("maskname", "partname"):
             if field in spec.fields(is_train):
-                what = f"label images ({field}) of '{name}'"
-                check_images(self.label_root, getattr(labels, field), what, UPI_SOURCE)
+                names = getattr(labels, field)
+                check_images(self.label_root, names, f"label images ({field}) of '{name}'", UPI_SOURCE)
         super().__init__(
             name,
             labels,
@@ -282,26 +282,3 @@ class BaseDataset(LabelledPeople):
         if names is None:
             raise ValueError(f"The data set '{self.name}' has no {field}; only LSP's test set has.")
         return self.label_root / str(names[index])
-
-
-def check_images(root: Path, names: Iterable[str], what: str, source: str) -> None:
-    """Raise one FileNotFoundError when the folder or some of its images are not there, with a first example."""
-    origin = f" They come from {source}." if source else ""
-    if not root.is_dir():
-        raise FileNotFoundError(f"The {what} should be in the folder {root}, which is not there.{origin}")
-    folders: dict[str, dict[str, None]] = defaultdict(dict)
-    for name in names:
-        folder, _, file = str(name).rpartition("/")
-        folders[folder][file] = None
-    missing, total = [], 0  # folders are listed once: much faster than asking for each of 300,000 files
-    for folder, files in folders.items():
-        try:
-            present = set(os.listdir(root / folder))
-        except OSError:
-            present = set()
-        total += len(files)
-        missing += [f"{folder}/{file}".lstrip("/") for file in files if file not in present]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing):,} of the {total:,} {what} are not below {root}, the first is {missing[0]}.{origin}"
-        )

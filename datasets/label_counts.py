@@ -1,4 +1,4 @@
-"""How many people of a mix have which labels: what a training can learn from them, and what of them is not used."""
+"""Counts of the people of a mix by the labels that they have, and of the labels that a run does not use."""
 
 from __future__ import annotations
 
@@ -23,21 +23,19 @@ UNLABELLED = "people without any label that a loss can use"
 
 
 def label_masks(member: LabelledPeople, fits: Fits | None) -> dict[str, Bool[np.ndarray, "N"]]:
-    """For each kind of `KINDS`, who of a data set has it, as `models.targets.TargetBuilder` will decide."""
-    labels, count = member.labels, len(member)
-    nobody = np.zeros(count, bool)
-    bodies = nobody if labels.has_smpl is None else labels.has_smpl.astype(bool)
+    """For each kind of `KINDS`, which people of a data set have it, as `models.targets.TargetBuilder` will decide."""
+    labels, none = member.labels, np.zeros(len(member), bool)
+    bodies = none if labels.has_smpl is None else labels.has_smpl.astype(bool)
     if fits is not None and member.name in fits.tables:
         bodies = bodies | fits.tables[member.name].valid
-    seen = (
-        np.zeros((count, NUM_KEYPOINTS), bool) if labels.keypoints is None else labels.keypoints[..., 2] > 0
-    )
+    unseen = np.zeros((len(member), NUM_KEYPOINTS), bool)
+    seen = unseen if labels.keypoints is None else labels.keypoints[..., 2] > 0
     annotated = seen[:, NUM_OPENPOSE:]
-    points = nobody if labels.dense is None else np.asarray(labels.dense.annotated, bool)
+    points = none if labels.dense is None else labels.dense.annotated
     # A camera needs two keypoints; sets of annotated points get no rendered maps.
     maps = bodies & (annotated.sum(axis=1) >= 2) & (member.name not in NO_FITS)
-    smpl = nobody if labels.smpl_keypoints is None else (labels.smpl_keypoints[..., 2] > 0).any(axis=1)
-    joints = nobody if labels.joints_3d is None else (labels.joints_3d[..., 3] > 0).any(axis=1)
+    smpl = none if labels.smpl_keypoints is None else (labels.smpl_keypoints[..., 2] > 0).any(axis=1)
+    joints = none if labels.joints_3d is None else (labels.joints_3d[..., 3] > 0).any(axis=1)
     return {
         MAPS: maps,
         POINTS: points,

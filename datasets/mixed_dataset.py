@@ -155,12 +155,12 @@ class MixedDataset(Dataset):
     @property
     def description(self) -> str:
         """The mix that really runs, in one line: probabilities and numbers of people."""
-        told = [
+        parts = [
             f"{share:.1%} {member.name} ({len(member):,} people)"
             for member, share in zip(self.members, self.probabilities, strict=True)
         ]
         without = f"; without {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.name}: {', '.join(told)}{without}"
+        return f"{self.name}: {', '.join(parts)}{without}"
 
     def place(self, index: int, epoch: int) -> tuple[int, int, np.random.Generator]:
         """Which member gives item `index` of an epoch, which of its items, and the generator of its augmentation."""
@@ -198,10 +198,14 @@ def mix_of(
 ) -> MixedDataset:
     """The training people of `parse_mix(name)`.
 
-    synthetic_size: rendered people in an epoch, at least as many as the mix is long so that nobody repeats.
-    skip_missing: members without label file or image folder are left out with a warning, and the others take
-    over their probability. Raises ValueError for a name that is no mix, and what `BaseDataset` raises;
-    FileNotFoundError when no member is there.
+    Args:
+        synthetic_size: rendered people in an epoch, at least as many as the mix is long so that none repeats.
+        skip_missing: members without label file or image folder are left out with a warning, and the others take
+            over their probability.
+
+    Raises:
+        ValueError: the name is no mix; also what `BaseDataset` raises.
+        FileNotFoundError: no member is there.
     """
     mix = parse_mix(name)
     missing = _missing(mix, data_dir, paths) if skip_missing else {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,21 +30,15 @@ class PathsConfig:
 
 
 FOLDERS = {
-    "h36m_root": "h36m",
-    "lsp_root": "lsp_dataset",
-    "lsp_orig_root": "lsp_dataset_original",
-    "upi_s1h_root": "upi-s1h",
-    "lspet_root": "hr-lspet",
-    "mpii_root": "mpii",
-    "coco_root": "coco",
-    "mpi_inf_3dhp_root": "mpi_inf_3dhp",
-    "pw3d_root": "3dpw",
-}
+    "h36m_root": "h36m", "lsp_root": "lsp_dataset", "lsp_orig_root": "lsp_dataset_original",
+    "upi_s1h_root": "upi-s1h", "lspet_root": "hr-lspet", "mpii_root": "mpii", "coco_root": "coco",
+    "mpi_inf_3dhp_root": "mpi_inf_3dhp", "pw3d_root": "3dpw",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a data set; a file of None says that the set has no such split."""
+    """A data set: its files, where None says that it has no such split, its fields and where it comes from."""
 
     name: str
     root: str  # field of PathsConfig
@@ -93,7 +90,7 @@ SPECS: dict[str, DatasetSpec] = {spec.name: spec for spec in _ALL}
 
 
 def find_spec(name: str) -> DatasetSpec:
-    """Raises ValueError for a name that is none of the data sets."""
+    """What is known of a data set. Raises ValueError for a name that is none."""
     if name not in SPECS:
         raise ValueError(f"There is no data set '{name}'; choose one of {', '.join(SPECS)}.")
     return SPECS[name]
@@ -110,3 +107,25 @@ def origin_of_labels(spec: DatasetSpec) -> str:
     if spec.converter:
         return f"`python -m datasets.preprocess.{spec.converter}` writes it from the set's own annotations"
     return "its MoSh labels may not be passed on, so only those who hold a copy have it"
+
+
+def check_images(root: Path, names: Iterable[str], what: str, source: str) -> None:
+    """Raise one FileNotFoundError when the folder or some of its images are not there, with a first example."""
+    origin = f" They come from {source}." if source else ""
+    if not root.is_dir():
+        raise FileNotFoundError(f"The {what} should be in the folder {root}, which is not there.{origin}")
+    files: dict[str, set[str]] = defaultdict(set)
+    for folder, _, file in (str(name).rpartition("/") for name in names):
+        files[folder].add(file)
+    missing = []
+    for (
+        folder,
+        wanted,
+    ) in files.items():  # folders are listed once: much faster than asking for each of 300,000 files
+        existing = os.listdir(root / folder) if (root / folder).is_dir() else ()
+        missing += [f"{folder}/{file}".lstrip("/") for file in sorted(wanted.difference(existing))]
+    total = sum(map(len, files.values()))
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing):,} of the {total:,} {what} are not below {root}, the first is {missing[0]}.{origin}"
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ import torch
 
 from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
 from utils.images import normalize, to_tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 
 def box_to_center_scale(
@@ -27,8 +31,8 @@ def box_to_center_scale(
     return (x + width / 2, y + height / 2), margin * max(width, height) / BOX_UNIT
 
 
-def _turn(rotation_deg: float) -> np.ndarray:
-    """[2,2]: offsets from the middle on the crop -> offsets in the image (y down), but for the scale."""
+def _rotation(rotation_deg: float) -> np.ndarray:
+    """[2,2] matrix from offsets from the crop's centre to offsets in the image (y down), but for the scale."""
     angle = math.radians(rotation_deg)
     cosine, sine = math.cos(angle), math.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])
@@ -38,7 +42,7 @@ def crop_points_to_image(
     points: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
 ) -> np.ndarray:
     """Points [..., 2] on the crop, 0..224 from its corner, to the image's pixels."""
-    offsets = (points - CROP_SIZE / 2) @ _turn(rotation_deg).T
+    offsets = (points - CROP_SIZE / 2) @ _rotation(rotation_deg).T
     return np.asarray(center, dtype=np.float64) + offsets * (BOX_UNIT * scale / CROP_SIZE)
 
 
@@ -46,22 +50,27 @@ def image_points_to_crop(
     points: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
 ) -> np.ndarray:
     """Inverse of `crop_points_to_image`; nothing is rounded."""
-    offsets = (points - np.asarray(center, dtype=np.float64)) @ _turn(rotation_deg)
+    offsets = (points - np.asarray(center, dtype=np.float64)) @ _rotation(rotation_deg)
     return offsets * (CROP_SIZE / (BOX_UNIT * scale)) + CROP_SIZE / 2
 
 
 def crop_image(
-    image: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float = 0.0
-) -> np.ndarray:
-    """Square crop [224,224,3] uint8 of an RGB image [H,W,3] uint8; black outside the image.
+    image: UInt8[np.ndarray, "H W 3"], center: Sequence[float], scale: float, rotation_deg: float = 0.0
+) -> UInt8[np.ndarray, "224 224 3"]:
+    """Square crop of an RGB image; black outside the image.
 
     Shrinking is free of aliasing: area averaging to at most twice the crop, then one bilinear warp.
     Raises ValueError when the image has another form or the square does not touch it.
     """
-    _check(image, center, scale, rotation_deg)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"Expected an RGB image [H, W, 3] of uint8, got {list(image.shape)} {image.dtype}.")
+    if not (np.isfinite([*center, scale]).all() and scale > 0):
+        raise ValueError(f"A crop needs a finite center and a positive scale, got {tuple(center)} and {scale}.")
+    if not math.isfinite(rotation_deg):
+        raise ValueError(f"A crop needs a finite rotation in degrees, got {rotation_deg}.")
     side = BOX_UNIT * float(scale)
-    turn = _turn(rotation_deg)
-    region, corner = _cut(image, center, side, extent=side * float(np.abs(turn[0]).sum()))
+    rotation = _rotation(rotation_deg)
+    region, corner = _cut(image, center, side, extent=side * float(np.abs(rotation[0]).sum()))
     height, width = region.shape[:2]
     shrink = min(1.0, 2 * CROP_SIZE / side)
     size = (math.ceil(width * shrink - 1e-6), math.ceil(height * shrink - 1e-6))
@@ -70,10 +79,9 @@ def crop_image(
     factor = np.array([region.shape[1] / width, region.shape[0] / height])
 
     # region pixel = step @ crop pixel + start, both counted at pixel centres
-    step = turn * (side / CROP_SIZE * factor)[:, None]
-    start = (
-        (np.asarray(center, dtype=np.float64) - corner) * factor - (CROP_SIZE / 2 - 0.5) * step.sum(1) - 0.5
-    )
+    step = rotation * (side / CROP_SIZE * factor)[:, None]
+    offset = np.asarray(center, dtype=np.float64) - corner
+    start = offset * factor - (CROP_SIZE / 2 - 0.5) * step.sum(1) - 0.5
     return cv2.warpAffine(
         region,
         np.column_stack([step, start]),
@@ -82,19 +90,6 @@ def crop_image(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(0, 0, 0),
     )
-
-
-def _check(image: np.ndarray, center: Sequence[float], scale: float, rotation_deg: float) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f"Expected an RGB image [H, W, 3] of uint8, got {list(image.shape)} {image.dtype}."
-        )
-    if not (np.isfinite([*center, scale]).all() and scale > 0):
-        raise ValueError(
-            f"A crop needs a finite center and a positive scale, got {tuple(center)} and {scale}."
-        )
-    if not math.isfinite(rotation_deg):
-        raise ValueError(f"A crop needs a finite rotation in degrees, got {rotation_deg}.")
 
 
 def _cut(

@@ -1,9 +1,9 @@
-"""Finding people in images: the detector's form, and MoveNet MultiPose in `data/open/movenet_multipose.onnx`.
+"""Person detection: the interface of detectors, and MoveNet MultiPose in `data/open/movenet_multipose.onnx`.
 
 MoveNet finds up to six people a pass, each with a box and 17 COCO keypoints. It sees the image shrunk so that its
-longer side is 256 px; large images are looked at again in overlapping tiles of half the longer side, and very large
-ones in tiles of a quarter too, which finds people who are small in the whole. What all passes found is merged by
-non-maximum suppression.
+longer side is 256 px; large images are searched again in overlapping tiles of half the longer side, and very large
+ones in tiles of a quarter too, which finds people who are small in the whole. The detections of all passes are merged
+by non-maximum suppression.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ MODEL_FILE = OPEN_DIR / "movenet_multipose.onnx"
 INPUT_SIDE = 256  # px; longer side of what the network sees, as it was trained
 STRIDE = 32  # both sides of the network's input are multiples of it
 MIN_SCORE = 0.25  # people below are passed over; as MoveNet's own examples choose it
-POSSIBLE = 0.1  # people from this score up to the least one are counted as passed over; below, it is no one
+POSSIBLE = 0.1  # people from this score up to MIN_SCORE are counted as passed over; below, they are not people
 MOST_PEOPLE = 6  # that MoveNet finds in a pass
 MAX_OVERLAP = 0.5  # IoU; of two people that overlap more, the one with the higher score stays
-# Tiles of a half or a quarter of the longer side are looked at when they have at least this side, so that the network
-# sees more than it has seen before.
+# Tiles of a half or a quarter of the longer side are searched when they have at least this side: the network then sees
+# more detail than before.
 MIN_TILE = INPUT_SIDE
 TILE_PARTS = (2, 4)
 TILE_OVERLAP = 0.25  # of a tile's side
 EDGE = 0.02  # of a tile's side: a box this near to a cut is taken for half a person
-NUM_KEYPOINTS = 17
-SURE, MIN_SHARED, MAX_DISTANCE = 0.3, 3, 0.1  # when keypoints of two detections are those of one person
+SURE, MIN_SHARED, MAX_DISTANCE = 0.3, 3, 0.1  # when two detections' keypoints are those of one person
 # A square image is one person's crop already when its largest person takes up this much of its side, near its middle.
 SQUARE = 0.02  # of the longer side: how far the sides of a square may differ
 CROP_SIDE = 256  # px; up to here a square image may well be a crop that is made for the network
@@ -47,14 +46,14 @@ OFF_MIDDLE = 0.25  # of the image's side
 
 
 class Detector(Protocol):
-    """Anything that finds people. What it saw and does not give is counted in its `unused`, if it has that."""
+    """Anything that finds people. People that it leaves out are counted in its `unused`, if it has that."""
 
     def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         """People of an RGB image, best first."""
 
 
 def unused_of(detector: Detector) -> Unused:
-    """What the detector counts of the images that it is given."""
+    """Counts of the people that a detector leaves out, by reason."""
     return getattr(detector, "unused", Unused())
 
 
@@ -68,8 +67,8 @@ class WholeImage:
 class CropOrPeople:
     """Takes a square image that is one person's crop already whole, and finds people in any other.
 
-    Up to CROP_SIDE pixels it is such a crop when `finder` sees nobody (in a close portrait, say), or somebody who fills
-    it beside others of less than half the size, as bystanders of a crop are; beyond, when it sees one person only, who
+    Up to CROP_SIDE pixels it is such a crop when `finder` finds no person (in a close portrait, say), or one who fills
+    it beside others of less than half the size, as bystanders of a crop are; beyond, when it finds one person only, who
     fills it.
     """
 
@@ -93,14 +92,17 @@ class MoveNet:
     """MoveNet MultiPose with onnxruntime, on the CPU."""
 
     def __init__(self, session: Any = None, min_score: float = MIN_SCORE, tiled: bool = True):
-        """`session` is an onnxruntime session or what looks like one; None loads the shipped network.
+        """
+        Args:
+            session: an onnxruntime session or what looks like one; None loads the shipped network.
+            min_score: people below are passed over.
+            tiled: search large images in tiles, too.
 
-        Raises ValueError when the network cannot be loaded.
+        Raises:
+            ValueError: the network cannot be loaded.
         """
         self.session = load_session() if session is None else session
-        self.min_score = min_score
-        self.tiled = tiled
-        self.unused = Unused()
+        self.min_score, self.tiled, self.unused = min_score, tiled, Unused()
 
     def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
         height, width = image.shape[:2]
@@ -116,33 +118,35 @@ class MoveNet:
         return sure
 
     def detect_once(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:
-        """One pass over the whole image: at most six people, those who are possible only among them."""
+        """Detections of one pass over the whole image: at most six, unsure ones included."""
         height, width = image.shape[:2]
         canvas, factor = letterbox(image)
         rows = self.session.run(None, {"picture": canvas})[0][0]
         people = [to_detection(row, canvas.shape[1:3], factor, (width, height)) for row in rows]
         found = [p for p in people if p is not None and p.score >= min(POSSIBLE, self.min_score)]
         if sum(p.score >= self.min_score for p in found) == MOST_PEOPLE:
-            full = f"looks of the detector that found {MOST_PEOPLE} people, its most: others may be missing"
-            self.unused.add(full)
+            self.unused.add(f"looks of the detector that found {MOST_PEOPLE} people, its most: others may be missing")
         return found
 
     def _in_tile(self, image: np.ndarray, corner: tuple[int, int], side: int) -> list[Detection]:
-        x, y = corner
-        tile = image[y : y + side, x : x + side]
-        height, width = image.shape[:2]
-        low = (-np.inf if x == 0 else x, -np.inf if y == 0 else y)
-        high = (np.inf if x + side >= width else x + side, np.inf if y + side >= height else y + side)
-        moved = [_move(person, x, y) for person in self.detect_once(tile)]
-        return [person for person in moved if _is_inside(person.box, low, high, EDGE * side)]
+        """Detections in a tile that no cut through the image may have halved."""
+        (x, y), size, rim = corner, image.shape[1::-1], EDGE * side
+        low = [-np.inf if start == 0 else start + rim for start in corner]
+        high = [np.inf if start + side >= end else start + side - rim for start, end in zip(corner, size, strict=True)]
+        found = []
+        for person in self.detect_once(image[y : y + side, x : x + side]):
+            left, top = person.box[0] + x, person.box[1] + y
+            right, bottom = left + person.box[2], top + person.box[3]
+            if left > low[0] and top > low[1] and right < high[0] and bottom < high[1]:
+                keypoints = person.keypoints + np.array([x, y, 0], np.float32)
+                found.append(replace(person, box=(left, top, *person.box[2:]), keypoints=keypoints))
+        return found
 
 
 def load_session(path: Path = MODEL_FILE) -> Any:
     """onnxruntime session of the shipped network. Raises ValueError when package or file does not work."""
     if not path.is_file():
-        raise ValueError(
-            f"The detector '{path}' is missing; it is part of this project: git checkout -- data/open"
-        )
+        raise ValueError(f"The detector '{path}' is missing; it is part of this project: git checkout -- data/open")
     try:
         return onnx_session(path)
     except ImportError as error:
@@ -172,9 +176,9 @@ def is_one_crop(size: tuple[float, float], boxes: Sequence[Box]) -> bool:
 def letterbox(
     image: UInt8[np.ndarray, "H W 3"], side: int = INPUT_SIDE
 ) -> tuple[Int[np.ndarray, "1 h w 3"], tuple[float, float]]:
-    """Image as the network's input, and input pixels per image pixel (x, y).
+    """The image as the network's input, and input pixels per image pixel (x, y).
 
-    The image keeps its proportions (to the pixel) in the upper left corner; the rest, up to the next multiple of
+    It keeps its proportions (to the pixel) in the upper left corner; the rest, up to the next multiple of
     32, is black.
     """
     height, width = image.shape[:2]
@@ -201,7 +205,7 @@ def to_detection(
     if not np.isfinite(row).all():
         return None
     to_image = np.array([canvas_size[1] / factor[0], canvas_size[0] / factor[1]])
-    keypoints = row[:51].reshape(NUM_KEYPOINTS, 3).astype(np.float64)
+    keypoints = row[:51].reshape(17, 3).astype(np.float64)
     xy = keypoints[:, 1::-1] * to_image
     corners = row[51:55].astype(np.float64).reshape(2, 2)[:, ::-1] * to_image
     low, high = np.clip(corners, 0, image_size)
@@ -226,16 +230,16 @@ def tiles(width: int, height: int, parts: int = 2) -> list[tuple[tuple[int, int]
 
 
 def suppress(people: Sequence[Detection], max_overlap: float = MAX_OVERLAP) -> list[Detection]:
-    """Non-maximum suppression: by falling score, those that are not a better one again.
+    """Non-maximum suppression: the detections by falling score, without duplicates of a better one.
 
-    That is so when the boxes overlap by more than `max_overlap` IoU, or when the keypoints coincide: in a tile, a
+    A duplicate overlaps by more than `max_overlap` IoU, or its keypoints coincide with the better one's: in a tile, a
     large person's face may look like a person.
     """
-    kept: list[Detection] = []
+    selected: list[Detection] = []
     for person in sorted(people, key=lambda p: -p.score):
-        if not any(box_iou(person.box, o.box) > max_overlap or keypoints_coincide(person, o) for o in kept):
-            kept.append(person)
-    return kept
+        if not any(box_iou(person.box, o.box) > max_overlap or keypoints_coincide(person, o) for o in selected):
+            selected.append(person)
+    return selected
 
 
 def keypoints_coincide(one: Detection, two: Detection) -> bool:
@@ -263,15 +267,3 @@ def _frame(image: UInt8[np.ndarray, "H W 3"]) -> Box:
 
 def _area(box: Box) -> float:
     return box[2] * box[3]
-
-
-def _move(person: Detection, x: int, y: int) -> Detection:
-    box = (person.box[0] + x, person.box[1] + y, *person.box[2:])
-    keypoints = person.keypoints + np.array([x, y, 0], np.float32)
-    return replace(person, box=box, keypoints=keypoints)
-
-
-def _is_inside(box: Box, low: tuple[float, float], high: tuple[float, float], rim: float) -> bool:
-    return all(
-        box[axis] > low[axis] + rim and box[axis] + box[2 + axis] < high[axis] - rim for axis in range(2)
-    )

@@ -1,9 +1,9 @@
-"""Whose detection is whose over time: the same number for the same person from frame to frame.
+"""Multi-person tracking: Kalman prediction and Hungarian assignment.
 
-Each track predicts where its person is (a Kalman filter of constant velocity); detections are given to tracks by the
-optimal assignment of a cost: distance of keypoints (or middles) from the predicted ones in body sizes, change of size,
-and change of the torso's colours. While people cross, one of them is often not found: such a track waits and goes on by
-its velocity, and position, size and colours say who comes out on which side.
+Each track predicts its person's place (constant velocity); detections are assigned to tracks at the lowest total cost:
+distance of keypoints (or of box centres) from the predicted ones in body sizes, change of size, and change of the
+torso's colours. While people cross, one of them is often not detected: such a track waits and goes on by its velocity,
+and position, size and colours decide which is which behind the crossing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 # A track that was not seen for longer has ended, but not before some frames passed: a slow camera gives few a second.
 MAX_LOST, MIN_MISSED = 1.0, 3  # s, frames
 NEW_SCORE = 0.35  # a detection below continues tracks but starts none
-MAX_COST = 1.0  # a dearer detection is not the track's
+MAX_COST = 1.0  # a detection that costs more is not the track's
 SIZE_WEIGHT, COLOR_WEIGHT = 0.5, 0.5
-CROWDED = 0.1  # IoU with somebody else above which a torso may show the other's colours
-PLACE_ERROR = 0.05  # body sizes; of a detected box's middle
-UNREST = 0.5  # body sizes / s / sqrt(s); how fast velocities change
-START_SPEED = 1.0  # body sizes / s; what a new track may do
+CROWDED = 0.1  # IoU with another detection above which a torso may show the other's colours
+CENTER_ERROR = 0.05  # body sizes; standard deviation of a detected box's centre
+ACCELERATION = 0.5  # body sizes / s / sqrt(s); density of the random acceleration
+START_SPEED = 1.0  # body sizes / s; standard deviation of a new track's velocity
 TORSO = (5, 6, 11, 12)  # COCO's shoulders and hips
 BINS = 6  # for each colour channel
 
@@ -42,32 +42,35 @@ class Tracker:
         self._count = 0
 
     @property
-    def going_on(self) -> set[int]:
+    def active(self) -> set[int]:
         """Numbers of the tracks that have not ended."""
         return {track.number for track in self._tracks}
 
     def update(
         self, people: Sequence[Detection], seconds: float, image: UInt8[np.ndarray, "H W 3"] | None = None
     ) -> list[int | None]:
-        """Track of each detection of the frame at `seconds`; None for one that continues none and is too unsure.
+        """Track number of each detection of the frame at `seconds`.
 
-        image: the frame; without it colours do not count. Raises ValueError when time does not go on.
+        Args:
+            image: the RGB frame; without it colours do not count.
+
+        Returns:
+            A number for each detection; None for one that continues no track and is too unsure to start one.
+
+        Raises:
+            ValueError: the time is not later than that of the frame before.
         """
-        self._tracks = [
-            track for track in self._tracks if seconds - track.seen <= MAX_LOST or track.missed < MIN_MISSED
-        ]
+        self._tracks = [t for t in self._tracks if seconds - t.seen <= MAX_LOST or t.missed < MIN_MISSED]
         for track in self._tracks:
             track.predict(seconds)
         colors = [None if image is None else torso_colors(image, person) for person in people]
-        alone = [
-            all(box_iou(one.box, two.box) < CROWDED for two in people if two is not one) for one in people
-        ]
+        alone = [all(box_iou(one.box, two.box) < CROWDED for two in people if two is not one) for one in people]
         numbers: list[int | None] = [None] * len(people)
         for track, i in self._assign(people, colors):
             track.update(people[i], colors[i] if alone[i] else None)
             numbers[i] = track.number
         for i, person in enumerate(people):
-            if numbers[i] is None and not person.score < NEW_SCORE:  # whom no detector scored counts
+            if numbers[i] is None and not person.score < NEW_SCORE:  # NaN, without a detector, starts one
                 self._tracks.append(_Track(self._count, person, seconds, colors[i]))
                 numbers[i] = self._count
                 self._count += 1
@@ -76,46 +79,39 @@ class Tracker:
     def _assign(self, people: Sequence[Detection], colors: Sequence) -> list[tuple[_Track, int]]:
         if not people or not self._tracks:
             return []
-        cost = np.array(
-            [
-                [track.cost(person, color) for person, color in zip(people, colors, strict=True)]
-                for track in self._tracks
-            ]
-        )
-        # Nobody gains by a pair that costs more than the limit: it counts like no pair.
-        rows, columns = linear_sum_assignment(np.minimum(cost, MAX_COST))
-        return [
-            (self._tracks[i], int(j)) for i, j in zip(rows, columns, strict=True) if cost[i, j] < MAX_COST
-        ]
+        cost = np.array([[track.cost(*pair) for pair in zip(people, colors, strict=True)] for track in self._tracks])
+        # A pair that costs more than the limit counts like no pair.
+        pairs = zip(*linear_sum_assignment(np.minimum(cost, MAX_COST)), strict=True)
+        return [(self._tracks[i], int(j)) for i, j in pairs if cost[i, j] < MAX_COST]
 
 
 class _Track:
-    """One person: a Kalman filter of the box's middle, and keypoints, size and colours as last seen."""
+    """One person: a Kalman filter of the box's centre, and keypoints, size and colours as last seen."""
 
     def __init__(self, number: int, person: Detection, seconds: float, colors: np.ndarray | None):
         self.number = number
         self.seen = self._now = seconds
         self.missed = 0  # frames since then
         self._size = body_size(person)
-        self._state = np.array([middle(person), (0.0, 0.0)])  # place and velocity, pixels
-        self._spread = np.diag([PLACE_ERROR**2, START_SPEED**2])  # of both axes, in body sizes
+        self._state = np.array([box_center(person), (0.0, 0.0)])  # place and velocity, pixels
+        self._covariance = np.diag([CENTER_ERROR**2, START_SPEED**2])  # of each axis, in body sizes
         self._keypoints, self._keypoints_at = person.keypoints, self._state[0]
         self._colors = colors
 
     def predict(self, seconds: float) -> None:
-        """Move on to this time."""
+        """Predict place and velocity at this time."""
         step = seconds - self._now
         if not step > 0:
             raise ValueError(f"Frames must come in the order of time, got {seconds} s after {self._now} s.")
         move = np.array([[1.0, step], [0.0, 1.0]])
-        noise = UNREST**2 * np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
+        noise = ACCELERATION**2 * np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
         self._state = move @ self._state
-        self._spread = move @ self._spread @ move.T + noise
+        self._covariance = move @ self._covariance @ move.T + noise
         self._now = seconds
         self.missed += 1
 
     def cost(self, person: Detection, colors: np.ndarray | None) -> float:
-        """How little a detection looks like this person now."""
+        """Cost of assigning a detection to this track: 0 for a perfect match, `MAX_COST` for the limit."""
         size = max(self._size, body_size(person))
         cost = self._distance(person) / size
         cost += SIZE_WEIGHT * abs(np.log(body_size(person) / self._size))
@@ -124,28 +120,28 @@ class _Track:
         return float(cost)
 
     def _distance(self, person: Detection) -> float:
-        """Median distance of the keypoints that both are sure of from where they would have moved; pixels."""
+        """Median distance in pixels of the confident keypoints from the predicted ones, else of the box's centre."""
         if person.keypoints is not None and self._keypoints is not None:
             sure = (person.keypoints[:, 2] > SURE) & (self._keypoints[:, 2] > SURE)
             if sure.sum() >= MIN_SHARED:
                 moved = self._keypoints[sure, :2] + (self._state[0] - self._keypoints_at)
                 return float(np.median(np.linalg.norm(person.keypoints[sure, :2] - moved, axis=1)))
-        return float(np.linalg.norm(middle(person) - self._state[0]))
+        return float(np.linalg.norm(box_center(person) - self._state[0]))
 
     def update(self, person: Detection, colors: np.ndarray | None) -> None:
-        """The person was seen in this detection; colors: None where they may be somebody else's."""
-        gain = self._spread[:, 0] / (self._spread[0, 0] + PLACE_ERROR**2)
-        self._state = self._state + np.outer(gain, middle(person) - self._state[0])
-        self._spread = self._spread - np.outer(gain, self._spread[0])
+        """Correct the prediction by a detection; colors: None where they may be another person's."""
+        gain = self._covariance[:, 0] / (self._covariance[0, 0] + CENTER_ERROR**2)
+        self._state = self._state + np.outer(gain, box_center(person) - self._state[0])
+        self._covariance = self._covariance - np.outer(gain, self._covariance[0])
         self._size *= (body_size(person) / self._size) ** 0.3
-        self._keypoints, self._keypoints_at = person.keypoints, middle(person)
+        self._keypoints, self._keypoints_at = person.keypoints, box_center(person)
         if colors is not None:
             self._colors = colors if self._colors is None else 0.9 * self._colors + 0.1 * colors
         self.seen, self.missed = self._now, 0
 
 
-def middle(person: Detection) -> Float[np.ndarray, "2"]:
-    """The box's middle, pixels."""
+def box_center(person: Detection) -> Float[np.ndarray, "2"]:
+    """The box's centre, pixels."""
     x, y, width, height = person.box
     return np.array([x + width / 2, y + height / 2])
 
@@ -156,7 +152,7 @@ def body_size(person: Detection) -> float:
 
 
 def torso_colors(image: UInt8[np.ndarray, "H W 3"], person: Detection) -> Float[np.ndarray, "B"] | None:
-    """Colour histogram [BINS ** 3] of shoulders to hips, or of the box's inner part; None for nothing to see."""
+    """Colour histogram [BINS ** 3] of shoulders to hips, or of the box's inner part; None outside the image."""
     x, y, width, height = person.box
     low, high = np.array([x + width * 0.3, y + height * 0.2]), np.array([x + width * 0.7, y + height * 0.5])
     if person.keypoints is not None and (person.keypoints[TORSO, 2] > SURE).all():

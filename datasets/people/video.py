@@ -1,6 +1,6 @@
-"""The frames of a video file or a camera, by OpenCV.
+"""Frames of a video file or a camera, by OpenCV.
 
-Only a source without a single frame is an error; one that breaks off gives the frames before, and says so.
+Only a source without a single frame is an error; one that breaks off gives the frames before, and `broken` says so.
 """
 
 from __future__ import annotations
@@ -33,12 +33,17 @@ MIN_STEP = 1e-3  # seconds between frames of a camera, whose clock may tick more
 class VideoFrames:
     """Iterates once over the frames of a file, or of a camera (until the consumer stops).
 
-    source: a file's path, or a camera's number ("0" is the first one). Frames are upright, as the file's rotation asks,
-    and of one `size` (width, height), that of the first.
-    Raises ValueError when there is no such file or camera, or no frame in it.
+    Frames are upright, as the file's rotation asks, and of one `size` (width, height), that of the first.
     """
 
     def __init__(self, source: str):
+        """
+        Args:
+            source: a file's path, or a camera's number ("0" is the first one).
+
+        Raises:
+            ValueError: there is no such file or camera, or no frame in it.
+        """
         self.is_camera = source.isdecimal()
         self.name = f"camera {source}" if self.is_camera else Path(source).name
         self.stem = f"camera{source}" if self.is_camera else Path(source).stem
@@ -46,14 +51,9 @@ class VideoFrames:
         first = self._read()
         if first is None:
             self._capture.release()
-            raise ValueError(
-                f"No frame could be read from {self.name}: "
-                + (
-                    "another program may use it."
-                    if self.is_camera
-                    else "it is empty, damaged, or its codec is unknown to OpenCV; convert it to MP4 (H.264)."
-                )
-            )
+            of_file = "it is empty, damaged, or its codec is unknown to OpenCV; convert it to MP4 (H.264)."
+            reason = "another program may use it." if self.is_camera else of_file
+            raise ValueError(f"No frame could be read from {self.name}: {reason}")
         self._first, self.size = first, (first.shape[1], first.shape[0])
         self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS), self.name)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -121,9 +121,7 @@ def _open_file(path: Path) -> cv2.VideoCapture:
     try:
         str(path).encode()
     except UnicodeEncodeError:  # OpenCV would crash
-        raise ValueError(
-            f"The name of the video {str(path)!r} is no text (UTF-8); rename the file."
-        ) from None
+        raise ValueError(f"The name of the video {str(path)!r} is no text (UTF-8); rename the file.") from None
     if path.suffix.lower() in EXTENSIONS:
         raise ValueError(f"'{path}' is an image; --img_dir takes images, --video takes videos.")
     capture = cv2.VideoCapture(str(path))

@@ -1,7 +1,7 @@
-"""The people of a video, frame by frame: found, numbered by track, cut out.
+"""The people of a video, frame by frame: detected, tracked, cropped.
 
-A track counts once its person was seen in a few frames (all, in a video that has no more), and that should be known
-when the first of them is drawn: frames wait here until some more were looked at.
+A track counts once its person was detected in a few frames (all, in a video that has no more). That must be known
+when the first of them is drawn: frames wait here until some more were searched.
 """
 
 from __future__ import annotations
@@ -23,25 +23,30 @@ if TYPE_CHECKING:
 
     Find = Callable[[UInt8[np.ndarray, "H W 3"]], list[Detection]]
 
-MIN_SEEN = 3  # frames; whom a detector finds in fewer is taken for a mistake of it
+MIN_SEEN = 3  # frames; a person found in fewer is taken for a mistake of the detector
 LOOK_AHEAD = 4  # frames in which that must become clear
 
 
 class VideoPeople:
-    """Iterates over frames with their people. smooth: the squares that are cut out follow the boxes smoothly.
+    """Iterates over frames with their people.
 
-    unused: who was detected and is not among them, by reason; whole once the iteration has ended.
+    unused: counts of detections that are not among them, by reason; whole once the iteration has ended.
     """
 
     def __init__(self, frames: Iterator[Frame], find: Find, smooth: bool):
+        """
+        Args:
+            find: detections of an RGB image.
+            smooth: the squares that are cut out follow the boxes smoothly.
+        """
         self._frames, self._find = frames, find
         self._smoother = SquareSmoother() if smooth else None
         self._tracker = Tracker()
         self._read = 0  # frames
-        self._seen: Counter[int] = Counter()  # of each track that goes on, by the tracker's number
+        self._seen: Counter[int] = Counter()  # frames of each active track, by the tracker's number
         self._numbers: dict[int, int] = {}  # the tracker's to those of tracks that count
         self._count = 0  # of tracks that count
-        self.empty_frames = 0  # in which nobody was detected
+        self.empty_frames = 0  # without a detection
         self.unused = Unused()
 
     def __iter__(self) -> Iterator[TrackedFrame]:
@@ -51,39 +56,38 @@ class VideoPeople:
             waiting.append((frame, self._detect(frame)))
             if len(waiting) > LOOK_AHEAD:
                 yield self._cut(*waiting.popleft())
-                self._forget(self._tracker.going_on | {n for _, known in waiting for n, _ in known})
+                self._forget(self._tracker.active | {n for _, known in waiting for n, _ in known})
         for frame, known in waiting:
             yield self._cut(frame, known)
         self._forget(set())
 
     @property
     def min_seen(self) -> int:
-        """Frames in which somebody must be seen to count."""
+        """Frames in which a person must be detected to count."""
         return min(MIN_SEEN, self._read)
 
     def _detect(self, frame: Frame) -> list[tuple[int, Detection]]:
-        """Who is in the frame, with the tracker's numbers."""
+        """The frame's detections with the tracker's numbers."""
         found = self._find(frame.pixels)
         self.empty_frames += not found
         numbers = self._tracker.update(found, frame.seconds, frame.pixels)
         known = [(n, person) for n, person in zip(numbers, found, strict=True) if n is not None]
         self._seen.update(n for n, _ in known)
-        unsure = f"detections with a score below {NEW_SCORE:g} that continue no track"
-        self.unused.add(unsure, len(found) - len(known))
+        self.unused.add(f"detections with a score below {NEW_SCORE:g} that continue no track", len(found) - len(known))
         return known
 
     def _cut(self, frame: Frame, known: list[tuple[int, Detection]]) -> TrackedFrame:
         real = [(n, person) for n, person in known if self._seen[n] >= self.min_seen or person.is_whole]
         people = [self._person(frame, n, person) for n, person in sorted(real, key=lambda pair: pair[0])]
-        there = tuple(person for person in people if person is not None)
-        self.unused.add("detections whose square slipped out of the frame", len(real) - len(there))
+        visible = tuple(person for person in people if person is not None)
+        self.unused.add("detections whose square slipped out of the frame", len(real) - len(visible))
         early = sum(1 for n, _ in known if n not in self._numbers)
         self.unused.add("detections of people who were not seen again soon enough to be sure of", early)
-        return TrackedFrame(frame, there)
+        return TrackedFrame(frame, visible)
 
-    def _forget(self, still: set[int]) -> None:
-        """Close the books on tracks that have ended."""
-        for n in self._seen.keys() - still:
+    def _forget(self, active: set[int]) -> None:
+        """Drop the tracks that have ended, and count those that never counted."""
+        for n in self._seen.keys() - active:
             del self._seen[n]
             if self._numbers.pop(n, None) is None:
                 self.unused.add(f"people who were seen in fewer than {self.min_seen} frames")
@@ -97,6 +101,6 @@ class VideoPeople:
             center, scale = self._smoother(track, center, scale, frame.seconds)
         try:
             crop = crop_image(frame.pixels, center, scale)
-        except ValueError:  # a square that slipped out of the frame shows nobody
+        except ValueError:  # the square slipped out of the frame
             return None
         return TrackedPerson(track, frame.seconds, found, crop, center, scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from types import SimpleNamespace
@@ -50,22 +49,6 @@ def marked(height, width, x, y, side):
     return picture
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(256, 256), (100, 300), (333, 500), (511, 40), (8, 8), (300, 100)]
-)
-def test_letterbox_keeps_the_proportions_and_a_multiple_of_32(height, width):
-    canvas, (fx, fy) = letterbox(np.full((height, width, 3), 200, np.uint8))
-    assert canvas.dtype == np.int32 and canvas.shape[1] % 32 == 0 and canvas.shape[2] % 32 == 0
-    assert max(canvas.shape) == 256
-    filled = canvas[0, ..., 0] > 0
-    assert (filled.sum(1).max(), filled.sum(0).max()) == (round(width * fx), round(height * fy))
-    assert (
-        filled[: round(height * fy), : round(width * fx)].all()
-        and max(filled.sum(1).max(), filled.sum(0).max()) == 256
-    )
-    assert abs(fx - fy) * min(height, width) <= 0.5 + 1e-9  # less than half a pixel of the input
-
-
 @pytest.mark.parametrize(("height", "width"), [(333, 500), (500, 211), (480, 480), (120, 50)])
 def test_points_come_back_to_where_they_were_in_rectangular_pictures(height, width):
     """A point's way into the network's 0..1 and back; the network answers (y, x)."""
@@ -81,13 +64,6 @@ def test_points_come_back_to_where_they_were_in_rectangular_pictures(height, wid
     )
     assert np.allclose(found.box, [*points[17], *(points[18] - points[17])], atol=1e-6)
     assert found.score == 0.7
-
-
-@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 180), (256, 256)])
-def test_what_is_marked_in_the_picture_is_found_there(height, width):
-    (found,) = MoveNet(MarkFinder()).detect(marked(height, width, 90, 120, 60))
-    assert np.allclose(found.box, [90, 120, 60, 60], atol=2.5)
-    assert np.allclose(found.keypoints[:, :2], [120, 150], atol=2.5)
 
 
 def test_boxes_end_at_the_picture_and_nonsense_is_dropped():
@@ -164,24 +140,6 @@ def test_a_face_is_not_another_person_but_a_child_in_front_is():
     assert suppress([Detection(face.box, 0.5), adult]) == [adult, Detection(face.box, 0.5)]
 
 
-def test_very_large_pictures_get_tiles_of_a_quarter_too():
-    session = MarkFinder()
-    MoveNet(session).detect(marked(400, 1024, 300, 100, 40))
-    assert len(session.seen) == 1 + len(tiles(1024, 400)) + len(tiles(1024, 400, 4))
-
-
-def test_the_benchmark_counts_each_person_once_and_leaves_crowds_out(root):
-    spec = importlib.util.spec_from_file_location("bench_detector", root / "benchmarks/bench_detector.py")
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    people, crowds = [(0, 0, 100, 100), (300, 0, 100, 100)], [(500, 0, 200, 200)]
-    found = [Detection((x, 0, 100, 100), score) for x, score in ((5, 0.9), (10, 0.8), (520, 0.7), (900, 0.6))]
-    assert bench.count_matches(found, people, crowds) == (1, 3)  # a double and a wrong one count against it
-    assert bench.count_matches(found[:1], people, crowds) == (1, 1) and bench.count_matches(
-        [], people, []
-    ) == (0, 0)
-
-
 # --------------------------------------------------------------------------------------------- the shipped network
 
 
@@ -196,15 +154,6 @@ def test_the_shipped_network_finds_the_people_of_the_examples(root):
         x, y, w, h = best.box
         inside = (confident > (x - 0.1 * w, y - 0.1 * h)) & (confident < (x + 1.1 * w, y + 1.1 * h))
         assert len(confident) >= 5 and inside.mean() > 0.95, name
-
-
-def test_a_person_is_found_at_the_same_place_in_a_wider_picture(root):
-    picture = read_image(root / "examples/rendered_2.jpg")
-    wide = np.full((300, 500, 3), 127, np.uint8)
-    wide[50:274, 230:454] = picture
-    alone, placed = (MoveNet().detect(p)[0] for p in (picture, wide))
-    moved = (alone.box[0] + 230, alone.box[1] + 50, *alone.box[2:])
-    assert box_iou(placed.box, moved) > 0.8
 
 
 def test_a_missing_or_damaged_network_is_a_sentence(tmp_path):
@@ -335,17 +284,6 @@ def test_keypoints_files_give_boxes_of_their_confident_points(tmp_path):
     assert person.scale == pytest.approx(120 / 200 * 1.2)
     assert person.keypoints.shape == (17, 3) and person.keypoints[0] == pytest.approx([50, 40, 0.9])
     assert [OPENPOSE25_NAMES[i] for i in OPENPOSE25_TO_COCO17] == COCO17
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("[", "not valid JSON"), ('{"people": [{}]}', "75 numbers"), ('{"people": []}', "holds no person")],
-)
-def test_bad_keypoints_files_are_reported(tmp_path, text, said):
-    save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
-    (tmp_path / "a_keypoints.json").write_text(text)
-    (bad,) = People(tmp_path, KeypointFiles(tmp_path))
-    assert isinstance(bad, BadImage) and said in bad.reason
 
 
 def test_a_folder_of_keypoints_that_is_not_there_or_of_other_pictures(tmp_path):

@@ -13,7 +13,7 @@ from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
 from datasets.augment import change_pose
 from datasets.base_dataset import BaseDataset
 from datasets.fits import Fits, FitTable, fit_paths, load_fits, read_fits, turn_rotvec
-from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MixedDataset, mix_of
+from datasets.mixed_dataset import LABELS_OR_FITS, MixedDataset, mix_of
 from utils.geometry import batch_rodrigues
 from utils.io import DataFileError, UnsafeFileError
 from utils.structures import collate_samples
@@ -91,13 +91,6 @@ def test_people_without_a_table_have_no_fit():
     assert not Fits({})(batch).valid.any()
     with pytest.raises(IndexError, match=f"Person {N} of 'coco' was asked for, its fits hold 0..{N - 1}"):
         fits.look_up(["coco"], np.array([N]), np.zeros(1), np.zeros(1))
-
-
-def test_looking_up_leaves_the_table_alone():
-    fits = Fits({"coco": table(fitted())})
-    arguments = (["coco"] * 2, np.array([0, 0]), np.array([40.0, 0.0]), np.array([True, False]))
-    first, again = fits.look_up(*arguments)[0], fits.look_up(*arguments)[0]
-    np.testing.assert_array_equal(first, again)
 
 
 # ------------------------------------------------------------------------------------------------------ files
@@ -200,11 +193,6 @@ def test_missing_fits_are_one_sentence_at_start(folder, name, caplog):
     assert f"'{name}'" in caplog.text and fits.description == f"fits: {name} none"
 
 
-def test_ignoring_3d_labels_makes_fits_needed(folder):
-    with pytest.raises(FileNotFoundError, match="h36m.npy"):
-        load_fits(mix_of("h36m", folder, ignore_3d=True), folder)
-
-
 def test_which_fits_count_follows_from_the_mix(folder, tmp_path):
     """Beside the labels of Human3.6M, the mix with dense labels trusts no fit; others trust those that are valid."""
     write_npy(tmp_path, "dp_coco", fitted(), which=1)
@@ -215,12 +203,6 @@ def test_which_fits_count_follows_from_the_mix(folder, tmp_path):
     assert wild.tables["coco"].valid.sum() == 2 and wild.tables["dp_coco"].valid.all()
     assert "h36m" not in wild.tables
     assert wild.description == "fits: coco 2 valid of 4 (final_fits), dp_coco 4 valid of 4 (static_fits)"
-
-
-def test_fits_of_another_data_set(folder, tmp_path):
-    write_npy(tmp_path, "coco", fitted(N + 3), which=1)
-    with pytest.raises(DataFileError, match="the 4 people of the label file"):
-        load_fits(mix_of("coco", folder), tmp_path)
 
 
 def test_items_find_their_own_fits(folder, tmp_path):
@@ -238,9 +220,3 @@ def test_items_find_their_own_fits(folder, tmp_path):
         turned = change_pose(fitted()[own, :72], float(batch.rotation_deg[i]), bool(batch.is_flipped[i]))
         wanted = turned if is_coco else np.zeros(72)
         np.testing.assert_allclose(rotmats(found.rotvec[i].numpy()), rotmats(wanted), atol=2e-6)
-
-
-def test_policies_have_names():
-    assert LABELS != LABELS_OR_FITS
-    with pytest.raises(ValueError, match="bodies is 'all'; expected labels or labels_or_fits"):
-        MixedDataset([SimpleNamespace()], [1.0], bodies="all")

@@ -79,10 +79,6 @@ def test_stretch():
     assert stretch(same) is same
 
 
-def test_a_constant_crop_becomes_black():
-    assert not crop_legacy(np.full((300, 300, 3), 90, np.uint8), (150, 150), 0.5).any()
-
-
 def test_windows_outside_the_picture_are_black():
     picture = np.full((10, 12, 3), 5, np.uint8)
     assert not cut_window(picture, np.array([50, 50, 60, 70])).any()

@@ -48,12 +48,6 @@ def test_members_are_drawn_as_told():
     assert [mix.place(i, 1)[0] for i in range(100)] != [member for member, _ in places[:100]]
 
 
-def test_a_member_of_probability_0_or_1():
-    for probabilities, only in (([0.0, 1.0], 1), ([1.0, 0.0], 0)):
-        mix = MixedDataset([Stub(3), Stub(50)], probabilities)
-        assert {mix.place(i, 0)[0] for i in range(50)} == {only}
-
-
 def test_a_mix_of_2020(folder):
     mix = mix_of("h36m_dp", folder, seed=5)
     assert [member.name for member in mix.members] == list(MIXES["h36m_dp"].members) and len(mix) == N
@@ -68,14 +62,6 @@ def test_repeated_people_are_augmented_anew(folder):
     mix = MixedDataset([short, long], [1.0, 0.0])
     first, again = mix[1], mix[1 + N]
     assert int(first.index) == int(again.index) == 1 and not torch.equal(first.image, again.image)
-
-
-def test_the_wild_sets_share_by_their_size():
-    mix = parse_mix("h36m_coco_itw")
-    assert mix.members == ("h36m", "lsp-orig", "mpii", "lspet", "coco", "mpi-inf-3dhp")
-    shares = mix.probabilities(dict(zip(mix.members, [100, 10, 20, 30, 40, 70], strict=True)))
-    assert tuple(shares) == mix.members
-    assert np.allclose(list(shares.values()), [0.3, 0.06, 0.12, 0.18, 0.24, 0.1])
 
 
 @pytest.mark.parametrize(
@@ -201,16 +187,3 @@ def test_rendered_people_in_a_mix(folder):
     assert torch.equal(again.sample(5, LABELS_ONLY).keypoints, samples[5].keypoints)
     later = [again.sample(i, Draw(epoch=1, labels_only=True)) for i in range(3)]
     assert not any(torch.equal(a.keypoints, b.keypoints) for a, b in zip(later, samples[:3], strict=True))
-
-
-def test_synthetic_alone_is_the_synthetic_set():
-    mix = mix_of("synthetic", synthetic_size=5, seed=2)
-    people = SyntheticPeople(5, split="train", seed=2)
-    assert len(mix) == 5 and mix.description == "synthetic: 100.0% synthetic (5 people)"
-    for i in (0, 4):
-        first, second = mix.sample(i, LABELS_ONLY), people.sample(i, LABELS_ONLY)
-        assert torch.equal(first.rotvec, second.rotvec) and first.name == second.name
-
-
-def test_rendered_people_are_as_many_as_the_mix_is_long(folder):
-    assert len(mix_of("synthetic+coco", folder, synthetic_size=2).members[0]) == N

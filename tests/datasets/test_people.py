@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -16,8 +13,7 @@ from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
 from datasets.people.images import list_images
 from models.inference.person_files import write_picture
-from utils.images import ImageError, network_input, normalize, read_image
-from utils.people import BadImage, PersonCrop
+from utils.images import network_input, normalize
 
 
 def photo(height=60, width=40):
@@ -31,111 +27,6 @@ def save(path, array=None, **kwargs):
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "tolerance"),
-    [
-        ("a.png", {}, 0),
-        ("a.bmp", {}, 0),
-        ("a.jpg", {"quality": 95}, 12),
-        ("a.JPEG", {"quality": 95, "progressive": True}, 12),
-        ("a.webp", {"lossless": True}, 0),
-    ],
-)
-def test_formats(tmp_path, name, options, tolerance):
-    got = read_image(save(tmp_path / name, **options)).astype(int)
-    assert np.abs(got - photo()).max() <= tolerance
-
-
-def test_modes_become_rgb(tmp_path):
-    grey = photo()[..., 0]
-    cases = {
-        "grey.png": (Image.fromarray(grey), np.stack([grey] * 3, -1)),
-        "16bit.png": (Image.fromarray(grey.astype(np.uint16) * 257), np.stack([grey] * 3, -1)),
-        "palette.png": (
-            Image.fromarray(np.full((20, 20), 90, np.uint8)).convert("P"),
-            np.full((20, 20, 3), 90),
-        ),
-        "bit.png": (
-            Image.fromarray(np.ones((20, 20), np.uint8) * 255).convert("1"),
-            np.full((20, 20, 3), 255),
-        ),
-        "cmyk.jpg": (Image.fromarray(photo()).convert("CMYK"), photo()),
-    }
-    for name, (image, expected) in cases.items():
-        image.save(tmp_path / name)
-        got = read_image(tmp_path / name).astype(int)
-        assert got.shape == expected.shape, name
-        assert np.abs(got - expected).mean() < 4, name
-
-
-def test_transparency_is_put_on_white(tmp_path):
-    layered = np.dstack([np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)])
-    layered[:, 10:, 3] = 255
-    got = read_image(save(tmp_path / "a.png", layered))
-    assert (got[:, :10] == 255).all() and (got[:, 10:] == 0).all()
-
-
-def huge_png() -> bytes:
-    """A small file that claims 20000 x 20000 pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
-
-
-def encoded(kind) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)).save(stream, kind)
-    return stream.getvalue()
-
-
-BROKEN = {
-    "empty.jpg": (b"", r"empty \(0 bytes\)"),
-    "text.jpg": (b"this is no picture", "not an image in one of the formats JPEG, PNG, WEBP, BMP"),
-    "cut.jpg": (encoded("JPEG")[:900], "damaged or cut off"),
-    "cut.png": (encoded("PNG")[:2000], "damaged or cut off"),
-    "cut.webp": (encoded("WEBP")[:500], "damaged|not an image"),
-    "header.jpg": (encoded("JPEG")[:4], "damaged|not an image"),
-    "gif.png": (encoded("GIF"), "not an image in one of the formats"),
-    "tiff.jpg": (encoded("TIFF"), "not an image in one of the formats"),
-    "bomb.png": (huge_png(), "pixels; scale it down"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_files_are_refused_with_a_reason(tmp_path, name):
-    content, reason = BROKEN[name]
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ImageError, match=reason):
-        read_image(tmp_path / name)
-
-
-def test_missing_and_tiny(tmp_path):
-    with pytest.raises(ImageError, match="not there"):
-        read_image(tmp_path / "none.jpg")
-    with pytest.raises(ImageError, match="3 x 2 pixels are too few"):
-        read_image(save(tmp_path / "a.png", photo(2, 3)))
-
-
-def test_a_folder_with_bad_files_goes_on(tmp_path):
-    for name, (content, _) in BROKEN.items():
-        (tmp_path / name).write_bytes(content)
-    save(tmp_path / "a10.png")
-    save(tmp_path / "a2.png")
-    (tmp_path / "notes.txt").write_text("x")
-    (tmp_path / "sub.jpg").mkdir()
-    found = list(People(tmp_path))
-    assert [p.stem for p in found if isinstance(p, PersonCrop)] == ["a2", "a10"]
-    assert {p.path.name for p in found if isinstance(p, BadImage)} == set(BROKEN)
-
-
 def test_whole_picture_is_one_crop_padded_to_a_square(tmp_path):
     (person,) = People(save(tmp_path / "a.png", photo(100, 50)))
     assert (person.center, person.scale, person.image_size) == ((25.0, 50.0), 0.5, (50, 100))
@@ -143,17 +34,6 @@ def test_whole_picture_is_one_crop_padded_to_a_square(tmp_path):
     pixels = network_input([person.crop, person.crop], normalise=False)
     assert pixels.shape == (2, 3, 224, 224) and 0 <= pixels.min() <= pixels.max() <= 1
     assert torch.equal(network_input([person.crop]), normalize(pixels[:1]))
-
-
-def test_224_crop_is_passed_on_unchanged(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
-    (person,) = People(save(tmp_path / "a.png", picture))
-    assert np.array_equal(person.crop, picture)
-
-
-def test_same_stems_get_different_names(tmp_path):
-    save(tmp_path / "a.png"), save(tmp_path / "a.jpg"), save(tmp_path / "b.png")
-    assert [p.stem for p in People(tmp_path)] == ["a_jpg", "a_png", "b"]
 
 
 def test_no_two_pictures_share_an_output_name(tmp_path):
@@ -179,14 +59,6 @@ def test_earlier_results_are_no_input(tmp_path):
     for name in ("a_result.png", "b_people.jpg", "c.densepose.png", "d.png"):
         write_picture(tmp_path / name, np.zeros((9, 9, 3), np.uint8))
     assert [p.name for p in list_images(tmp_path)] == ["a.png", "d.png"]
-
-
-def test_a_broken_link_is_a_bad_picture(tmp_path):
-    save(tmp_path / "a.png")
-    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
-    (tmp_path / "c.jpg").symlink_to(tmp_path)
-    good, bad = People(tmp_path)
-    assert good.stem == "a" and bad.path.name == "b.jpg" and "link to a file that is not there" in bad.reason
 
 
 @pytest.mark.parametrize("make", [lambda p: p, lambda p: p / "none"])
@@ -220,38 +92,6 @@ def test_boxes_files(tmp_path, kind):
     assert [p.stem for p in found] == ["000000000042_0", "000000000042_1"]
     assert np.array_equal(found[0].score, 0.9 if kind == "detections" else np.nan, equal_nan=True)
     assert found[0].center == (12.0, 18.0) and found[0].scale == pytest.approx(1.2 * 30 / 200)
-
-
-@pytest.mark.parametrize(
-    ("box", "said"),
-    [
-        ([0, 0, 0, 10], "too small"),
-        ([100, 0, 20, 20], "outside the image of 40 x 60"),
-        ([float("nan"), 0, 20, 20], "not finite"),
-        ([0, 0, 5000, 20], "far larger than the image"),
-    ],
-)
-def test_bad_boxes_are_reported_and_the_rest_goes_on(tmp_path, box, said):
-    (tmp_path / "b.json").write_text(json.dumps({"a.png": [box, [1, 1, 30, 30]]}))
-    save(tmp_path / "a.png")
-    bad, good = People(tmp_path, load_boxes(tmp_path / "b.json"))
-    assert said in bad.reason and bad.reason.startswith("box 0") and good.person == 1
-
-
-@pytest.mark.parametrize(
-    "text", ["[", "3", '{"a.png": [[1, 2]]}', '[{"bbox": [1, 2, 3, 4]}]', '{"a": 1}', '["x"]']
-)
-def test_bad_boxes_files(tmp_path, text):
-    (tmp_path / "b.json").write_text(text)
-    with pytest.raises(ValueError, match="boxes file"):
-        load_boxes(tmp_path / "b.json")
-
-
-def test_boxes_for_other_pictures(tmp_path):
-    (tmp_path / "b.json").write_text(json.dumps({"b.png": BOXES}))
-    save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="None of the images in .* has a person in the boxes file"):
-        People(tmp_path, load_boxes(tmp_path / "b.json"))
 
 
 def boxes_file(folder, content, encoding="utf-8"):

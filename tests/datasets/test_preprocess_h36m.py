@@ -91,16 +91,6 @@ def test_protocols_by_hand(tree, capsys):
     assert "h36m_valid_protocol1.npz: kept 4 of 7" in said and "left out 3 without a box" in said
 
 
-def test_joint_order_tells_left_from_right(tree):
-    """In the set, right is 1 to 3 and 25 to 27; the 24 have right first in legs and arms."""
-    places = {name: place for name, (_, place) in JOINTS.items()}
-    gt24 = "right ankle,right knee,right hip,left hip,left knee,left ankle,right wrist,right elbow,right shoulder"
-    assert [places[n] for n in gt24.split(",")] == list(range(9))
-    data = convert("h36m", tree, tree / "out")["h36m_valid_protocol2.npz"]
-    x = data["S"][0, :, 0] * 10 + 11  # 100 mm a row of the set, from the pelvis
-    np.testing.assert_allclose(x[:6], [3, 2, 1, 6, 7, 8], atol=1e-4)
-
-
 def test_pictures_come_from_the_videos(tree):
     # Nine frames, so that the one with index 10 lies behind the end.
     for subject, name in (("S9", f"Directions 1.{FRONT}"), ("S11", f"SittingDown.{SIDE}")):

@@ -101,15 +101,6 @@ def test_the_size_comes_from_the_pictures_where_they_are(tmp_path, capsys):
     assert "left out 1 without a readable image" in said
 
 
-def test_sequences_5_and_6_are_lower(tmp_path):
-    low = points(1, 17)
-    low[0, 0, 1] = 1080
-    for sequence in ("TS4", "TS5"):
-        write_test(tmp_path, sequence, frames=1, annot2=low[:, None])
-    data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out")["mpi_inf_3dhp_valid.npz"]
-    assert [n.split("/")[1] for n in data["imgname"]] == ["TS4"]
-
-
 def test_frames_that_are_not_numbers_are_counted(tmp_path, capsys):
     joints, flat = space(4, 17), points(4, 17)
     joints[1, 3, 2], flat[2, 5, 0] = np.nan, np.inf
@@ -243,10 +234,3 @@ def test_missing_and_damaged_files_are_named(tmp_path, capsys):
 def test_damaged_training_files_are_named(tmp_path, capsys, broken):
     path = write_train(tmp_path, **broken)
     assert str(path) in refused(capsys, "mpi_inf_3dhp", tmp_path, tmp_path / "out")
-
-
-def test_a_cut_training_file_is_named(tmp_path, capsys):
-    path = write_train(tmp_path)
-    path.write_bytes(path.read_bytes()[:3000])
-    said = refused(capsys, "mpi_inf_3dhp", tmp_path, tmp_path / "out")
-    assert "annot.mat is not a readable MATLAB file" in said

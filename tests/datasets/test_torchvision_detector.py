@@ -11,7 +11,6 @@ from PIL import Image
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from datasets.people.boxes import Boxes
 from datasets.people.crops import People, build_detector
 from datasets.people.detector import MoveNet, WholeImage
 from datasets.people.torchvision_detector import (
@@ -22,7 +21,7 @@ from datasets.people.torchvision_detector import (
     load_torchvision,
 )
 from utils.io import UnsafeFileError
-from utils.people import Detection, PersonCrop
+from utils.people import PersonCrop
 
 BOXES = [[10.0, 20.0, 60.0, 120.0], [5.0, 5.0, 50.0, 50.0], [1.0, 2.0, 31.0, 42.0], [0.0, 0.0, 9.0, 9.0]]
 
@@ -72,13 +71,6 @@ def test_keypoints_keep_their_place_and_their_scores_become_confidences():
     assert TorchvisionDetector(Answer(keypoints=False)).detect(read_only())[0].keypoints is None
 
 
-def test_boxes_that_are_not_finite_and_pictures_too_narrow_give_nobody():
-    model = Answer()
-    model.found["boxes"][0, 2] = torch.nan
-    assert [p.box for p in TorchvisionDetector(model).detect(read_only())] == [(1, 2, 30, 40)]
-    assert TorchvisionDetector(model).detect(read_only(8, 20000)) == [] and len(model.seen) == 1
-
-
 def test_people_are_cut_out_with_it(tmp_path, monkeypatch):
     Image.fromarray(read_only(150, 150)).save(tmp_path / "a.png")
     asked = []
@@ -107,12 +99,6 @@ def test_weights_of_another_detector_are_refused(tmp_path, name):
     Image.fromarray(read_only()).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=f"belongs to --detector torchvision, not to '{name}'"):
         People(tmp_path, detector=name, detector_weights="file.pth")
-
-
-def test_given_boxes_need_no_detector(tmp_path):
-    Image.fromarray(read_only()).save(tmp_path / "a.png")
-    (person,) = People(tmp_path, Boxes([("a.png", [Detection((1.0, 2.0, 30.0, 40.0))])]), detector="torchvision")
-    assert person.box == (1, 2, 30, 40)
 
 
 # ------------------------------------------------------------------------------------------------------ weights

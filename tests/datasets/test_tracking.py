@@ -93,13 +93,6 @@ def test_the_order_of_detections_does_not_matter_and_each_number_is_given_once()
         assert [names[number] for number in first] == second[::-1]
 
 
-def test_a_stranger_far_away_does_not_take_a_number():
-    tracker = Tracker()
-    tracker.update([Detection(BOX)], 0.0)
-    assert tracker.update([Detection((400.0, 50.0, 40.0, 100.0)), Detection(BOX)], 1 / FPS) == [1, 0]
-    assert tracker.update([Detection((100.0, 50.0, 10.0, 20.0))], 2 / FPS) == [2]  # far smaller
-
-
 def test_frames_without_anybody_and_time_that_stands_still():
     tracker = Tracker()
     assert tracker.update([], 0.0) == []

@@ -32,17 +32,6 @@ def test_a_224_crop_passes_bit_identical():
     assert np.array_equal(crop_image(picture, center, scale), picture)
 
 
-def test_shifted_crop_is_a_plain_cut():
-    picture = noise(300, 400)
-    assert np.array_equal(crop_image(picture, (212.0, 162.0), 1.12), picture[50:274, 100:324])
-
-
-def test_shrinking_by_two_averages_two_by_two():
-    picture = noise(448, 448)
-    mean = picture.reshape(224, 2, 224, 2, 3).mean(axis=(1, 3))
-    assert np.abs(crop_image(picture, (224, 224), 2.24) - mean).max() <= 1
-
-
 @pytest.mark.parametrize("scale", [0.35, 0.8, 1.3])
 def test_grid_in_closed_form(scale):
     crop = crop_image(ramp(250, 250), (120.25, 130.5), scale).astype(float)
@@ -122,11 +111,6 @@ def test_impossible_crops(center, scale, said):
         crop_image(noise(100, 100), center, scale)
 
 
-def test_other_arrays_are_refused():
-    with pytest.raises(ValueError, match="RGB image"):
-        crop_image(np.zeros((10, 10), dtype=np.uint8), (5, 5), 1.0)
-
-
 @pytest.mark.parametrize("rotation", [-57.0, -12.5, 30.0, 90.0, 180.0])
 @pytest.mark.parametrize("scale", [0.4, 1.4, 3.3])
 def test_rotated_crops_carry_points_along(rotation, scale):
@@ -148,8 +132,3 @@ def test_a_quarter_turn_is_counter_clockwise_and_exact():
     turned = crop_image(picture, (112, 112), 1.12, 90)
     assert np.abs(turned.astype(int) - np.rot90(picture)).max() <= 1
     assert np.array_equal(crop_image(picture, (112, 112), 1.12, 0.0), picture)
-
-
-def test_rotation_must_be_finite():
-    with pytest.raises(ValueError, match="finite rotation"):
-        crop_image(noise(100, 100), (50, 50), 1.0, float("inf"))

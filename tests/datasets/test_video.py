@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.people.video import MIN_STEP, VideoFrames, sensible_fps
+from datasets.people.video import MIN_STEP, VideoFrames
 from utils.io.marks import DEMO, is_marked
 from utils.io.video import VideoFile
 
@@ -140,13 +140,6 @@ def test_a_camera_that_is_not_there_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(FakeCamera, "read", lambda self: (False, None))
     with pytest.raises(ValueError, match="No frame could be read from camera 3"):
         VideoFrames("3")
-
-
-@pytest.mark.parametrize(
-    ("said", "used"), [(25.0, 25.0), (0.0, 30.0), (1000.0, 30.0), (float("nan"), 30.0), (-1, 30)]
-)
-def test_frame_rates_that_no_video_has_are_replaced(said, used):
-    assert sensible_fps(said, "x") == used
 
 
 # --------------------------------------------------------------------------------------------------- video files
