@@ -37,16 +37,11 @@ SHARES_MISS_ONE_BY = 0.01  # "0.333" three times is a third each
 
 @dataclass(frozen=True)
 class Mix:
-    """What a mix is made of, whichever of its members a user has.
-
-    groups: members and the probability that they share in proportion to their numbers of people.
-    bodies: which bodies count as known, `LABELS` (people with body labels) or `LABELS_OR_FITS` (also those with
-    a valid fit).
-    """
+    """What a mix is made of, whichever of its members a user has."""
 
     name: str
-    groups: tuple[tuple[tuple[str, ...], float], ...]
-    bodies: str = LABELS_OR_FITS
+    groups: tuple[tuple[tuple[str, ...], float], ...]  # members, and the probability that they share by their sizes
+    bodies: str = LABELS_OR_FITS  # which count as known: `LABELS` of bodies, or also valid fits
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -89,15 +84,10 @@ def parse_mix(name: str) -> Mix:
             f"{', '.join(MEMBERS)} joined by '+'."
         )
     if len(set(members)) < len(members):
-        raise ValueError(
-            f"The mix '{name}' holds a data set twice; name each once, with a share like coco:0.3."
-        )
+        raise ValueError(f"The mix '{name}' holds a data set twice; name each once, with a share like coco:0.3.")
     shares = _shares(name, [share for _, colon, share in parts if colon], len(parts))
-    groups = tuple(
-        (group, share * within)
-        for term, share in zip(terms, shares, strict=True)
-        for group, within in term.groups
-    )
+    weighted = zip(terms, shares, strict=True)
+    groups = tuple((group, share * within) for term, share in weighted for group, within in term.groups)
     fitted = any(term.bodies == LABELS_OR_FITS for term in terms if term.members != (SYNTHETIC,))
     return Mix(name, groups, LABELS_OR_FITS if fitted else LABELS)
 
@@ -119,11 +109,7 @@ def _shares(name: str, given: list[str], count: int) -> list[float]:
 
 
 class MixedDataset(Dataset):
-    """As long as its longest member. Item i comes from a member drawn from (seed, epoch, i), shorter ones repeat.
-
-    bodies: which bodies count as known, see `Mix`. name, left_out: for the description. Raises ValueError when the
-    probabilities do not fit the members or do not add up to 1.
-    """
+    """As long as its longest member. Item i comes from a member drawn from (seed, epoch, i), shorter ones repeat."""
 
     def __init__(
         self,
@@ -135,19 +121,21 @@ class MixedDataset(Dataset):
         name: str = "mix",
         left_out: Sequence[str] = (),
     ) -> None:
+        """
+        Args:
+            bodies: which bodies count as known, see `Mix`.
+            name, left_out: for the description.
+
+        Raises:
+            ValueError: the probabilities do not fit the members or do not add up to 1.
+        """
         self.members, self.seed = list(members), seed
         self.bodies, self.name, self.left_out = bodies, name, tuple(left_out)
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         if not self.members or self.probabilities.shape != (len(self.members),):
-            raise ValueError(
-                f"{len(self.members)} data sets were given {self.probabilities.size} probabilities."
-            )
+            raise ValueError(f"{len(self.members)} data sets were given {self.probabilities.size} probabilities.")
         if not (self.probabilities.min() >= 0 and abs(self.probabilities.sum() - 1) < 1e-6):
             raise ValueError(f"Expected probabilities that add up to 1, got {list(probabilities)}.")
-        if bodies not in (LABELS, LABELS_OR_FITS):
-            raise ValueError(f"bodies is '{bodies}'; expected {LABELS} or {LABELS_OR_FITS}.")
-        if seed < 0:
-            raise ValueError(f"The seed is {seed} but must not be negative.")
 
     def __len__(self) -> int:
         return max(map(len, self.members))

@@ -43,9 +43,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         parse_mix(self.train_data)
         if self.img_res != CROP_SIZE:
-            raise ValueError(
-                f"--img_res is {self.img_res}, but the networks take images of {CROP_SIZE} px only."
-            )
+            raise ValueError(f"--img_res is {self.img_res}, but the networks take images of {CROP_SIZE} px only.")
         require_range(self, 0, 1024, "num_workers")
         if self.synthetic_size < 1 or self.num_workers < 0 or self.easy_epochs < 0:
             raise ValueError(
@@ -79,13 +77,14 @@ class DataConfig:
 
 
 class TrainingData(Dataset):
-    """The people of a run by `Place`: each is a function of (seed, epoch, index) and the settings.
-
-    easy_epochs: over which synthetic images grow to full difficulty. rendered: epochs that look at no image, so
-    that synthetic ones need not be painted.
-    """
+    """The people of a run by `Place`: each is a function of (seed, epoch, index) and the settings."""
 
     def __init__(self, mix: MixedDataset, easy_epochs: int = 0, rendered: range = range(0)):
+        """
+        Args:
+            easy_epochs: over which synthetic images grow to full difficulty.
+            rendered: epochs that look at no image, so that synthetic ones need not be painted.
+        """
         self.mix, self.easy_epochs, self.rendered = mix, easy_epochs, rendered
 
     def __len__(self) -> int:

@@ -203,12 +203,12 @@ def dense_labels(person: DensePerson, crop_box: Sequence[float]) -> DensePosePoi
     low, high = np.asarray(crop_box, dtype=np.float64).reshape(2, 2)
     corner, size = person.box[:2], person.box[2:]
     xy = (person.xy * size / 255.0 + corner - low) * MAP_SIZE / (high - low)
-    kept = ((xy >= 0) & (xy <= MAP_SIZE - 1)).all(axis=1)
-    count = int(kept.sum())
+    inside = ((xy >= 0) & (xy <= MAP_SIZE - 1)).all(axis=1)
+    count = int(inside.sum())
 
     def padded(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         result = torch.zeros(MAX_POINTS, *values.shape[1:], dtype=dtype)
-        result[:count] = torch.from_numpy(values[kept])
+        result[:count] = torch.from_numpy(values[inside])
         return result
 
     return DensePosePoints(
@@ -232,10 +232,6 @@ def _labels_on_grid(person: DensePerson, low: np.ndarray, high: np.ndarray) -> I
 
 def no_dense_labels() -> DensePosePoints:
     """Zeros, for a person without annotation."""
-    return DensePosePoints(
-        ann_labels=torch.zeros(MAP_SIZE, MAP_SIZE, dtype=torch.int64),
-        xy=torch.zeros(MAX_POINTS, 2),
-        part=torch.zeros(MAX_POINTS, dtype=torch.int64),
-        u=torch.zeros(MAX_POINTS),
-        v=torch.zeros(MAX_POINTS),
-    )
+    ann_labels = torch.zeros(MAP_SIZE, MAP_SIZE, dtype=torch.int64)
+    xy, part, u, v = torch.zeros(MAX_POINTS, 2), torch.zeros(MAX_POINTS, dtype=torch.int64), *torch.zeros(2, MAX_POINTS)
+    return DensePosePoints(ann_labels=ann_labels, xy=xy, part=part, u=u, v=v)

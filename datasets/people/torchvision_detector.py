@@ -1,4 +1,4 @@
-"""Finding people with a detector of torchvision, for who has its weights: they are not part of this project.
+"""Person detection by networks of torchvision, whose weights are not part of this project.
 
 Two networks are known, told apart by the keys of the weights file: Keypoint R-CNN (ResNet-50 FPN, boxes and 17 COCO
 keypoints) and Faster R-CNN (ResNet-50 FPN, boxes of the 91 COCO classes, of which people count). Nothing is downloaded.
@@ -35,18 +35,16 @@ PUBLISHED = (
 
 
 class TorchvisionDetector:
-    """A detector of torchvision in evaluation mode, on the CPU.
+    """A detector of torchvision in evaluation mode, on the CPU."""
 
-    `model` takes a list of images [3,H,W] in 0..1 and gives for each boxes (x1, y1, x2, y2), labels, scores and
-    perhaps keypoints [N,17,3] with keypoints_scores [N,17].
-    """
-
-    def __init__(
-        self, model: Callable[[list[Tensor]], list[dict[str, Tensor]]], min_score: float = MIN_SCORE
-    ):
-        self.model = model
-        self.min_score = min_score
-        self.unused = Unused()
+    def __init__(self, model: Callable[[list[Tensor]], list[dict[str, Tensor]]], min_score: float = MIN_SCORE):
+        """
+        Args:
+            model: takes a list of images [3,H,W] in 0..1 and gives for each boxes (x1, y1, x2, y2), labels, scores
+                and perhaps keypoints [N,17,3] with keypoints_scores [N,17].
+            min_score: people below are passed over.
+        """
+        self.model, self.min_score, self.unused = model, min_score, Unused()
 
     @torch.inference_mode()
     def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Detection]:

@@ -27,13 +27,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose, video_frames
 from datasets.preprocess.common import Planned, box_of_points, run, split_flag
 from datasets.preprocess.hdf5 import is_hdf5, open_hdf5
+from utils.images import image_size
 from utils.io import DataFileError, load_mat
 from utils.skeleton import H36M17_IN_GT24
 
@@ -84,15 +84,11 @@ def read_test(path: Path, joints_3d: str) -> tuple[np.ndarray, np.ndarray, np.nd
     return points[:, 0, TEST_JOINTS], joints[:, 0, TEST_JOINTS], valid.ravel() > 0
 
 
-def image_size(sequence: str, path: Path) -> tuple[int, int] | None:
+def size_of(sequence: str, path: Path) -> tuple[int, int] | None:
     """Width and height of a test image; that of its sequence where there are no images, None if unreadable."""
-    if not path.parent.is_dir():
-        return WIDE_SIZE if sequence in WIDE_SEQUENCES else TRAIN_SIZE
-    try:
-        with Image.open(path, formats=("JPEG",)) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
+    if path.parent.is_dir():
+        return image_size(path)
+    return WIDE_SIZE if sequence in WIDE_SEQUENCES else TRAIN_SIZE
 
 
 def convert_test(source: Path, sequences: list[str], joints_3d: str) -> Rows:
@@ -104,7 +100,7 @@ def convert_test(source: Path, sequences: list[str], joints_3d: str) -> Rows:
         rows.leave_out("that are marked as not valid", int((~valid).sum()))
         for frame in np.flatnonzero(valid):
             imgname = f"{folder}/imageSequence/img_{frame + 1:06d}.jpg"
-            size = image_size(sequence, source / imgname)
+            size = size_of(sequence, source / imgname)
             if size is None:
                 rows.leave_out("without a readable image", damaged=True)
             elif not np.isfinite(points[frame]).all() or all_inside(points[frame], size):
