@@ -146,14 +146,7 @@ def test_the_file_of_2020(tmp_path):
         (content(annotation(42, 1, bbox=None)), "annotation 0 lacks 'bbox'"),
         (content(annotation(42, 1, bbox=[1, 2, 3])), "'bbox' is .*, expected x, y, width, height"),
         (content(annotation(42, 1, bbox=[1, 2, 0, 0])), "expected x, y, width, height with a positive size"),
-        (content(annotation(42, 1, bbox=[1, 2, float("nan"), 9])), "expected x, y, width, height"),
-        (content(annotation(42, 1, bbox="wide")), "expected x, y, width, height"),
         (content(annotation(42, 1, keypoints=[1, 2, 3])), "'keypoints' is .*, expected 51 numbers"),
-        (content(annotation(42, 1, keypoints=["a"] * 51)), "expected 51 numbers"),
-        (
-            content(annotation(42, 1, num_keypoints="many")),
-            "'num_keypoints' is 'many', expected a whole number",
-        ),
         (
             content({k: v for k, v in annotation(42, 1).items() if k != "image_id"}),
             "annotation 0 lacks 'image_id'",
