@@ -8,14 +8,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from models.evaluation.protocol import Protocol, body_rows
+from models.evaluation.report import PREDICTED, TRUE, Score, Summary, draw_bones
+from models.evaluation.resumable import Results
+from models.inference.predictor import Predictor
+from utils import report
+from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE, project_to_crop
+from utils.metrics import pck
+from utils.skeleton import GT24_TO_COCO17, NUM_KEYPOINTS, NUM_OPENPOSE
+from utils.structures import Batch, SMPLParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+    from models.evaluation.protocol import Crop, Rows
+
 PERSON = 1
 STAT_NAMES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
+PCK_SHARE = 0.1  # of the box's longer side
+BONES_COCO17 = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16), (5, 6), (11, 12), (5, 11),
+                (6, 12), (0, 1), (0, 2), (1, 3), (2, 4))  # fmt: skip
 
 
 def coco_results(
@@ -25,7 +41,7 @@ def coco_results(
     centers: Float[np.ndarray, "N 2"],
     scales: Float[np.ndarray, "N"],
 ) -> list[dict[str, Any]]:
-    """Rows of a COCO results file: keypoints in pixels of the picture, each with the score 1."""
+    """Rows of a COCO results file: keypoints in pixels of the image, each with the score 1."""
     ones = np.ones((*keypoints.shape[:2], 1))
     flat = np.concatenate([keypoints, ones], axis=2).reshape(len(keypoints), -1)
     return [
@@ -46,11 +62,14 @@ def keypoint_ap(
 ) -> dict[str, float]:
     """The ten COCO numbers over the given images, as fractions; NaN where the annotations have no such person.
 
-    truth: whole and checked annotations, keypoints in COCO's order (`datasets.labels.coco.truth_for_pycocotools`).
+    Args:
+        truth: whole and checked annotations, keypoints in COCO's order
+            (`datasets.labels.coco.truth_for_pycocotools`).
+        results: of `coco_results`.
     """
     if not results:
         return dict.fromkeys(STAT_NAMES, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress line by line
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress line by line
         annotations = COCO()
         annotations.dataset = truth
         annotations.createIndex()
@@ -63,3 +82,58 @@ def keypoint_ap(
         name: float(value) if value >= 0 else float("nan")
         for name, value in zip(STAT_NAMES, evaluation.stats, strict=True)
     }
+
+
+class Keypoints(Protocol):
+    """COCO's AP and AR of the 17 keypoints.
+
+    Args:
+        labels: of the people: `image_id`, `score`, `center`, `scale` and `keypoints` [N, 49, 3] (None for detections).
+        truth, image_ids: as in `keypoint_ap`.
+    """
+
+    legend = "crop, predicted body, keypoints (predicted blue, true orange)"
+
+    def __init__(self, predictor: Predictor, labels: Any, truth: dict[str, Any], image_ids: Sequence[int]):
+        self.predictor = predictor
+        self.labels, self.truth, self.image_ids = labels, truth, image_ids
+        given = np.zeros((len(labels), NUM_KEYPOINTS, 3)) if labels.keypoints is None else labels.keypoints
+        self.true = given[:, NUM_OPENPOSE:][:, list(GT24_TO_COCO17)]  # pixels of the image, visibility
+
+    def score(self, params: SMPLParams, batch: Batch, extras: Sequence[Any] = ()) -> Rows:
+        joints = self.predictor.smpl(params.rotmat, params.betas).joints[:, NUM_OPENPOSE:][:, GT24_TO_COCO17]
+        crop = project_to_crop(joints, params.cam).double() * (CROP_SIZE / 2)  # pixels from the crop's middle
+        to_image = (BOX_UNIT * batch.scale.double() / CROP_SIZE)[:, None, None]
+        keypoints = batch.center.double()[:, None] + crop * to_image
+        return {"keypoints": keypoints.cpu().numpy(), **body_rows(params)}
+
+    def rows(self, results: Results) -> list[dict[str, Any]]:
+        """Rows of a COCO results file of the people that were scored."""
+        labels, scored = self.labels, results.scored > 0
+        fields = (labels.score, labels.center, labels.scale)
+        return coco_results(
+            np.asarray(labels.image_id)[scored], results.of_scored("keypoints"), *(f[scored] for f in fields)
+        )
+
+    def right_shares(self, results: Results) -> Float[np.ndarray, "N"]:
+        """Share of each person's visible keypoints within `PCK_SHARE`; NaN for those not scored or not labelled."""
+        size = self.labels.scale * BOX_UNIT / BOX_MARGIN
+        arrays = (results.rows["keypoints"], self.true[..., :2], self.true[..., 2] > 0, size)
+        return np.where(results.scored > 0, pck(*map(torch.from_numpy, arrays), PCK_SHARE).numpy(), np.nan)
+
+    def summary(self, results: Results, names: Sequence[str]) -> Summary:
+        found = keypoint_ap(self.truth, self.rows(results), self.image_ids)
+        scores, shares = tuple(Score(name, found[name]) for name in STAT_NAMES), self.right_shares(results)
+        chart = report.histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", shares)
+        return Summary(scores, -shares, (chart,))
+
+    def caption(self, results: Results, index: int) -> str:
+        return f"PCK {self.right_shares(results)[index]:.2f}"
+
+    def compare(self, results: Results, index: int, crop: Crop) -> Crop:
+        center, side = self.labels.center[index], self.labels.scale[index] * BOX_UNIT
+        true, visible = self.true[index, :, :2], self.true[index, :, 2:] > 0
+        image = crop.copy()
+        for points, color in ((np.where(visible, true, np.nan), TRUE), (results.rows["keypoints"][index], PREDICTED)):
+            draw_bones(image, (points - center) * (CROP_SIZE / side) + CROP_SIZE / 2, BONES_COCO17, color)
+        return image

@@ -7,33 +7,38 @@ processes or on where an earlier run stopped. So one process, several, and a con
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from utils.io import DataFileError, load_json, load_npz, save_json_atomic, save_npz_atomic, writable_folder
+from utils.io import load_npz, save_npz_atomic, writable_folder
 from utils.io.marks import is_marked
 from utils.runtime import Processes
-from utils.structures import Unreadable
+from utils.structures import PlannedBatch, Unreadable
 from utils.wording import shorten
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
 
+    Rows = dict[str, Shaped[np.ndarray, "n *row"]]
+
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 20.0
-SCHEMA, NOTE = "danet-unfinished-1", "fingerprint.json"
-INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON = "_index", "_batch", "_bad_index", "_bad_name", "_bad_reason"
-SUM = "_sum"  # checksum of a file's other arrays and the run's fingerprint
+SCHEMA = "danet-unfinished-1"
+# Arrays of a file beside the rows: samples of the rows, finished batches, unreadable samples, what the run computes.
+INDEX, BATCH, RUN = "_index", "_batch", "_run"
+BAD_INDEX, BAD_NAME, BAD_REASON = "_bad_index", "_bad_name", "_bad_reason"
+
+Load = Callable[[list[list[int]]], Iterable[PlannedBatch]]
+Score = Callable[[PlannedBatch], "Rows"]
+Progress = Callable[[int, "Rows"], None]
 
 
 def plan_batches(count: int, batch_size: int, shuffle: bool = False, seed: int = 0) -> list[list[int]]:
@@ -51,49 +56,67 @@ class Results:
     unreadable: tuple[Unreadable, ...]
 
     def of_scored(self, name: str) -> Shaped[np.ndarray, "n *row"]:
-        """A kind of row without the samples that could not be read."""
+        """Rows of the samples that were scored."""
         return self.rows[name][self.scored.astype(bool)]
 
 
 @dataclass
 class RowStore:
-    """Rows of finished batches, kept in small files until the evaluation is whole.
+    """Rows of finished batches in small files, until the evaluation is whole.
 
-    folder: where this run's files lie; fingerprint: what the run computes, as plain values. Every process writes
-    files of its own, each once, so that a run killed at any moment loses `SAVE_SECONDS` of work at most.
+    Every process writes files of its own, each once, so that a run killed at any moment loses `SAVE_SECONDS` of work
+    at most.
+
+    Args:
+        folder: where this run's files lie.
+        fingerprint: what the run computes, as text by name; kept in every file.
+        rank: number of this process.
     """
 
     folder: Path
     fingerprint: Mapping[str, str]
     rank: int = 0
-    done: set[int] = field(default_factory=set)
-    _rows: list[dict[str, np.ndarray]] = field(default_factory=list)
-    _bad: list[Unreadable] = field(default_factory=list)
-    _batches: list[int] = field(default_factory=list)
+    done: set[int] = field(default_factory=set)  # finished batches
+    _pending: list[Rows] = field(default_factory=list)  # arrays of batches that are not on disk yet
     _saved_at: float = field(default_factory=time.monotonic)
 
     def start(self, resume: bool) -> None:
-        """Take up what an interrupted run of the same fingerprint left, or begin anew. One process calls this.
+        """Take up what an interrupted run left, or begin anew. Only one process calls this.
 
-        Raises ValueError when the files belong to another run, FileExistsError when they are no evaluation's.
+        Raises:
+            ValueError: the files belong to a run with another fingerprint.
+            FileExistsError: the folder holds files that no evaluation made.
         """
-        note = self.folder / NOTE
-        writable_folder(self.folder)
-        is_ours = any(is_marked(path, SCHEMA) for path in (note, *self._files()))
-        if any(self.folder.iterdir()) and not is_ours:
+        present = list(writable_folder(self.folder).iterdir())
+        if present and not any(is_marked(path, SCHEMA) for path in present):
             raise FileExistsError(
                 f"The folder '{self.folder}' was not made by an evaluation and is kept; move it away or give another "
                 "--output_dir."
             )
-        if resume and (note.is_file() or self._files()):
-            self._require_same(note)
-            self._drop_damaged()
-            return
-        if resume:
+        if resume and not self._files():
             log.info("Nothing to continue in %s: starting from the beginning.", self.folder)
         for path in self._files():
-            path.unlink()
-        save_json_atomic(note, {"schema": SCHEMA, **self.fingerprint})
+            if resume:
+                self._check(path)
+            else:
+                path.unlink()
+
+    def _check(self, path: Path) -> None:
+        try:
+            before = dict(load_npz(path)[RUN].tolist())
+        except Exception as error:  # whatever damage does to the reader, its batches can be computed again
+            log.warning("%s is damaged (%s); its batches are computed again.", path, shorten(error))
+            if path.is_dir():
+                path.rename(path.with_name(f"{path.name}.{time.time_ns()}.damaged"))
+            else:
+                path.unlink()
+            return
+        changed = {key for key, _ in before.items() ^ self.fingerprint.items()}
+        if changed:
+            raise ValueError(
+                f"--resume: the interrupted evaluation in {self.folder} had another {', '.join(sorted(changed))}. "
+                "Give the same settings and files, or start anew without --resume."
+            )
 
     def load_done(self) -> None:
         """Find the batches that are finished already. Every process calls this, before any adds rows."""
@@ -101,46 +124,15 @@ class RowStore:
         if self.done:
             log.info("Continuing: %d batches are done already.", len(self.done))
 
-    def _drop_damaged(self) -> None:
-        for path in self._files():
-            try:
-                if _sum(arrays := load_npz(path), self.fingerprint) != str(arrays.get(SUM)):
-                    raise DataFileError(f"{path} is damaged, or of another evaluation (checksum).")
-            except (
-                Exception
-            ) as error:  # whatever a damaged file makes of its reader, its batches can be made again
-                log.warning("%s Its batches are computed again.", shorten(error))
-                _set_aside(path)
-
-    def _require_same(self, note: Path) -> None:
-        try:
-            before = load_json(note)
-        except (OSError, ValueError):
-            before = None
-        if not isinstance(before, dict):  # the files of rows know by themselves what they belong to
-            log.warning("%s is damaged; it is written again.", note)
-            if note.exists() or note.is_symlink():
-                _set_aside(note)
-            save_json_atomic(note, {"schema": SCHEMA, **self.fingerprint})
-            return
-        before.pop("schema", None)
-        changed = sorted(
-            key for key in {*before, *self.fingerprint} if before.get(key) != self.fingerprint.get(key)
-        )
-        if changed:
-            raise ValueError(
-                f"--resume: the interrupted evaluation in {self.folder} had another {', '.join(changed)}. "
-                "Give the same settings and files, or start anew without --resume."
-            )
-
-    def add(
-        self, batch: int, index: Sequence[int], rows: Mapping[str, np.ndarray], bad: Sequence[Unreadable]
-    ) -> None:
-        """Keep the rows of one batch: `index` are the samples that were scored, in the rows' order."""
-        if len(index):
-            self._rows.append({INDEX: np.asarray(index, np.int64), **rows})
-        self._bad += bad
-        self._batches.append(batch)
+    def add(self, batch: int, index: Sequence[int], rows: Rows, unreadable: Sequence[Unreadable]) -> None:
+        """Keep the rows of batch number `batch`; `index` are the samples that were scored, in the rows' order."""
+        scored = {INDEX: np.asarray(index, np.int64), **rows} if len(index) else {}
+        self._pending.append(scored | {
+            BATCH: np.array([batch], np.int64),
+            BAD_INDEX: np.array([item.index for item in unreadable], np.int64),
+            BAD_NAME: np.array([item.name for item in unreadable], np.str_),
+            BAD_REASON: np.array([item.reason for item in unreadable], np.str_),
+        })  # fmt: skip
         self.done.add(batch)
         if time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
@@ -148,49 +140,37 @@ class RowStore:
     def save(self) -> None:
         """Write what was added since the last call."""
         self._saved_at = time.monotonic()
-        if not self._batches:
-            return
-        names = self._rows[0] if self._rows else ()
-        arrays = {name: np.concatenate([rows[name] for rows in self._rows]) for name in names} | {
-            BATCH: np.array(self._batches, np.int64),
-            BAD_INDEX: np.array([item.index for item in self._bad], np.int64),
-            BAD_NAME: np.array([item.name for item in self._bad], dtype=np.str_),
-            BAD_REASON: np.array([item.reason for item in self._bad], dtype=np.str_),
-        }
-        arrays[SUM] = np.array(_sum(arrays, self.fingerprint))
-        save_npz_atomic(self.folder / f"rows_{self._batches[0]:07d}_{self.rank}.npz", SCHEMA, **arrays)
-        self._rows, self._bad, self._batches = [], [], []
+        if self._pending:
+            arrays = _joined(self._pending) | {RUN: np.array(sorted(self.fingerprint.items()), np.str_)}
+            file = self.folder / f"rows_{arrays[BATCH][0]:07d}_{self.rank}.npz"
+            save_npz_atomic(file, SCHEMA, **arrays)
+            self._pending = []
 
     def merge(self, count: int) -> Results:
-        """All rows of all processes in the order of the data set. Raises ValueError when no sample was scored."""
-        parts = [load_npz(path) for path in self._files()]
-        bad = sorted(
-            {
-                int(i): Unreadable(int(i), str(name), str(reason))
-                for part in parts
-                for i, name, reason in zip(part[BAD_INDEX], part[BAD_NAME], part[BAD_REASON], strict=True)
-            }.items()
-        )
-        full = [part for part in parts if INDEX in part]
-        if not full:
-            reason = f" ({bad[0][1].name}: {bad[0][1].reason})" if bad else ""
-            raise ValueError(f"None of the {count} samples could be read{reason}.")
-        index = np.concatenate([part[INDEX] for part in full])
-        scored = np.zeros(count, np.int64)
+        """Rows of all processes in the order of the data set of `count` samples.
+
+        Raises ValueError when no sample was scored.
+        """
+        found = _joined([load_npz(path) for path in self._files()])
+        unreadable = zip(*(found[name].tolist() for name in (BAD_INDEX, BAD_NAME, BAD_REASON)), strict=True)
+        unreadable = tuple(Unreadable(*item) for item in sorted(unreadable))
+        if INDEX not in found:
+            first = f" ({unreadable[0].name}: {unreadable[0].reason})" if unreadable else ""
+            raise ValueError(f"None of the {count} samples could be read{first}.")
+        index, scored = found[INDEX], np.zeros(count, np.int64)
         scored[index] = 1
         rows = {}
-        for name in full[0].keys() - {INDEX, BATCH, BAD_INDEX, BAD_NAME, BAD_REASON, SUM}:
-            values = np.concatenate([part[name] for part in full])
-            rows[name] = np.full(
-                (count, *values.shape[1:]), np.nan if values.dtype.kind == "f" else 0, values.dtype
-            )
+        for name in found.keys() - {INDEX, BATCH, RUN, BAD_INDEX, BAD_NAME, BAD_REASON}:
+            values = found[name]
+            missing = np.nan if values.dtype.kind == "f" else 0
+            rows[name] = np.full((count, *values.shape[1:]), missing, values.dtype)
             rows[name][index] = values
-        return Results(rows, scored, tuple(item for _, item in bad))
+        return Results(rows, scored, unreadable)
 
     def clear(self) -> None:
         """Delete the files, and the folder if nothing else is in it: the merged result has been written."""
-        for path in (*self._files(), self.folder / NOTE):
-            path.unlink(missing_ok=True)
+        for path in self._files():
+            path.unlink()
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
@@ -198,56 +178,10 @@ class RowStore:
         return sorted(self.folder.glob("rows_*.npz"))
 
 
-def _sum(arrays: Mapping[str, np.ndarray], fingerprint: Mapping[str, str]) -> str:
-    """SHA-256 of what a file of rows holds and of what its run computes."""
-    digest = hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode())
-    for name, values in sorted(arrays.items()):
-        if name != SUM:
-            digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
-
-
-def _set_aside(path: Path) -> None:
-    """Delete a damaged file of ours; what is no plain file gets another name."""
-    if path.is_file() and not path.is_symlink():
-        path.unlink()
-    else:
-        path.rename(path.with_name(f"{path.name}.{time.time_ns()}.damaged"))
-
-
-Load = Callable[[list[list[int]]], Iterable[Any]]
-Score = Callable[[Any], dict[str, np.ndarray]]
-Tell = Callable[[int, dict[str, np.ndarray]], None]
-
-
-def run_batches(
-    plan: Sequence[Sequence[int]],
-    store: RowStore,
-    processes: Processes,
-    load: Load,
-    score: Score,
-    tell: Tell = lambda count, rows: None,
-) -> None:
-    """Compute what this process has to: every so many-th of the batches that are not done yet.
-
-    load: batches of sample numbers -> for each a record with `batch` (None when nothing could be read),
-    `extras` and `unreadable`. score: such a record -> rows. tell: hears how many batches are done, and their rows.
-    What is done is kept even when an error or Ctrl-C ends the run.
-    """
-    todo = [number for number in range(len(plan)) if number not in store.done][
-        processes.rank :: processes.count
-    ]
-    loaded = load([list(plan[number]) for number in todo])
-    bar = tqdm(loaded, total=len(todo), unit="batch", disable=None if processes.is_first else True)
-    try:
-        for count, (number, planned) in enumerate(zip(todo, bar, strict=True), start=1):
-            rows = {} if planned.batch is None else score(planned)
-            index = [] if planned.batch is None else planned.batch.index.tolist()
-            store.add(number, index, rows, planned.unreadable)
-            tell(count, rows)
-    finally:
-        store.save()
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """The arrays of several batches or files, one behind the other."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
 
 
 def run_plan(
@@ -257,18 +191,35 @@ def run_plan(
     processes: Processes,
     load: Load,
     score: Score,
-    tell: Tell = lambda count, rows: None,
+    progress: Progress = lambda count, rows: None,
 ) -> Results | None:
-    """`run_batches` over all processes, from where an interrupted run stopped if `resume`.
+    """Compute all batches, shared among the processes; also after an error `store` keeps what is done.
 
-    The first process gets the merged results, the others None. Raises ValueError when an interrupted run is another
-    one, and when no sample could be read.
+    Args:
+        plan: sample numbers of each batch.
+        resume: start where an interrupted run stopped.
+        load: sample numbers of batches -> what could be read of each.
+        score: a batch -> named arrays with one row for each of its samples.
+        progress: called with the number of batches that this process has done and the rows of the last one.
+
+    Returns the merged results in the first process, None in the others. Raises what `RowStore.start` and
+    `RowStore.merge` raise.
     """
     if processes.is_first:
         store.start(resume)
     processes.wait_for_all()
     store.load_done()
-    processes.wait_for_all()  # nobody writes before all have read
-    run_batches(plan, store, processes, load, score, tell)
+    processes.wait_for_all()  # none writes before all have read
+    todo = [number for number in range(len(plan)) if number not in store.done][processes.rank :: processes.count]
+    loaded = load([list(plan[number]) for number in todo])
+    bar = tqdm(loaded, total=len(todo), unit="batch", disable=None if processes.is_first else True)
+    try:
+        for count, (number, planned) in enumerate(zip(todo, bar, strict=True), start=1):
+            rows = {} if planned.batch is None else score(planned)
+            index = [] if planned.batch is None else planned.batch.index.tolist()
+            store.add(number, index, rows, planned.unreadable)
+            progress(count, rows)
+    finally:
+        store.save()
     processes.wait_for_all()
     return store.merge(sum(map(len, plan))) if processes.is_first else None

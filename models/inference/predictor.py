@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.danet import build_danet
 from models.hmr import build_hmr
 from models.inference.confidence import bounded_betas, center_errors, is_empty, own_confidence
-from models.inference.weights import WeightsConfig, load_network, warn_of_another_body, weights_file
+from models.inference.weights import WeightsConfig, load_network, warn_of_another_body
 from models.smpl import SMPL
 from utils.body import BODY_CHOICES, CORE_NEED, BodyAssets, resolve_body
 from utils.checkpoint import LoadReport, load_danet
@@ -171,29 +170,3 @@ def _adjusted(
 def bounded(params: SMPLParams) -> SMPLParams:
     """The same camera and pose, and the shape within what people have (`confidence.MAX_BETA`)."""
     return replace(params, betas=bounded_betas(params.betas))
-
-
-@dataclass(frozen=True)
-class PretrainedRegressor:
-    """A loaded network as a function of normalised crops, and what became of its weights file."""
-
-    predict: Callable[[Float[Tensor, "B 3 224 224"]], SMPLParams]
-    weights: LoadReport
-    name: str  # "danet" or "hmr"
-
-
-def load_regressor(name, checkpoint, network, data_dir, device) -> PretrainedRegressor:
-    """A regressor as evaluations take it; `load_predictor` takes its place."""
-    if name == "danet":
-        model = build_danet(network, data_dir)
-        weights = load_danet(model, weights_file(checkpoint))
-        fast = model.to(device).prepare_for_inference()
-        return PretrainedRegressor(lambda image: bounded(fast(image).smpl.params), weights, name)
-    if name != "hmr":
-        raise ValueError(f"There is no regressor '{name}'; choose one of {', '.join(REGRESSORS)}.")
-    if checkpoint is None:
-        raise ValueError("No weights of the HMR baseline ship with the project; give --checkpoint FILE.")
-    baseline = build_hmr(data_dir)
-    weights = load_danet(baseline, checkpoint)
-    fixed = baseline.to(device).eval().requires_grad_(False)
-    return PretrainedRegressor(lambda image: bounded(fixed(image)), weights, name)

@@ -7,8 +7,6 @@ import pytest
 from labelled import waves, write_labels, write_picture
 
 from datasets import BaseDataset
-from models.evaluation.ground_truth_check import suspect_posed, suspect_stored
-from models.evaluation.scorers import JOINT_SETS
 from utils.io import DataFileError
 
 N, SIDE = 5, 200
@@ -117,21 +115,3 @@ def test_plain_labels_are_not_suspected_and_fields_without_use_are_counted(peopl
     good = people(foo=np.zeros(2), bar=np.zeros(3))
     assert not good.suspicions
     assert good.left_out == {"fields of the label file that nothing reads (bar, foo)": 2}
-
-
-def test_joints_that_are_scored_as_they_stand(tmp_path):
-    joint_set, joints = JOINT_SETS["J14"], standing()
-    assert suspect_stored(joints, joint_set, tmp_path) == []
-    joints[0, 14, :3], joints[1, 2, 3] = 0.002, 0
-    far, lacking = suspect_stored(joints, joint_set, tmp_path)
-    assert "the pelvis of 1 people is up to 3 mm" in far and "1 people lack joints of J14" in lacking
-    with pytest.raises(ValueError, match="the pelvis .* is 4.33 m from the origin .* Subtract it"):
-        suspect_stored(standing() + [2.5, 2.5, 2.5, 0], joint_set, tmp_path)
-    with pytest.raises(ValueError, match="nobody has all joints of J14"):
-        suspect_stored(standing() * [1, 1, 1, 0], joint_set, tmp_path)
-
-
-def test_nobody_is_scored_against_a_body_at_rest(tmp_path):
-    assert suspect_posed(np.ones(3, bool), tmp_path) == []
-    with pytest.raises(ValueError, match="has_smpl is 0 for 1 of 3 people"):
-        suspect_posed(np.array([True, False, True]), tmp_path)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluation.summary import TEMPLATE, Gallery, Table, require_free_results
+from models.evaluation.report import TEMPLATE, Gallery, Table, require_free_results
 from utils import report
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}

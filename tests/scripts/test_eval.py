@@ -19,7 +19,7 @@ from datasets.synthetic.generator import load_resources
 from datasets.synthetic.sets import write_sets
 from models import DaNetConfig, build_danet
 from models.evaluation.coco import STAT_NAMES
-from models.evaluation.protocols import PROTOCOLS
+from models.evaluation.joints import PosedBodies
 from models.hmr import build_hmr
 from utils.checkpoint import export_safetensors
 from utils.io import load_npz
@@ -68,7 +68,7 @@ def read(out, name):
 
 
 @pytest.mark.parametrize("crop_mode", ["warp", "legacy"])
-@pytest.mark.parametrize("dataset", PROTOCOLS)
+@pytest.mark.parametrize("dataset", evaluation.SETS)
 def test_every_protocol(dataset, crop_mode, sets, weights, tmp_path, capsys):
     result = tmp_path / "result.npz"
     more = ("--dataset", dataset, "--crop_mode", crop_mode, "--check", "--result_file", result)
@@ -145,24 +145,30 @@ def test_an_unreadable_picture_is_reported_and_counted(own_sets, weights, tmp_pa
     assert tree["scores"]["MPJPE"]["value"] == pytest.approx(np.nanmean(errors["mpjpe"]) * 1000, rel=1e-5)
 
 
-def test_an_interrupted_run_continues_with_the_same_numbers(sets, weights, tmp_path, monkeypatch):
-    assert run(sets, weights, tmp_path / "whole", "--dataset", "3dpw") == 0
-    calls = []
-    pred = evaluation.JointScorer.__call__
+def interrupt(sets, weights, out, monkeypatch):
+    """Ctrl-C in the second batch."""
+    calls, score = [], PosedBodies.score
 
     def failing(self, *given):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return pred(self, *given)
+        return score(self, *given)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluation.JointScorer, "__call__", failing)
-        run(sets, weights, tmp_path / "out", "--dataset", "3dpw")
-    assert (tmp_path / "out" / "3dpw_danet" / "unfinished").is_dir()
+        patch.setattr(PosedBodies, "score", failing)
+        run(sets, weights, out, "--dataset", "3dpw")
+
+
+def test_an_interrupted_run_continues_with_the_same_numbers(sets, weights, tmp_path, monkeypatch, capsys):
+    assert run(sets, weights, tmp_path / "whole", "--dataset", "3dpw") == 0
+    interrupt(sets, weights, tmp_path / "out", monkeypatch)
+    assert run(sets, weights, tmp_path / "out", "--dataset", "3dpw", "--resume", "--crop_mode", "legacy") == 1
+    assert "another crop_mode" in capsys.readouterr().err
     assert run(sets, weights, tmp_path / "out", "--dataset", "3dpw", "--resume") == 0
+    assert "1 batches are done already" in capsys.readouterr().err
     whole, out = read(tmp_path / "whole", "3dpw_danet"), read(tmp_path / "out", "3dpw_danet")
-    assert whole[0]["scores"] == out[0]["scores"]
+    assert whole[0]["scores"] == out[0]["scores"] and not (tmp_path / "out" / "3dpw_danet" / "unfinished").exists()
     for name in whole[1]:
         np.testing.assert_array_equal(whole[1][name], out[1][name])
 
@@ -180,7 +186,7 @@ def test_nothing_of_anybody_else_is_replaced_and_results_only_when_told(
     assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz") == 0
     first = (tmp_path / "r.npz").stat(), (out / "report.html").stat()
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "prepare", None)  # all this is said before
+        patch.setattr(evaluation, "BaseDataset", None)  # all this is said before
         assert run(sets, weights, tmp_path, *given, tmp_path / "r2.npz") == 1
         assert "protocol.json' is there; --overwrite replaces" in capsys.readouterr().err
         for target in (labels, weights, tmp_path / "mine.txt", "/dev/null", tmp_path):
@@ -190,14 +196,6 @@ def test_nothing_of_anybody_else_is_replaced_and_results_only_when_told(
     assert os.path.samestat(first[1], (out / "report.html").stat())
     assert run(sets, weights, tmp_path, *given, tmp_path / "r.npz", "--overwrite") == 0
     assert not os.path.samestat(first[0], (tmp_path / "r.npz").stat())
-
-
-def test_another_setting_is_not_continued(sets, weights, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluation.JointScorer, "__call__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run(sets, weights, tmp_path, "--dataset", "3dpw")
-    assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--resume", "--crop_mode", "legacy") == 1
-    assert "another crop_mode" in capsys.readouterr().err
 
 
 def test_two_processes_give_the_numbers_of_one(sets, weights, tmp_path, root):

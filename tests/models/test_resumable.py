@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
 
-from models.evaluation.resumable import RowStore, plan_batches, run_batches, run_plan
-from utils.io import load_npz
+from models.evaluation.resumable import RowStore, plan_batches, run_plan
 from utils.runtime import Processes
-from utils.structures import Unreadable
+from utils.structures import PlannedBatch, Unreadable
 
 COUNT, BATCH = 23, 4
 PRINT = {"dataset": "d", "weights": "abc"}
@@ -25,18 +26,21 @@ class Numbers:
     index: torch.Tensor
 
 
-@dataclass
-class Planned:
-    batch: Numbers | None
-    extras: tuple
-    unreadable: tuple[Unreadable, ...]
+@dataclass(frozen=True)
+class Share(Processes):
+    """A thread in place of a process."""
+
+    barrier: Barrier = field(default_factory=lambda: Barrier(1))
+
+    def wait_for_all(self):
+        self.barrier.wait(timeout=60)
 
 
 def load(batches):
     for batch in batches:
         good = [i for i in batch if i not in BAD]
         bad = tuple(Unreadable(i, f"{i}.jpg", BAD[i]) for i in batch if i in BAD)
-        yield Planned(Numbers(torch.tensor(good)) if good else None, (), bad)
+        yield PlannedBatch(Numbers(torch.tensor(good)) if good else None, (), bad)
 
 
 def score(planned):
@@ -108,54 +112,33 @@ def test_an_interrupted_run_continues_to_the_same_rows(tmp_path, plan, stop_afte
     assert len(again) == with_people - stop_after
 
 
+def run_shared(folder, plan, count):
+    barrier = Barrier(count)
+
+    def run(rank):
+        return run_plan(plan, RowStore(folder, PRINT, rank), True, Share(rank, count, 0, barrier), load, score)
+
+    with ThreadPoolExecutor(count) as threads:
+        return next(threads.map(run, range(count)))
+
+
 def test_several_processes_share_the_batches_and_give_the_same_rows(tmp_path, plan):
-    store = RowStore(tmp_path / "run", PRINT)
-    store.start(resume=False)
-    for rank in range(3):
-        run_batches(plan, RowStore(tmp_path / "run", PRINT, rank), Processes(rank, 3), load, score)
-    assert_same(store.merge(COUNT), whole(tmp_path, plan))
+    assert_same(run_shared(tmp_path / "run", plan, 3), whole(tmp_path, plan))
 
 
 def test_a_run_of_three_continues_as_a_run_of_two(tmp_path, plan):
-    RowStore(tmp_path / "run", PRINT).start(resume=False)
-    run_batches(plan, RowStore(tmp_path / "run", PRINT, 1), Processes(1, 3), load, score)
-    stores = [RowStore(tmp_path / "run", PRINT, rank) for rank in range(2)]
-    stores[0].start(resume=True)
-    for store in stores:
-        store.load_done()
-    for rank, store in enumerate(stores):
-        run_batches(plan, store, Processes(rank, 2), load, score)
-    assert_same(stores[0].merge(COUNT), whole(tmp_path, plan))
-
-
-def test_a_damaged_file_is_computed_again(tmp_path, plan, monkeypatch):
-    monkeypatch.setattr("models.evaluation.resumable.SAVE_SECONDS", 0.0)
-    run_plan(plan, RowStore(tmp_path / "run", PRINT), False, Processes(), load, score)
-    first = sorted((tmp_path / "run").glob("rows_*.npz"))[0]
-    first.write_bytes(first.read_bytes()[:40])
-    results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, score)
-    assert_same(results, whole(tmp_path, plan))
-
-
-def _other_values(path):
-    arrays = load_npz(path)
-    arrays["value"] = arrays.get("value", np.zeros(1)) + 1
-    np.savez(path, **arrays)
+    run_plan(plan, RowStore(tmp_path / "run", PRINT, 1), True, Share(1, 3), load, score)
+    assert_same(run_shared(tmp_path / "run", plan, 2), whole(tmp_path, plan))
 
 
 SPOILED = {
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:40]),
     "empty": lambda path: path.write_bytes(b""),
-    "other values": _other_values,
     "no batch": lambda path: np.savez(path, value=np.zeros(3)),
-    "objects": lambda path: np.savez(path, _batch=np.array([{}], dtype=object)),
+    "objects": lambda path: np.savez(path, _run=np.array([{}], dtype=object)),
     "folder": lambda path: (path.unlink(), (path / "x").mkdir(parents=True)),
     "loop": lambda path: (path.unlink(), path.symlink_to(path.name)),
-    "note": lambda path: path.with_name("fingerprint.json").write_text("[1, "),
-    "no note": lambda path: path.with_name("fingerprint.json").unlink(),
-    "note a folder": lambda path: (
-        path.with_name("fingerprint.json").unlink(), path.with_name("fingerprint.json").mkdir()
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("how", SPOILED)
@@ -171,16 +154,7 @@ def test_spoiled_files_cost_their_batches_only(tmp_path, plan, monkeypatch, how)
 
     results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, counting)
     assert_same(results, whole(tmp_path, plan))
-    assert len(again) == (0 if "note" in how else 1)
-
-
-def test_files_of_another_run_are_not_taken_for_ones_own(tmp_path, plan):
-    run_plan(plan, RowStore(tmp_path / "run", PRINT), False, Processes(), load, score)
-    (tmp_path / "run" / "fingerprint.json").write_text("damaged")
-    other = RowStore(tmp_path / "run", PRINT | {"weights": "def"})
-    other.start(resume=True)
-    other.load_done()
-    assert not other.done
+    assert len(again) == 1
 
 
 def test_another_run_is_not_continued(tmp_path, plan):
