@@ -22,10 +22,9 @@ import torch
 from PIL import Image
 
 import demo
-from models.inference.image_run import PictureRun
+from models import Predictor, load_predictor
 from models.inference.pipeline import Seconds
 from utils.config import parse_config
-from utils.runtime import Processes
 from utils.script import StopSignals
 
 TARGET = 0.7
@@ -53,10 +52,14 @@ def network_alone(network: torch.nn.Module, count: int, batch_size: int) -> floa
     return count / (time.perf_counter() - start)
 
 
-def whole_demo(run: PictureRun, count: int) -> float:
+def whole_demo(config: demo.DemoConfig, predictor: Predictor, count: int) -> float:
     """People a second."""
+    people = demo.find_people(config)
     start = time.perf_counter()
-    outcomes = list(run.outcomes(run.people.paths, StopSignals()))
+    with demo.image_run(config, predictor, Seconds()) as run:
+        for crop in run.read_ahead(people, people.paths, StopSignals()):
+            run.add(crop)
+        outcomes = run.finish()
     assert len(outcomes) == count and all(outcome.stem for outcome in outcomes), outcomes
     return count / (time.perf_counter() - start)
 
@@ -84,13 +87,12 @@ def main() -> None:
             "cpu",
         ]
         config = parse_config(demo.DemoConfig, [*flags, "--batch_size", str(args.batch_size)])
-        predictor = demo.loaded(config, Processes())
-        run = demo.picture_run(config, demo.where_people_are(config), predictor, Seconds())
+        predictor = load_predictor(config)
         alone, whole = [], []
         for number in range(args.rounds + 1):
             pair = (
                 network_alone(predictor.network, args.count, args.batch_size),
-                whole_demo(run, args.count),
+                whole_demo(config, predictor, args.count),
             )
             if number:  # the first round warms up
                 alone.append(pair[0]), whole.append(pair[1])

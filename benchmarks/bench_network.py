@@ -25,8 +25,8 @@ from torch import nn
 
 from models import build_danet
 from models.danet import PRESETS, preset
+from models.inference.export_onnx import export_onnx
 from utils.checkpoint import load_danet, save_checkpoint
-from utils.export_onnx import export_onnx
 from utils.packages import onnx_session
 
 TARGETS = {1: 4.8, 8: 5.6}  # for the default network; the 2020 code took 6.1 and 7.4

@@ -61,7 +61,7 @@ def run_scripts(out: Path) -> None:
     import eval
     import eval_coco
     import train
-    from utils import export_onnx
+    from models.inference import export_onnx
 
     assert all(callable(script.main) for script in (eval, eval_coco, train, export_onnx))
     time.sleep(max(0.0, PATIENCE - (time.monotonic() - imported)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+from typing import NamedTuple
+
 import crossing
 import numpy as np
 import torch
 
 from datasets.people.video import VideoFrames
 from datasets.people.video_people import VideoPeople
-from models.inference.pipeline import Seconds
-from models.inference.track_files import TrackFiles
+from models.inference.run_record import Outcome
+from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
 from utils.script import StopSignals
 from utils.smoothing import to_crop
@@ -100,6 +103,24 @@ def owner(keypoints: np.ndarray, frame: int) -> int:
     return int(np.argmin([np.abs(keypoints[:, :2] - p.keypoints[frame][:, :2]).mean() for p in people]))
 
 
+class VideoResult(NamedTuple):
+    """A run that has ended, its outcomes and the sizes of the batches."""
+
+    run: VideoRun
+    outcomes: list[Outcome]
+    batches: list[int]
+
+    @property
+    def tracks(self) -> dict[int, int]:
+        """Number of frames of each person who was written."""
+        files, written = self.run.files, {outcome.stem for outcome in self.outcomes}
+        return {track: count for track, count in files.tracks.items() if files.track_stem(track) in written}
+
+    @property
+    def problems(self) -> list[str]:
+        return [outcome.reason for outcome in self.outcomes if outcome.reason]
+
+
 def run_video(
     clip,
     out_dir,
@@ -113,7 +134,7 @@ def run_video(
     batch_size=8,
     camera=False,
 ):
-    """A run over the clip with the known bodies; the summary, and the sizes of the batches."""
+    """A run over the clip with the known bodies."""
     seen, person_of = [], VideoPeople._person
 
     def watched(self, *args):
@@ -125,9 +146,10 @@ def run_video(
     monkeypatch.setattr(VideoPeople, "_person", watched)
     bodies, frames = KnownBodies(noise), VideoFrames(str(clip))
     frames.is_camera = camera
-    run = VideoRun(
-        frames, find or find_people(), bodies.predict_for(seen),
-        TrackFiles(out_dir, frames.stem, crossing.assets(), formats, overwrite=True), FACTS, Seconds(),
-        batch_size, smooth, focal_length=None,
-    )  # fmt: skip
-    return run.run(stop or StopSignals()), bodies.batches
+    stop = stop or StopSignals()
+    people = VideoPeople(takewhile(lambda _: not stop.asked, frames), find or find_people(), smooth)
+    files = VideoFiles(out_dir, frames.stem, crossing.assets(), formats, overwrite=True)
+    with VideoRun(frames, people, bodies.predict_for(seen), files, FACTS, batch_size, smooth, None, stop) as run:
+        for frame in run.read_ahead():
+            run.add(frame)
+        return VideoResult(run, run.finish(), bodies.batches)

@@ -1,9 +1,9 @@
 """Confidence of a predicted person, 0..1, from maps, body, shape and detected keypoints (docs/method.md 12.3).
 
-Three things agree where a prediction is good, and fall apart where a person lies, is cut or is none: the parts that
-the network sees and those of the body that it makes of them; the joint centres of its part crops and the body's joints;
-keypoints of a detector and the body's joints. A shape at the bound of what is believed says that the network met what
-it does not know. Scales were set on labelled photographs; `benchmarks/score_confidence.py` says what they are worth.
+Where a prediction is good, the parts that the network sees agree with those of its body, the centres of its part crops
+with the body's joints, and these with a detector's keypoints; they disagree where a person lies, is cut or is none. A
+shape at the bound of people's shapes tells of an image unlike those of training. Scales were set on labelled
+photographs; `benchmarks/score_confidence.py` measures what they are worth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SURE_BETA = 2.0  # from here to MAX_BETA, confidence falls to the half
 MIN_SEEN = 0.01  # of the map's pixels; where the network sees less of a body, there is none
 FULL_AGREEMENT = 0.65  # of the pixels of seen and predicted body; contours of 56 px maps never agree wholly
 CENTER_ERROR, KEYPOINT_ERROR = 0.12, 0.25  # in halves of the crop's side, where confidence falls to 1/e
-SURE = 0.2  # keypoints with less confidence say nothing
+SURE = 0.2  # keypoints with less confidence are not counted
 COCO17_FROM_49 = [len(OPENPOSE25_NAMES) + joint for joint in GT24_TO_COCO17]
 
 
@@ -37,11 +37,13 @@ def own_confidence(
     center_error: Float[Tensor, "B"] | None,
     betas: Float[Tensor, "B 10"],
 ) -> Float[np.ndarray, "B"]:
-    """Confidence in bodies from the network's own maps, 0 where those are empty.
+    """Confidence without keypoints: mean agreement of parts and of centres, less for shapes beyond SURE_BETA.
 
-    The mean of the agreement of parts and of the nearness of centres, less for shapes beyond SURE_BETA.
-    seen: the network's maps as `export.pack_iuv` gives them; rendered: IUV pictures of the bodies; center_error: as
-    `center_errors` gives it, None for a network without parts; betas: as regressed, before any bound.
+    Args:
+        seen: the network's maps as bytes, as `utils.export.pack_iuv` gives them; where they are empty, it is 0.
+        rendered: IUV images of the predicted bodies.
+        center_error: as `center_errors` gives it; None for a network without parts.
+        betas: as regressed, before any bound.
     """
     parts = (rendered[:, 0] * NUM_PARTS).round().to(torch.uint8).cpu().numpy()
     either = ((seen[:, 0] > 0) | (parts > 0)).sum(axis=(1, 2))
@@ -67,11 +69,14 @@ def with_keypoints(
     center: tuple[float, float],
     scale: float,
 ) -> float:
-    """A person's confidence: the mean of the network's own and of the nearness of detected keypoints to the body.
+    """Mean of a person's own confidence and of the nearness of detected keypoints to the body.
 
-    arrays: as a predictor gives them; keypoints: x, y in the picture and confidence, None where none were detected;
-    center, scale: the crop's square in that picture. Keypoints count by their confidence; without a sure one, the
-    network's own stands.
+    Args:
+        arrays: as `Predictor.predict` gives them.
+        keypoints: x, y in the image and confidence, by which they count; without a sure one, or for an empty map, the
+            own confidence is the result.
+        center: of the crop's square, pixels of the image.
+        scale: side of the square / 200 px.
     """
     own = float(arrays["confidence"])
     sure = np.zeros(0, bool) if keypoints is None else keypoints[:, 2] >= SURE
@@ -90,7 +95,7 @@ def bounded_betas(betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 10"]:
 
 
 def why_no_body(arrays: Mapping[str, np.ndarray]) -> str:
-    """Why a person's arrays are no body that could be written, in words; empty when they are one."""
+    """The reason why a person's arrays must not be written as a body; empty when they may."""
     if not (np.isfinite(arrays["vertices"]).all() and np.isfinite(arrays["cam"]).all()):
         return "is not finite; the weights may be damaged"
     if arrays["cam"][0] <= 0:
@@ -101,5 +106,5 @@ def why_no_body(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def is_empty(seen: UInt8[np.ndarray, "*B 3 H W"]) -> np.ndarray:
-    """Whether less of a body than MIN_SEEN stands in a map."""
+    """Whether a map shows less of a body than MIN_SEEN."""
     return (seen[..., 0, :, :] > 0).mean(axis=(-2, -1)) < MIN_SEEN

@@ -1,25 +1,25 @@
-"""The way of a folder's people through the network into files: reading, network and writing overlap.
+"""The people of images through the network into files: reading, network and writing overlap.
 
-A thread reads pictures and finds the people in them while the network works on people read before, and others draw and
-write those whom the network has seen. People of several pictures fill one batch.
+A thread reads images and finds people in them while the network works on people read before, and others draw and
+write those that it has seen. People of several images fill one batch.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.people.crops import People
 from models.inference.confidence import why_no_body, with_keypoints
-from models.inference.person_files import PersonFiles
+from models.inference.image_files import ImageFiles
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.run_record import Outcome
 from utils.export import PEOPLE_SUFFIX
@@ -35,63 +35,121 @@ if TYPE_CHECKING:
 
     Predict = Callable[[Sequence[UInt8[np.ndarray, "224 224 3"]]], list[dict[str, np.ndarray]]]
 
-READ_AHEAD = 4  # pictures
+log = logging.getLogger(__name__)
+
+READ_AHEAD = 4  # images
 WRITERS, WRITE_BEHIND = 2, 16  # threads, people
 NOT_LOOKED_AT = "not looked at: the run was stopped"
 # On few cores, two batches on half of the threads each leave fewer of them waiting than one batch on all.
 BATCHES_AT_ONCE = 2
 
 
-@dataclass(frozen=True)
-class PictureRun:
-    """What happens to the people of each picture."""
+class ImagePeople(Protocol):
+    """Finds the people of images; `stems` holds what the names of each image's results begin with."""
 
-    people: People
-    predict: Predict
-    files: PersonFiles
+    stems: dict[Path, str]
+
+    def people_of(self, path: Path) -> Iterator[PersonCrop | BadImage]:
+        """The people of one image, and what of it cannot be used."""
+
+
+@dataclass
+class ImageRun:
+    """Takes people one by one, predicts them in batches and writes their files, in threads:
+
+    with ImageRun(...) as run:
+        for crop in run.read_ahead(people, paths, stop):
+            run.add(crop)
+        outcomes = run.finish()
+    """
+
+    predict: Predict  # as `Predictor.predict`
+    files: ImageFiles
     facts: dict[str, Any]  # that every result file holds: body, weights
-    seconds: Seconds  # filled by stage
     batch_size: int
-    focal_length: float | None  # of the full pictures, pixels; None: their diagonal
+    focal_length: float | None  # of the full images, pixels; None: their diagonal
+    seconds: Seconds = field(default_factory=Seconds)
 
-    def outcomes(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[Outcome]:
-        """What became of everybody in these pictures, file by file.
+    def __post_init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self._batch: list[PersonCrop] = []
+        self._full: FullImage | None = None  # whose people are predicted now
+        self._people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]] = []  # in it, as far as predicted
 
-        Once `stop` was asked for, no further picture is read, and each is an outcome with this reason.
+    def __enter__(self) -> ImageRun:
+        self._stack = ExitStack()
+        self._stack.enter_context(shared_threads(BATCHES_AT_ONCE))
+        self._predicting = self._stack.enter_context(TaskQueue(BATCHES_AT_ONCE, BATCHES_AT_ONCE))
+        self._writing = self._stack.enter_context(TaskQueue(WRITERS, WRITE_BEHIND))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read_ahead(
+        self, people: ImagePeople, paths: Sequence[Path], stop: StopSignals
+    ) -> Iterator[PersonCrop | BadImage]:
+        """The people of the images, in their order, found in a thread some images ahead of the network.
+
+        An image is not read where its results are there, nor once `stop` was asked for: each is a `BadImage`.
         """
-        with (
-            closing(prefetch(self._read(paths, stop), READ_AHEAD)) as pictures,
-            shared_threads(BATCHES_AT_ONCE),
-            TaskQueue(threads=BATCHES_AT_ONCE, depth=BATCHES_AT_ONCE) as predicting,
-            TaskQueue(threads=WRITERS, depth=WRITE_BEHIND) as writing,
-        ):
-            gathering = _Gathering(self, predicting, writing)
-            for found in tqdm(pictures, total=len(paths), unit="picture", disable=None):
-                for person in found:
-                    if isinstance(person, BadImage):
-                        yield Outcome(person.path.name, reason=person.reason)
-                    else:
-                        gathering.add(person)
-                yield from filter(None, writing.results())
-            gathering.finish()
-            yield from filter(None, writing.finish())
+        images = self._stack.enter_context(closing(prefetch(self._read(people, paths, stop), READ_AHEAD)))
+        for crops in tqdm(images, total=len(paths), unit="image", disable=None):
+            yield from crops
 
-    def _read(self, paths: Sequence[Path], stop: StopSignals) -> Iterator[list[PersonCrop | BadImage]]:
+    def _read(
+        self, people: ImagePeople, paths: Sequence[Path], stop: StopSignals
+    ) -> Iterator[list[PersonCrop | BadImage]]:
         for path in paths:
             if stop.asked:
                 yield [BadImage(path, f"{NOT_LOOKED_AT} ({stop.asked})")]
                 continue
             with self.seconds.of(READING):
-                stem = self.people.stems[path]
+                stem = people.stems[path]
                 kept = self.files.why_kept_unread(stem)
-                found = [] if kept else list(self.people.people_of(path))
-                people = [person for person in found if isinstance(person, PersonCrop)]
-                is_full = any(person.full_image is not None for person in people)
-                kept = kept or self.files.why_kept(stem, [person.stem for person in people], is_full)
+                found = [] if kept else list(people.people_of(path))
+                crops = [crop for crop in found if isinstance(crop, PersonCrop)]
+                is_full = any(crop.full_image is not None for crop in crops)
+                kept = kept or self.files.why_kept(stem, [crop.stem for crop in crops], is_full)
             yield [BadImage(path, kept)] if kept else found
 
-    def predict_batch(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
-        """Each person with the arrays that the network gives."""
+    def add(self, crop: PersonCrop | BadImage) -> None:
+        """Predict and write a person, when a batch is full."""
+        if isinstance(crop, BadImage):
+            self._note(Outcome(crop.path.name, reason=crop.reason))
+        else:
+            self._batch.append(crop)
+            if len(self._batch) == self.batch_size:
+                self._predict_batch()
+        for outcome in self._writing.results():
+            self._note(outcome)
+
+    def finish(self) -> list[Outcome]:
+        """Predict and write whoever is left; the outcomes of the run."""
+        if self._batch:
+            self._predict_batch()
+        for predicted in self._predicting.finish():
+            self._write_batch(predicted)
+        self._write_full_image()
+        for outcome in self._writing.finish():
+            self._note(outcome)
+        return self.outcomes
+
+    def _note(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
+        self.outcomes.append(outcome)
+        if outcome.reason and not outcome.reason.startswith(NOT_LOOKED_AT):
+            log.error("%s: %s", outcome.image, outcome.reason)
+
+    def _predict_batch(self) -> None:
+        self._predicting.submit(self._predicted, self._batch)
+        self._batch = []
+        for predicted in self._predicting.results():
+            self._write_batch(predicted)
+
+    def _predicted(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
+        """Each person with the predicted arrays."""
         with self.seconds.of(NETWORK):
             predicted = list(zip(batch, self.predict([person.crop for person in batch]), strict=True))
         for person, arrays in predicted:
@@ -99,115 +157,71 @@ class PictureRun:
             arrays["confidence"] = np.float32(trust)
         return predicted
 
-    def write_person(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> Outcome:
-        """Write a person's files."""
+    def _write_batch(self, predicted: list[tuple[PersonCrop, dict[str, np.ndarray]]]) -> None:
+        for person, arrays in predicted:
+            cam = torch.from_numpy(arrays["cam"])
+            camera = full_camera(cam, person.center, person.scale, person.image_size, self.focal_length)
+            written = self._writing.submit(self._write_person, person, arrays, camera)
+            if person.full_image is not self._full:
+                self._write_full_image()
+                self._full = person.full_image
+            if self._full is not None:
+                self._people.append((arrays["vertices"], camera, written))
+
+    def _write_full_image(self) -> None:
+        if self._full is not None and self._people:
+            self._writing.submit(self._write_people, self._full, self._people)
+        self._full, self._people = None, []
+
+    def _write_person(
+        self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera
+    ) -> Outcome:
+        name = person.path.name
         if why_not := why_no_body(arrays):
-            return Outcome(person.path.name, reason=f"the prediction of '{person.stem}' {why_not}")
+            return Outcome(name, reason=f"the prediction of '{person.stem}' {why_not}")
         with self.seconds.of(WRITING):
             try:
                 facts = {**facts_of(person, camera), **self.facts}
                 is_new = self.files.write_person(person.stem, person.crop, arrays, facts)
             except OSError as error:
-                return Outcome(
-                    person.path.name, reason=self._not_written(f"the results '{person.stem}'", error)
-                )
-        trust = float(arrays["confidence"])
-        return Outcome(
-            person.path.name, person.stem, is_earlier=not is_new, confidence=trust, bystanders=person.bystanders
-        )
+                return Outcome(name, reason=self._not_written(f"the results '{person.stem}'", error))
+        return Outcome(name, person.stem, "", not is_new, float(arrays["confidence"]), person.bystanders)
 
-    def write_people(
+    def _write_people(
         self, full: FullImage, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]
     ) -> Outcome | None:
-        """Write the picture with everybody in it whose own files were written; None when all is well.
+        """Write the image with all people whose own files were written; None when all is well.
 
-        It says that theirs are there, so there is none after a file that could not be written.
+        It tells later runs that theirs are there, so there is none after a file that could not be written.
         """
-        bodies = [(vertices, camera, bool(writing.result().stem)) for vertices, camera, writing in people]
+        bodies = [(vertices, camera, bool(written.result().stem)) for vertices, camera, written in people]
         drawn = [(vertices, camera) for vertices, camera, is_written in bodies if is_written]
         if not drawn or any(np.isfinite(vertices).all() and not is_written for vertices, _, is_written in bodies):
             return None
         with self.seconds.of(WRITING):
             try:
-                picture = read_image(full.path)
-                if picture.shape[1::-1] != full.size:
+                image = read_image(full.path)
+                if image.shape[1::-1] != full.size:
                     raise ImageError("it has another size now")
-                self.files.write_people(full.stem, picture, drawn)
+                self.files.write_people(full.stem, image, drawn)
             except ImageError as error:
                 return Outcome(full.path.name, reason=f"it changed while people were drawn in it: {error}")
             except OSError as error:
-                return Outcome(full.path.name, reason=self._not_written("the picture of all people", error))
+                return Outcome(full.path.name, reason=self._not_written("the image of all people", error))
         return None
 
     def _not_written(self, what: str, error: OSError) -> str:
         return f"{what} cannot be written to '{self.files.out_dir}': {why_unwritable(error)}"
 
 
-class _Gathering:
-    """Gathers people into batches, and predicted ones by their picture."""
-
-    def __init__(self, run: PictureRun, predicting: TaskQueue, writing: TaskQueue):
-        self._run, self._predicting, self._writing = run, predicting, writing
-        self._batch: list[PersonCrop] = []
-        self._full: FullImage | None = None
-        self._people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]] = []  # as far as predicted
-
-    def add(self, person: PersonCrop) -> None:
-        self._batch.append(person)
-        if len(self._batch) == self._run.batch_size:
-            self._predict()
-
-    def finish(self) -> None:
-        """Whatever is left."""
-        if self._batch:
-            self._predict()
-        for predicted in self._predicting.finish():
-            self._write(predicted)
-        self._draw_people()
-
-    def _predict(self) -> None:
-        self._predicting.submit(self._run.predict_batch, self._batch)
-        self._batch = []
-        for predicted in self._predicting.results():
-            self._write(predicted)
-
-    def _write(self, predicted: list[tuple[PersonCrop, dict[str, np.ndarray]]]) -> None:
-        for person, arrays in predicted:
-            cam, focal_length = torch.from_numpy(arrays["cam"]), self._run.focal_length
-            camera = full_camera(cam, person.center, person.scale, person.image_size, focal_length)
-            writing = self._writing.submit(self._run.write_person, person, arrays, camera)
-            if person.full_image is not self._full:
-                self._draw_people()
-                self._full = person.full_image
-            if self._full is not None:
-                self._people.append((arrays["vertices"], camera, writing))
-
-    def _draw_people(self) -> None:
-        if self._full is not None and self._people:
-            self._writing.submit(self._run.write_people, self._full, self._people)
-        self._full, self._people = None, []
-
-
-def printable(name: str) -> str:
-    """A file name as text: bytes that are none become U+FFFD."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
-    """Where a person's arrays come from."""
-    optional = {} if person.keypoints is None else {"detected_keypoints": person.keypoints}
+    """Where a person's arrays come from, by the keys of the npz file."""
+    facts = {name: getattr(person, name) for name in ("person", "box", "score", "center", "scale", "image_size")}
+    facts |= {"cam_t_full": camera.cam_t, "focal_length_full": camera.focal_length}
+    facts |= {"principal_point": camera.principal_point}
+    facts["picture"] = person.path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if person.keypoints is not None:
+        facts["detected_keypoints"] = person.keypoints
     if person.full_image is not None:
-        optional["people_picture"] = f"{person.full_image.stem}{PEOPLE_SUFFIX}"
-    return {
-        "picture": printable(person.path.name),
-        "person": person.person,
-        "box": person.box,
-        "score": person.score,
-        "center": person.center,
-        "scale": person.scale,
-        "image_size": person.image_size,
-        "cam_t_full": camera.cam_t,
-        "focal_length_full": camera.focal_length,
-        "principal_point": camera.principal_point,
-        **optional,
-    }
+        facts["people_picture"] = f"{person.full_image.stem}{PEOPLE_SUFFIX}"
+    return facts

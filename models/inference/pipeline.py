@@ -1,11 +1,10 @@
-"""Work that overlaps on few cores: a source that is read ahead, and tasks that are done behind, in threads.
+"""Overlap on few cores: a source that is read ahead, and tasks that are done behind, in threads.
 
-Decoding, drawing, compressing and writing leave Python's lock free for most of their time, so threads are enough.
+Decoding, drawing, compressing and writing release Python's lock for most of their time, so threads are enough.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -25,47 +24,21 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
     What the source raises is raised here, after the items before it. A consumer that stops early ends the thread at
     its next item.
     """
-    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def hand_over(is_item: bool, value: Any) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put((is_item, value), timeout=0.1)
-            except queue.Full:
-                pass
-
-    def read() -> None:
-        try:
-            for item in items:
-                hand_over(True, item)
-                if stopped.is_set():
-                    return
-            hand_over(False, None)
-        except BaseException as error:  # raised again where the items are wanted
-            hand_over(False, error)
-
-    thread = threading.Thread(target=read, name="prefetch", daemon=True)
-    thread.start()
+    iterator, end = iter(items), object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        while True:
-            is_item, value = ready.get()
-            if is_item:
-                yield value
-            elif value is None:
-                return
-            else:
-                raise value
+        calls = deque(pool.submit(next, iterator, end) for _ in range(depth))
+        while (item := calls.popleft().result()) is not end:
+            calls.append(pool.submit(next, iterator, end))
+            yield item
     finally:
-        stopped.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
 class TaskQueue:
     """Calls functions in threads and gives their results in the order of the calls.
 
-    At most `depth` calls wait or run; `submit` waits where there would be more. Results are kept until they are asked
-    for.
+    At most `depth` calls wait or run; `submit` blocks where there would be more. Results stay until they are asked for.
     """
 
     def __init__(self, threads: int, depth: int):
@@ -102,8 +75,9 @@ class Seconds:
     """Seconds by stage of a run; stages in different threads may overlap, so they need not add up."""
 
     def __init__(self) -> None:
-        self.by_stage: dict[str, float] = {}
+        self._by_stage: dict[str, float] = {}
         self._lock = threading.Lock()
+        self._start = time.perf_counter()
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
@@ -113,4 +87,18 @@ class Seconds:
             yield
         finally:
             with self._lock:
-                self.by_stage[stage] = self.by_stage.get(stage, 0.0) + time.perf_counter() - start
+                self._by_stage[stage] = self._by_stage.get(stage, 0.0) + time.perf_counter() - start
+
+    def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """The items; the time that making them takes is the stage's."""
+        iterator, end = iter(items), object()
+        while True:
+            with self.of(stage):
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds of each stage, and of the "whole run" since this object was made."""
+        return {**self._by_stage, "whole run": time.perf_counter() - self._start}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
     # Changes the parameters of some rows of a batch, whose numbers it is given.
     Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
-
-log = logging.getLogger(__name__)
 
 REGRESSORS = ("danet", "hmr")
 # People whose maps stay in the caches of a core, which makes each a sixth faster than among eight.
@@ -103,6 +100,11 @@ class Predictor:
         self.weights, self.regressor, self.normalise = weights, regressor, normalise
         self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(device)
         self._renderer = None if assets.atlas is None else IUV_Renderer(atlas=assets.atlas)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Body and weights, as the demo's result files name them."""
+        return {"body_model": self.assets.body.model_id, "weights": self.weights.weights_id}
 
     def describe(self) -> str:
         """One line that says which body, atlas and weights are in use."""

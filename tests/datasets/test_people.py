@@ -12,7 +12,7 @@ from PIL import Image
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
 from datasets.people.images import list_images
-from models.inference.person_files import write_picture
+from models.inference.image_files import write_image
 from utils.images import network_input, normalize
 
 
@@ -57,7 +57,7 @@ def test_earlier_results_are_no_input(tmp_path):
     (tmp_path / "a.npz").touch()
     assert [p.name for p in list_images(tmp_path)] == ["a.png", "a_result.png"]  # the user's own
     for name in ("a_result.png", "b_people.jpg", "c.densepose.png", "d.png"):
-        write_picture(tmp_path / name, np.zeros((9, 9, 3), np.uint8))
+        write_image(tmp_path / name, np.zeros((9, 9, 3), np.uint8))
     assert [p.name for p in list_images(tmp_path)] == ["a.png", "d.png"]
 
 

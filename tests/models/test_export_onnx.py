@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import DaNetConfig, build_danet
-from utils import export_onnx
+from models.inference import export_onnx
 from utils.checkpoint import export_safetensors
 
 TINY = {
@@ -43,7 +43,7 @@ def test_the_file_agrees_for_any_number_of_people(folder, capsys):
     assert sorted(path.suffix for path in folder.iterdir() if path.is_file()) == [".onnx", ".safetensors"]
     model = onnx.load(folder / "net.onnx")
     onnx.checker.check_model(model)
-    assert {p.key: p.value for p in model.metadata_props}["iuv"].startswith("cleaned picture")
+    assert {p.key: p.value for p in model.metadata_props}["iuv"].startswith("cleaned image")
     # Another number of people than was traced or compared.
     session = export_onnx.onnx_session(folder / "net.onnx", 1)
     image = torch.randn(5, 3, 224, 224)
@@ -69,7 +69,7 @@ class Changed:
 
 def test_a_file_that_differs_is_exit_code_2(folder, capsys, monkeypatch):
     network = build_danet(DaNetConfig(**TINY)).eval()
-    monkeypatch.setattr(export_onnx, "build_danet", lambda *_: network)
+    monkeypatch.setattr("models.inference.weights.build_danet", lambda *_: network)
     monkeypatch.setattr(export_onnx, "export_onnx", lambda network, path, *_: path.write_bytes(b"danet-onnx-1"))
 
     def add(array):

@@ -10,7 +10,7 @@ from video_runs import FPS, FRAMES, SIZE, KnownBodies, find_people, owner, run_v
 
 from datasets.people.video import VideoFrames
 from datasets.people.video_people import MIN_SEEN, VideoPeople
-from models.inference.track_files import TrackFiles
+from models.inference.video_files import VideoFiles
 from utils.geometry import crop_to_full_weak
 from utils.io import load_npz
 from utils.skeleton import JOINT_NAMES
@@ -58,10 +58,9 @@ def test_a_body_that_is_not_finite_passes_and_leaves_no_trace(clip):
 
 
 def test_two_people_who_cross_are_two_tracks_and_a_video(clip, tmp_path, monkeypatch):
-    summary, batches = run_video(clip, tmp_path, monkeypatch, formats=("bvh",))
-    assert (summary.frames, summary.broken, summary.stopped, summary.left_out) == (FRAMES, None, "", {})
-    assert summary.fps > 0 and set(summary.tracks) == {0, 1}
-    assert set(batches[:-1]) == {8}, "people of several frames fill a batch"
+    result = run_video(clip, tmp_path, monkeypatch, formats=("bvh",))
+    assert (result.run.video.frames, result.problems) == (FRAMES, []) and set(result.tracks) == {0, 1}
+    assert set(result.batches[:-1]) == {8}, "people of several frames fill a batch"
     names = [f"two people_track{i}{ending}" for i in (0, 1) for ending in (".bvh", ".npz")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "two people_people.mp4"])
     for track in (0, 1):
@@ -70,7 +69,7 @@ def test_two_people_who_cross_are_two_tracks_and_a_video(clip, tmp_path, monkeyp
             owner(points, frame) for points, frame in zip(data["keypoints"], data["frame_ids"], strict=True)
         }
         assert len(who) == 1
-        check_schema(data, summary.tracks[track])
+        check_schema(data, result.tracks[track])
         check_places(data, crossing.crossing()[who.pop()])
     drawn = [frame.pixels for frame in VideoFrames(str(tmp_path / "two people_people.mp4"))]
     assert len(drawn) == FRAMES
@@ -153,8 +152,8 @@ def test_frames_without_people_are_written_as_they_are(clip, tmp_path, monkeypat
         frame = next(count)
         return crossing.detections((person,), frame, np.random.default_rng(frame)) if frame in shown else []
 
-    summary, batches = run_video(clip, tmp_path, monkeypatch, find=find, batch_size=5)
-    assert (summary.frames, summary.tracks, batches) == (FRAMES, {0: MIN_SEEN}, [MIN_SEEN])
+    result = run_video(clip, tmp_path, monkeypatch, find=find, batch_size=5)
+    assert (result.run.video.frames, result.tracks, result.batches) == (FRAMES, {0: MIN_SEEN}, [MIN_SEEN])
     before, after = (
         [frame.pixels.astype(int) for frame in VideoFrames(str(path))]
         for path in (clip, tmp_path / "two people_people.mp4")
@@ -172,22 +171,23 @@ def test_a_prediction_that_is_not_finite_is_left_out_and_counted(clip, tmp_path,
         return cam, betas * (np.nan if round(person.seconds * FPS) == 10 else 1), rotmat
 
     monkeypatch.setattr(KnownBodies, "row", row_or_nan)
-    summary, _ = run_video(clip, tmp_path, monkeypatch, smooth=smooth)
-    assert summary.frames == FRAMES and list(summary.left_out.values()) == [2]
-    assert any("2 predictions are left out, each of which is not finite" in s for s in summary.shortcomings())
+    result = run_video(clip, tmp_path, monkeypatch, smooth=smooth)
+    (problem,) = result.problems
+    assert result.run.video.frames == FRAMES and "2 predictions are left out, each of which is not finite" in problem
     data = load_npz(tmp_path / "two people_track0.npz")
     assert 10 not in data["frame_ids"] and np.isfinite(data["joints"]).all()
 
 
 def test_frames_in_which_the_network_sees_nobody_are_left_out_and_counted(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(KnownBodies, "seen", lambda self, person: round(person.seconds * FPS) != 10)
-    summary, _ = run_video(clip, tmp_path, monkeypatch)
-    assert list(summary.left_out.values()) == [2] and "map is empty" in summary.shortcomings()[0]
+    result = run_video(clip, tmp_path, monkeypatch)
+    (problem,) = result.problems
+    assert problem.startswith("2 predictions are left out") and "map is empty" in problem
     data = load_npz(tmp_path / "two people_track0.npz")
     assert 10 not in data["frame_ids"] and 11 in data["frame_ids"]
-    assert summary.confidence[0] == pytest.approx(data["confidence"].mean(), abs=1e-5)
+    assert result.outcomes[0].confidence == pytest.approx(data["confidence"].mean(), abs=1e-5)
 
 
 def test_export_formats_of_stills_are_refused_at_once(tmp_path):
     with pytest.raises(ValueError, match="obj"):
-        TrackFiles(tmp_path, "x", crossing.assets(), ["obj"])
+        VideoFiles(tmp_path, "x", crossing.assets(), ["obj"])

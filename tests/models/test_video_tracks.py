@@ -8,14 +8,14 @@ import os
 import pytest
 from export_people import ASSETS, make_motion
 
-from models.inference.track_files import TrackFiles
+from models.inference.video_files import VideoFiles
 from utils.export import write_exports
 from utils.io import REASONS, load_npz
 
 
-def filled_files(out_dir, formats=(), tracks=(0,)) -> tuple[TrackFiles, dict]:
+def filled_files(out_dir, formats=(), tracks=(0,)) -> tuple[VideoFiles, dict]:
     """Tracks as of a camera that gives 12 frames a second instead of 25; and the facts to write them with."""
-    motion, files = make_motion(), TrackFiles(out_dir, "camera0", ASSETS, formats, overwrite=True)
+    motion, files = make_motion(), VideoFiles(out_dir, "camera0", ASSETS, formats, overwrite=True)
     for track in tracks:
         for i, frame in enumerate(motion.frame_ids):
             row = {name: array[i] for name, array in motion.arrays.items()}
@@ -43,7 +43,7 @@ def test_a_track_that_cannot_be_written_is_named_and_keeps_no_other_from_it(tmp_
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write_exports(stem, formats, motion)
 
-    monkeypatch.setattr("models.inference.track_files.write_exports", write_or_fail)
+    monkeypatch.setattr("models.inference.video_files.write_exports", write_or_fail)
     files, facts = filled_files(tmp_path, ["amass"], tracks=(0, 1))
     reason = f"the files of track 0 cannot be written to '{tmp_path}': {REASONS[errno.ENOSPC]}"
     assert files.write(facts, remove_older=True) == {0: reason}

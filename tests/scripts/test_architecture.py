@@ -14,8 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("utils", "models", "datasets")
 SCRIPTS = ("demo", "train", "eval", "eval_coco")
-# Run by python -m, with their parts.
-MODULE_SCRIPTS = ("utils/export_onnx.py",)
 # Distribution -> import name, where they differ.
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 # Calls that read files of unknown origin, and who may make them: others use `utils.io`.
@@ -83,8 +81,6 @@ def test_rooms_import_only_what_they_may(name):
     )
     if name in ("utils/structures.py", "utils/skeleton.py"):
         allowed = set()
-    if name in MODULE_SCRIPTS or name.startswith("models/inference/"):
-        allowed = set(OURS)
     for module, _ in modules(SOURCES[name]):
         top = module.split(".")[0]
         assert top not in (*OURS, *SCRIPTS) or top in allowed, f"{name} must not import {module}"

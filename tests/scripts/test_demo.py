@@ -20,7 +20,7 @@ import demo
 from datasets.people import crops as people
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import preset
-from models.inference import person_files
+from models.inference import image_files
 from models.inference import weights as pretrained
 from utils.checkpoint import export_safetensors
 from utils.io import writers as safe_write
@@ -307,7 +307,7 @@ def test_a_picture_too_wide_for_a_jpeg_is_reported(weights, pictures, tmp_path, 
     boxes = {"wide.png": [[10, 2, 30, 60]], "b.jpg": [[10, 10, 100, 200]]}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     assert run(weights, pictures, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 2
-    assert "a picture of 66000 x 64 px cannot be stored as .jpg" in capsys.readouterr().err
+    assert "an image of 66000 x 64 px cannot be stored as .jpg" in capsys.readouterr().err
     assert {"b.npz", "b_people.jpg", "wide.npz"} <= {p.name for p in (tmp_path / "out").iterdir()}
 
 
@@ -345,7 +345,7 @@ def test_earlier_results_outlive_a_full_disk(weights, pictures, tmp_path, monkey
     def full(stem, names, person):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(person_files, "write_exports", full)
+    monkeypatch.setattr(image_files, "write_exports", full)
     assert run(weights, pictures, out, "--reference_input", *given) == 1
     assert {p.name: p.read_bytes() for p in out.iterdir() if p.name != "run.json"} == before
 

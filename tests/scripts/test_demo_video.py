@@ -100,8 +100,8 @@ def test_nobody_in_a_video_is_exit_code_1_and_said(weights, tmp_path, capsys):
         (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
         (["--video", __file__], "is no video that OpenCV can read"),
         (["--smooth"], "smooth is for --video"),
-        (["--video", "a.mp4", "--html"], "html is for pictures"),
-        (["--video", "a.mp4", "--boxes", "b.json"], "boxes is for pictures"),
+        (["--video", "a.mp4", "--html"], "html is for images"),
+        (["--video", "a.mp4", "--boxes", "b.json"], "boxes is for images"),
         (["--video", "a.mp4", "--export", "obj"], "export of a video takes any of glb"),
     ],
 )

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from datasets.people.crops import People
-from models.inference.image_run import BATCHES_AT_ONCE, WRITE_BEHIND, WRITERS, PictureRun
-from models.inference.person_files import PersonFiles
-from models.inference.pipeline import Seconds
-from models.inference.track_files import TrackFiles
+from datasets.people.video_people import VideoPeople
+from models.inference.image_files import ImageFiles
+from models.inference.image_run import BATCHES_AT_ONCE, WRITE_BEHIND, WRITERS, ImageRun
+from models.inference.video_files import VideoFiles
 from models.inference.video_run import READ_AHEAD, VideoRun
 from utils.io.row_store import RowStore
 from utils.people import Detection, Frame
@@ -64,7 +64,7 @@ class Bodies:
         return (self.at[last] - self.at[since]) / (last - since)
 
 
-class NoFiles(PersonFiles):
+class NoFiles(ImageFiles):
     """Writes nothing."""
 
     def write_person(self, *_):
@@ -83,12 +83,11 @@ def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
         os.link(tmp_path / "in/0.bmp", tmp_path / f"in/{i}.bmp")
     people = People(tmp_path / "in", detector=SimpleNamespace(detect=lambda picture: found))
     files, bodies = NoFiles(tmp_path / "out", crossing.assets()), Bodies()
-    run = PictureRun(
-        people=people, predict=bodies.predict, files=files, facts=FACTS, seconds=Seconds(), batch_size=BATCH,
-        focal_length=None,
-    )  # fmt: skip
-    outcomes = sum(bool(outcome.stem) for outcome in run.outcomes(people.paths, StopSignals()))
-    assert outcomes == bodies.made == pictures * len(found)
+    with ImageRun(bodies.predict, files, FACTS, BATCH, None) as run:
+        for crop in run.read_ahead(people, people.paths, StopSignals()):
+            run.add(crop)
+        written = [outcome.stem for outcome in run.finish() if outcome.stem]
+    assert len(written) == bodies.made == pictures * len(found)
     return bodies
 
 
@@ -107,7 +106,7 @@ def test_people_of_crops_and_of_full_pictures_are_let_go(tmp_path):
     ):
         (tmp_path / name).mkdir()
         bodies = run_pictures(tmp_path / name, pictures, found)
-        assert bodies.most < at_once + 10 and bodies.growth(since=400) < 1
+        assert bodies.most < at_once + 10 and bodies.growth(since=400) < 5  # an outcome is 3
 
 
 class Frames:
@@ -137,13 +136,13 @@ def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypat
             Detection((16.0 + i % 3, 2.0 + 9 * (i % 5), 9.0, 8.0 + i % 2), 0.9, 1000.0 * (i + 1) * keypoints),
         ]
 
-    frames, files = Frames(600), TrackFiles(tmp_path, "grey", crossing.assets())
-    run = VideoRun(
-        frames=frames, find=find, predict=bodies.predict, files=files, facts=FACTS, seconds=Seconds(),
-        batch_size=BATCH, smooth=True, focal_length=None,
-    )  # fmt: skip
-    summary = run.run(StopSignals())
-    assert summary.tracks[0] == 600 and len(summary.tracks) > 20
+    frames, files = Frames(600), VideoFiles(tmp_path, "grey", crossing.assets())
+    people = VideoPeople(frames, find, True)
+    with VideoRun(frames, people, bodies.predict, files, FACTS, BATCH, True, None, StopSignals()) as run:
+        for frame in run.read_ahead():
+            run.add(frame)
+        outcomes = run.finish()
+    assert files.tracks[0] == 600 and len(outcomes) == len(files.tracks) > 20
     assert bodies.most < BATCH + 2 * (2 * READ_AHEAD + BATCH) and bodies.growth(since=400) < 5  # rows are 13
     with np.load(tmp_path / "grey_track0.npz") as data:
         assert data["frame_ids"].tolist() == list(range(600)) and data["keypoints"].shape == (600, 17, 3)

@@ -6,7 +6,7 @@ import crossing
 import pytest
 from video_runs import FRAMES, find_until, run_video
 
-from models.inference.track_files import TrackFiles
+from models.inference.video_files import VideoFiles
 from utils.io import load_npz
 from utils.io.marks import DEMO
 from utils.script import StopSignals
@@ -44,19 +44,17 @@ def fail():
 def test_a_stopped_run_leaves_a_video_and_tracks(clip, tmp_path, monkeypatch):
     stop = StopSignals()
     find = find_until(20, lambda: setattr(stop, "asked", "SIGINT"))
-    summary, _ = run_video(clip, tmp_path, monkeypatch, find=find, stop=stop)
-    assert summary.stopped == "SIGINT" and summary.broken is None
-    assert summary.shortcomings() == ["the run was stopped (SIGINT) after 20 frames"]
-    assert summary.frames == 20 == crossing.frames_in(tmp_path / "two people_people.mp4")
-    assert summary.tracks == {0: 20, 1: 20}
+    result = run_video(clip, tmp_path, monkeypatch, find=find, stop=stop)
+    assert result.problems == ["the run was stopped (SIGINT) after 20 frames"] and result.tracks == {0: 20, 1: 20}
+    assert result.run.video.frames == 20 == crossing.frames_in(tmp_path / "two people_people.mp4")
     assert len(load_npz(tmp_path / "two people_track1.npz")["rotmat"]) == 20
 
 
 def test_stopping_a_camera_is_no_shortcoming(clip, tmp_path, monkeypatch):
     stop = StopSignals()
     find = find_until(20, lambda: setattr(stop, "asked", "SIGINT"))
-    summary, _ = run_video(clip, tmp_path, monkeypatch, find=find, stop=stop, camera=True)
-    assert summary.frames == 20 and summary.tracks and summary.shortcomings() == []
+    result = run_video(clip, tmp_path, monkeypatch, find=find, stop=stop, camera=True)
+    assert result.run.video.frames == 20 and result.tracks and result.problems == []
 
 
 def test_a_failing_run_leaves_what_it_has(clip, tmp_path, monkeypatch):
@@ -82,7 +80,7 @@ def test_results_of_an_earlier_run_are_found_and_replaced(clip, tmp_path, monkey
     others = ["two people_track9.txt", "two people_tracks.npz", "other_track0.npz"]
     for name in others:
         (tmp_path / name).write_bytes(b"")
-    files = TrackFiles(tmp_path, "two people", crossing.assets())
+    files = VideoFiles(tmp_path, "two people", crossing.assets())
     assert [path.name for path in files.existing()] == sorted(earlier)
     run_video(clip, tmp_path, monkeypatch)
     ours = ["two people_people.mp4", "two people_track0.npz", "two people_track1.npz"]
@@ -110,9 +108,9 @@ def test_results_of_an_earlier_run_stay_when_there_is_no_frame_of_this_one(
 
 def test_tracks_are_written_where_the_video_is_too_large(clip, tmp_path, monkeypatch, earlier):
     with crossing.files_of_at_most(200_000):
-        summary, _ = run_video(clip, tmp_path, monkeypatch)
-    assert set(summary.tracks) == {0, 1} and summary.frames == FRAMES and summary.unwritten == {}
-    (said,) = summary.shortcomings()
+        result = run_video(clip, tmp_path, monkeypatch)
+    assert set(result.tracks) == {0, 1} and result.run.video.frames == FRAMES
+    (said,) = result.problems
     assert "two people_people.mp4' cannot be written: the file grows larger than allowed here" in said
     left = contents(tmp_path)
     assert set(left) == {"two people_people.mp4", "two people_track0.npz", "two people_track1.npz"}
@@ -121,11 +119,11 @@ def test_tracks_are_written_where_the_video_is_too_large(clip, tmp_path, monkeyp
 
 def test_files_that_cannot_be_written_are_named(clip, tmp_path, monkeypatch):
     with crossing.files_of_at_most(10_000):
-        summary, _ = run_video(clip, tmp_path, monkeypatch)
-    video, *tracks = summary.shortcomings()
+        result = run_video(clip, tmp_path, monkeypatch)
+    video, *tracks = result.problems
     assert "two people_people.mp4' cannot be written" in video
     for i, said in enumerate(tracks):
         assert said.startswith(f"the files of track {i} cannot be written to '{tmp_path}': ")
         assert f"track{i}.npz' cannot be written: the file grows larger than allowed here" in said
     assert len(tracks) == 2
-    assert summary.tracks == {} and contents(tmp_path) == {}
+    assert result.tracks == {} and contents(tmp_path) == {}

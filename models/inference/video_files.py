@@ -1,4 +1,4 @@
-"""What the demo writes about a person of a video: one npz a track (schema "danet-track-1"), and its exports.
+"""Files of a video's people: `<stem>_people.mp4`, one npz a track (schema "danet-track-1"), and its exports.
 
 The parameters of all frames wait in a file until the end, about two kilobytes for each person and frame; vertices do
 not: they follow from rotmat and betas.
@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from utils.io.marks import DEMO, DEMO_MARKS, is_marked
 from utils.io.row_store import RowStore
 from utils.renderer import MeshRenderer
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +36,8 @@ UNITS = (
 )
 
 
-class TrackFiles:
-    """Collects the tracks of a video and writes their files into one folder, named after the video's stem.
-
-    overwrite: replace results of an earlier run, and nothing else. Raises ValueError for formats that have no motion.
-    """
+class VideoFiles:
+    """Collects the tracks of a video and writes their files into one folder, named after the video's stem."""
 
     def __init__(
         self,
@@ -54,15 +48,26 @@ class TrackFiles:
         renderer: type[MeshRenderer] = MeshRenderer,
         overwrite: bool = False,
     ):
+        """Prepare to write.
+
+        Args:
+            formats: of exports.
+            renderer: draws the people of the video.
+            overwrite: replace results of an earlier run, and nothing else.
+
+        Raises:
+            ValueError: formats that have no motion.
+        """
         check_formats(formats, video=True)
         self.out_dir, self.stem, self.assets, self.formats = out_dir, stem, assets, formats
         self.renderer, self.overwrite = renderer, overwrite
+        self.video_path = out_dir / f"{stem}{VIDEO_SUFFIX}"
         self._rows = RowStore(out_dir, optional={"keypoints": (17, 3)})
 
     @property
-    def video_path(self) -> Path:
-        """Of the MP4 file with everybody in it."""
-        return self.out_dir / f"{self.stem}{VIDEO_SUFFIX}"
+    def tracks(self) -> dict[int, int]:
+        """Number of frames of each track so far."""
+        return self._rows.counts
 
     def track_stem(self, track: int) -> str:
         """What the names of a track's files begin with."""
@@ -81,29 +86,26 @@ class TrackFiles:
             require_free(path, self.overwrite, *DEMO_MARKS)
 
     def add(self, track: int, predicted: Mapping[str, np.ndarray], place: Mapping[str, Any]) -> None:
-        """A person in one more frame.
+        """Add a person in one more frame.
 
-        predicted: has the arrays of PREDICTED. place: frame_ids, seconds, box, center, scale, score, confidence,
-        cam_t_full, and keypoints [17,3], if detected.
+        Args:
+            predicted: has the arrays of PREDICTED.
+            place: frame_ids, seconds, box, center, scale, score, confidence, cam_t_full, and keypoints [17,3], if
+                detected; an npz has keypoints only if every frame has them.
         """
         row = {name: np.asarray(predicted[name], np.float32) for name in PREDICTED}
         self._rows.add(track, {**row, **place})
 
-    @property
-    def tracks(self) -> dict[int, int]:
-        """Number of frames of each track so far."""
-        return self._rows.counts
-
-    def arrays(self, track: int) -> dict[str, Float[np.ndarray, "T *N"]]:
-        """All frames of a track; keypoints only if every frame has them."""
-        return self._rows.arrays(track)
-
     def write(self, facts: Mapping[str, Any], remove_older: bool) -> dict[int, str]:
-        """Write all tracks that can be written; for each other one, a sentence that says why it cannot.
+        """Write all tracks that can be written.
 
-        facts: video, fps, image_size, focal_length_full, principal_point, smoothed, body_model, weights.
-        remove_older: also remove tracks of an earlier run that this one has not; those that it has but cannot write
-        stay as they were.
+        Args:
+            facts: video, fps, image_size, focal_length_full, principal_point, smoothed, body_model, weights.
+            remove_older: also remove tracks of an earlier run that this one has not; those that it has but cannot
+                write stay as they were.
+
+        Returns:
+            For each track that cannot be written, a sentence that says why.
         """
         older = set(self.existing()) - {self.video_path} if remove_older else set()
         unwritten = {}
@@ -112,9 +114,8 @@ class TrackFiles:
                 older -= self._write(track, facts)
             except OSError as error:
                 older = {path for path in older if not path.name.startswith(f"{self.track_stem(track)}.")}
-                unwritten[track] = (
-                    f"the files of track {track} cannot be written to '{self.out_dir}': {why_unwritable(error)}"
-                )
+                reason = why_unwritable(error)
+                unwritten[track] = f"the files of track {track} cannot be written to '{self.out_dir}': {reason}"
         for path in sorted(older):
             try:
                 path.unlink(missing_ok=True)
@@ -123,23 +124,20 @@ class TrackFiles:
         return unwritten
 
     def _write(self, track: int, facts: Mapping[str, Any]) -> set[Path]:
-        """The files of a track, moved into place together."""
-        last, may_replace = f"{self.track_stem(track)}.npz", self._may_replace
-        with files_together(self.out_dir, last, may_replace) as aside:
-            stem, arrays = aside / self.track_stem(track), self.arrays(track)
+        """Write the files of a track and move them into place together; their paths."""
+        stem, arrays = self.track_stem(track), self._rows.arrays(track)
+        with files_together(self.out_dir, f"{stem}.npz", self._may_replace) as aside:
             save_npz_atomic(
-                f"{stem}.npz", DEMO, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
+                aside / f"{stem}.npz", DEMO, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
                 joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
             )  # fmt: skip
             if self.formats:
                 motion_arrays = {name: array for name, array in arrays.items() if name != "keypoints"}
                 motion_facts = {**facts, "picture": facts["video"], "track_id": track}
-                motion = ExportMotion(
-                    self.assets.body, self.assets.surface, motion_arrays, motion_facts, facts["fps"]
-                )
-                write_exports(stem, self.formats, motion)
-            made = {self.out_dir / path.name for path in aside.iterdir()}
-        return made
+                body, surface = self.assets.body, self.assets.surface
+                motion = ExportMotion(body, surface, motion_arrays, motion_facts, facts["fps"])
+                write_exports(aside / stem, self.formats, motion)
+            return {self.out_dir / path.name for path in aside.iterdir()}
 
     def _may_replace(self, path: Path) -> bool:
         return self.overwrite and is_marked(path, *DEMO_MARKS)

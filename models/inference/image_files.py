@@ -1,7 +1,7 @@
-"""The files of a picture's people: `<stem>_result.png`, `<stem>.npz`, exports; `<picture>_people.jpg` of all.
+"""Files of an image's people: `<stem>_result.png`, `<stem>.npz`, exports; `<image>_people.jpg` with all of them.
 
 Arrays in, files out, without a network: the work of threads behind the network. A person's npz comes last, and the
-picture of all people after theirs, so what is missing tells that a run was killed before them.
+image of all people after theirs, so what is missing tells that a run was killed before them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
 
-class PersonFiles:
+class ImageFiles:
     """Draws and writes the files of people into one folder; any thread may call it."""
 
     def __init__(
@@ -47,42 +47,35 @@ class PersonFiles:
         extra: MeshRenderer | None = None,
         overwrite: bool = False,
     ):
-        """formats: of exports. extra: a renderer whose two views stand in the panel, too.
+        """Prepare to write.
 
-        overwrite: replace results that are there, and nothing else; without it only what a killed run left unfinished.
+        Args:
+            formats: of exports.
+            extra: a renderer whose two views stand in the panel, too.
+            overwrite: replace results that are there, and nothing else; without it only what a killed run left
+                unfinished.
         """
-        self.out_dir = out_dir
-        self.overwrite = overwrite
+        self.out_dir, self.assets, self.formats, self.overwrite = out_dir, assets, formats, overwrite
         self._written: set[str] = set()
-        self.assets = assets
-        self.formats = formats
         self._renderer, self._extra = renderer, extra
         self._iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
         self._mesh_renderer = renderer(assets.body.faces)
 
-    def names(self, stem: str, people: Sequence[str], full_picture: bool) -> list[str]:
-        """Files of the picture `stem` and its people's stems."""
+    def why_kept(self, stem: str, people: Sequence[str], is_full: bool) -> str | None:
+        """Why nothing of an image must be written; None when results may be replaced, or some are missing.
+
+        Args:
+            stem: of the image.
+            people: the stems of its people.
+            is_full: whether they were cut out of the image, which is written with all of them then.
+        """
         written = [PANEL_SUFFIX, *endings(self.formats), ".npz"]
         names = [f"{person}{ending}" for person in people for ending in written]
-        return [*names, f"{stem}{PEOPLE_SUFFIX}"] if full_picture else names
-
-    def is_whole(self, person: str) -> bool:
-        """Whether the files of a person's stem are there, as far as every run writes them."""
-        return all(self._is_ours(f"{person}{ending}") for ending in (".npz", PANEL_SUFFIX))
-
-    def _is_ours(self, name: str) -> bool:
-        path = self.out_dir / name
-        return path.is_file() and path.stat().st_size > 0 and is_marked(path, *DEMO_MARKS)
-
-    def why_kept(self, stem: str, people: Sequence[str], full_picture: bool) -> str | None:
-        """Why nothing of a picture must be written; None when results may be replaced, or some are missing."""
-        names = self.names(stem, people, full_picture)
+        names += [f"{stem}{PEOPLE_SUFFIX}"] if is_full else []
         for name in names:
             if reason := overwrite_problem(self.out_dir / name, True, *DEMO_MARKS):
                 return f"its result '{name}' {reason}"
-        is_done = people and all(self.is_whole(person) for person in people)
-        if full_picture:
-            is_done = is_done and self._is_ours(names[-1])
+        is_done = people and all(map(self._is_whole, people)) and (not is_full or self._is_ours(names[-1]))
         if self.overwrite or not is_done:
             return None
         missing = [name for name in names if not os.path.lexists(self.out_dir / name)]
@@ -90,19 +83,27 @@ class PersonFiles:
         return f"its result '{people[0]}.npz'{asked} {IS_THERE}"
 
     def why_kept_unread(self, stem: str) -> str | None:
-        """`why_kept` as far as it shows before the picture is read; who is in it is not known yet."""
+        """`why_kept` as far as it shows before the image is read; who is in it is not known yet."""
         if self.overwrite:
             return None
-        several, one = os.path.lexists(self.out_dir / f"{stem}_0.npz"), self.out_dir / f"{stem}.npz"
-        if several:
-            return self.why_kept(stem, [f"{stem}_0"], full_picture=True)
+        if os.path.lexists(self.out_dir / f"{stem}_0.npz"):
+            return self.why_kept(stem, [f"{stem}_0"], is_full=True)
+        one = self.out_dir / f"{stem}.npz"
         if not os.path.lexists(one):
             return None
         try:
-            is_full = self.is_whole(stem) and "people_picture" in load_npz(one, only=["people_picture"])
+            is_full = self._is_whole(stem) and "people_picture" in load_npz(one, only=["people_picture"])
         except (OSError, DataFileError):
             is_full = False
         return self.why_kept(stem, [stem], is_full)
+
+    def _is_whole(self, person: str) -> bool:
+        """Whether the files that every run writes of a person are there."""
+        return all(self._is_ours(f"{person}{ending}") for ending in (".npz", PANEL_SUFFIX))
+
+    def _is_ours(self, name: str) -> bool:
+        path = self.out_dir / name
+        return path.is_file() and path.stat().st_size > 0 and is_marked(path, *DEMO_MARKS)
 
     def write_person(
         self,
@@ -111,20 +112,29 @@ class PersonFiles:
         arrays: dict[str, np.ndarray],
         facts: dict[str, Any],
     ) -> bool:
-        """Panel, npz and exports of a person; whether they were written: those that are whole are kept.
+        """Write a person's panel, exports and npz.
 
-        Raises OSError when one cannot be written; then none is, and earlier ones stay as they were.
+        Args:
+            arrays: as `Predictor.predict` gives them.
+            facts: where they come from, for the npz.
+
+        Returns:
+            Whether they were written; those that are whole are kept.
+
+        Raises:
+            OSError: one cannot be written; then none is, and earlier ones stay as they were.
         """
         if stem in self._written:
-            raise FileExistsError(f"'{stem}.npz' was written for another picture of this run; rename one of them")
-        if not self.overwrite and self.is_whole(stem):
+            raise FileExistsError(f"'{stem}.npz' was written for another image of this run; rename one of them")
+        if not self.overwrite and self._is_whole(stem):
             return False
         panel = result_panel(
             crop, arrays["iuv"], arrays.get("part_iuv"), arrays["vertices"], arrays["cam"],
             self._iuv_renderer, self._mesh_renderer, self._extra,
         )  # fmt: skip
-        with files_together(self.out_dir, f"{stem}.npz", self._may_replace) as aside:
-            write_picture(aside / f"{stem}{PANEL_SUFFIX}", panel)
+        # whole sets are kept before it comes to this
+        with files_together(self.out_dir, f"{stem}.npz", lambda path: is_marked(path, *DEMO_MARKS)) as aside:
+            write_image(aside / f"{stem}{PANEL_SUFFIX}", panel)
             if self.formats:
                 still = still_motion(self.assets.body, self.assets.surface, arrays, facts)
                 write_exports(aside / stem, self.formats, still)
@@ -132,33 +142,31 @@ class PersonFiles:
         self._written.add(stem)
         return True
 
-    def _may_replace(self, path: Path) -> bool:
-        return is_marked(path, *DEMO_MARKS)  # whole sets are kept before it comes to this
-
     def write_people(
         self,
         stem: str,
-        picture: UInt8[np.ndarray, "H W 3"],
+        image: UInt8[np.ndarray, "H W 3"],
         people: Sequence[tuple[Float[np.ndarray, "V 3"], FullCamera]],
     ) -> None:
-        """The full picture with all its people, unless it is there. Raises OSError."""
+        """Write the full image with all its people, unless it is there. Raises OSError."""
         name = f"{stem}{PEOPLE_SUFFIX}"
         if not self.overwrite and self._is_ours(name):
             return
         require_free(self.out_dir / name, True, *DEMO_MARKS)
-        drawn = draw_people(picture, people, self.assets.body.faces, self._renderer)
-        write_picture(self.out_dir / name, drawn, replace=self.overwrite)
+        drawn = draw_people(image, people, self.assets.body.faces, self._renderer)
+        write_image(self.out_dir / name, drawn, replace=self.overwrite)
 
 
-def write_picture(path: Path, picture: UInt8[np.ndarray, "H W C"], replace: bool = True) -> None:
-    """Write an RGB or RGBA picture whole or not at all, as its ending says (.png, .jpg).
+def write_image(path: Path, image: UInt8[np.ndarray, "H W C"], replace: bool = True) -> None:
+    """Write an RGB or RGBA image whole or not at all, as its ending says (.png, .jpg).
 
-    Raises OSError, also for a picture that the format cannot hold: a JPEG has at most 65535 pixels a side.
+    Raises:
+        OSError: also for an image that the format cannot hold: a JPEG has at most 65535 pixels a side.
     """
-    channels = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    is_made, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, channels))
+    channels = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    is_made, data = cv2.imencode(path.suffix, cv2.cvtColor(image, channels))
     if not is_made:
-        size = f"{picture.shape[1]} x {picture.shape[0]}"
-        raise OSError(f"a picture of {size} px cannot be stored as {path.suffix}")
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise OSError(f"an image of {size} px cannot be stored as {path.suffix}")
     with atomic_write(path, replace=replace) as file:
         file.write(marked_image(data.tobytes(), DEMO))

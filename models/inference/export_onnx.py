@@ -1,10 +1,9 @@
 """The network as one ONNX file: images in, IUV maps, camera, shape and rotations out.
 
-    python -m utils.export_onnx --out danet_s.onnx
+    python -m models.inference.export_onnx --out danet_s.onnx
 
-The file takes any number of people. Cleaning by the winning part, part crops and refinement are inside, the body layer
-is not. The file is then run by onnxruntime and compared with the network.
-
+The file takes any number of people. Cleaning by argmax, part crops and refinement are inside, the body layer is not.
+The file is then run by onnxruntime and compared with the network.
 Exit code 0: the file agrees; 2: it was written and does not agree; 1: nothing was written.
 """
 
@@ -28,14 +27,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models import DaNet, DaNetConfig, build_danet
-from models.danet import PRESETS
+from models import DaNet
 from models.fuse_batch_norm import fold_batch_norm
-from models.inference.weights import network_of, weights_file
-from utils.body import OPEN_DIR
-from utils.checkpoint import load_danet
+from models.inference.weights import WeightsConfig, load_network
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
-from utils.config import group, option, parse_config
+from utils.config import option, parse_config
 from utils.geometry import CROP_SIZE
 from utils.io import atomic_path, require_free, require_writable
 from utils.io.marks import ONNX
@@ -57,7 +53,7 @@ META = {
     "image": "RGB [batch,3,224,224]: (value/255 - mean) / std; mean .485 .456 .406, std .229 .224 .225",
     "u, v, index": "raw maps [batch,25,56,56]: background and DensePose parts 1..24; index: scores",
     "ann": "scores [batch,15,56,56] of DensePose's 15 coarse classes",
-    "iuv": "cleaned picture [batch,3,56,56]: (part/24, U, V), zero on background",
+    "iuv": "cleaned image [batch,3,56,56]: (part/24, U, V), zero on background",
     "cam": "weak camera (s, tx, ty) of the crop",
     "betas": "shape [batch,10]",
     "rotmat": "rotations [batch,24,3,3]; the root in the camera frame x right, y down, z forward",
@@ -65,19 +61,11 @@ META = {
 
 
 @dataclass(frozen=True)
-class ExportOnnxConfig:
+class ExportOnnxConfig(WeightsConfig):
     """Settings of the export."""
 
     out: str = option("./danet.onnx", "the file to write")
     overwrite: bool = option(False, "replace an exported file that is there")
-    checkpoint: str | None = option(None, "weights (.pt or .safetensors); default: the shipped ones")
-    model: str | None = option(None, "the network of the weights; default: seen from them", choices=PRESETS)
-    data_dir: str = option(str(OPEN_DIR.parent), "folder of the licensed files")
-    network: DaNetConfig = group(DaNetConfig, preset_by=("model", "checkpoint"), preset=network_of)
-
-    def __post_init__(self):
-        if self.checkpoint is None and self.model not in (None, "danet_s"):
-            raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
 
 
 class Outputs(nn.Module):
@@ -101,13 +89,12 @@ def export_onnx(network: DaNet, path: Path, meta: dict[str, str], replace: bool 
     """
     folded = deepcopy(network).requires_grad_(False)
     fold_batch_norm(folded)
-    example = torch.zeros(TRACED_BATCH, 3, CROP_SIZE, CROP_SIZE)
     for chatty in ("onnxscript", "onnx_ir"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
-            Outputs(folded).eval(), (example,), dynamo=True, verbose=False,
+            Outputs(folded).eval(), (torch.zeros(TRACED_BATCH, 3, CROP_SIZE, CROP_SIZE),), dynamo=True, verbose=False,
             input_names=["image"], output_names=list(OUTPUTS),
             dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=4096)}},
         )  # fmt: skip
@@ -125,15 +112,15 @@ def export_onnx(network: DaNet, path: Path, meta: dict[str, str], replace: bool 
 def largest_differences(network: DaNet, path: Path) -> dict[str, float]:
     """Largest difference of each output between the network and the file, on images of smooth noise.
 
-    `iuv` and the body are compared where all pixels have the same winning part: rounding may decide ties otherwise.
+    `iuv` and the body are compared where all pixels have the same part: rounding may decide ties otherwise.
     """
     noise = torch.randn(COMPARED_BATCH, 3, 14, 14, generator=torch.Generator().manual_seed(3))
     image = F.interpolate(noise, size=CROP_SIZE, mode="bicubic")
     ours = dict(zip(OUTPUTS, (value.numpy() for value in Outputs(network)(image)), strict=True))
     session = onnx_session(path, torch.get_num_threads())
     theirs = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"image": image.numpy()}), strict=True))
-    winners = [[maps[name].argmax(axis=1) for name in ("index", "ann")] for maps in (ours, theirs)]
-    alike = np.equal(*winners).all(axis=(0, 2, 3))
+    argmax = [[maps[name].argmax(axis=1) for name in ("index", "ann")] for maps in (ours, theirs)]
+    alike = np.equal(*argmax).all(axis=(0, 2, 3))
     rows = {name: slice(None) if name in MAPS else alike for name in OUTPUTS}
     return {name: float(np.abs(ours[name] - theirs[name])[rows[name]].max(initial=0)) for name in OUTPUTS}
 
@@ -146,8 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_free(path, config.overwrite, ONNX)
         require_writable(path.parent)
         require_packages("The ONNX export", "onnx", "onnx", "onnxscript", "onnxruntime")
-        network = build_danet(config.network, config.data_dir)
-        weights = load_danet(network, weights_file(config.checkpoint))
+        network, weights = load_network(config)
         network.eval().requires_grad_(False)
         export_onnx(network, path, {**META, "weights": weights.weights_id}, config.overwrite)
     except (ValueError, OSError, ImportError) as error:
