@@ -37,10 +37,8 @@ class AugmentConfig:
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is {value}; expected a number of at least 0.")
         if max(self.noise_factor, self.scale_factor) >= 1:
-            raise ValueError(
-                f"noise_factor and scale_factor must stay below 1, got {self.noise_factor} and "
-                f"{self.scale_factor}: at 1 an image could vanish."
-            )
+            given = f"{self.noise_factor} and {self.scale_factor}"
+            raise ValueError(f"noise_factor and scale_factor must stay below 1, got {given}: at 1 nothing may be left.")
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,6 @@ class AugmentValues:
     noise: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green, blue
     rotation_deg: float = 0.0  # counter-clockwise
     scale: float = 1.0  # of the box around the person
-
-    def __post_init__(self) -> None:
-        if len(self.noise) != 3 or not all(math.isfinite(factor) and factor >= 0 for factor in self.noise):
-            raise ValueError(f"Expected three colour factors of at least 0, got {self.noise}.")
-        if not math.isfinite(self.rotation_deg):
-            raise ValueError(f"Expected a rotation in degrees, got {self.rotation_deg}.")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"Expected a positive factor for the box, got {self.scale}.")
 
 
 def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentConfig()) -> AugmentValues:

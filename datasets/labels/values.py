@@ -54,16 +54,18 @@ def text(value: Any) -> str:
 
 def size(value: Any) -> int:
     """A side of an image in pixels."""
-    if not 0 < whole(value) <= MAX_PIXELS:
-        raise ValueError
-    return int(value)
+    return int(_within(whole(value), 1, MAX_PIXELS))
 
 
 def area(value: Any) -> float:
     """An area in pixels."""
-    if not 0 <= number(value) <= MAX_PIXELS**2:
+    return _within(number(value), 0, MAX_PIXELS**2)
+
+
+def _within(value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
         raise ValueError
-    return float(value)
+    return value
 
 
 def box(value: Any) -> Box:

@@ -19,9 +19,8 @@ from labelled import (
 from scipy.spatial.transform import Rotation
 from torch.utils.data import DataLoader
 
-from datasets.augment import AugmentConfig, AugmentValues
+from datasets.augment import AugmentValues
 from datasets.base_dataset import BaseDataset
-from datasets.labels.densepose import MASK_FLIP
 from datasets.legacy_crop import crop_legacy, transform_points
 from datasets.registry import PathsConfig
 from datasets.transforms import preprocess
@@ -163,15 +162,6 @@ def test_warp_items_are_the_preprocessing_of_all_scripts(h36m):
         assert np.allclose(kept, exact, atol=1e-6)
 
 
-def test_dense_labels_follow_the_flip_beside_the_middle(dp_coco):
-    """The annotated box is not in the middle of the crop; flipped labels must lie on the flipped picture."""
-    people = BaseDataset("dp_coco", dp_coco[0])
-    for i in range(N):
-        plain, flipped = people.sample(i).dense, people.sample(i, AugmentValues(flip=True)).dense
-        expected = np.array(MASK_FLIP)[plain.ann_labels.numpy()[:, :0:-1]]
-        assert (flipped.ann_labels.numpy()[:, 1:] == expected).mean() > 0.96
-
-
 def test_poses_without_label_stay_zero(h36m, tmp_path):
     arrays = write_h36m(tmp_path, has_smpl=np.array([1, 0, 1, 0]))
     people = BaseDataset("h36m", tmp_path)
@@ -199,12 +189,6 @@ def test_ignore_3d(h36m):
     sample = BaseDataset("h36m", h36m[0], ignore_3d=True).sample(0)
     assert not sample.has_smpl and not sample.has_joints_3d
     assert not sample.joints_3d.any() and not sample.rotvec.any()
-
-
-def test_no_augmentation_but_flips(h36m):
-    people = BaseDataset("h36m", h36m[0], augmentation=AugmentConfig(0.0, 0.0, 0.0))
-    assert all(torch.equal(people[i].image, people.sample(i, AugmentValues(bool(people[i].is_flipped))).image)
-               for i in range(N))  # fmt: skip
 
 
 def test_genders(tmp_path):

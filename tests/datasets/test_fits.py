@@ -12,7 +12,7 @@ from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
 
 from datasets.augment import change_pose
 from datasets.base_dataset import BaseDataset
-from datasets.fits import Fits, FitTable, fit_paths, load_fits, read_fits, turn_rotvec
+from datasets.fits import Fits, FitTable, fit_paths, load_fits, read_fits
 from datasets.mixed_dataset import LABELS_OR_FITS, MixedDataset, mix_of
 from utils.geometry import batch_rodrigues
 from utils.io import DataFileError, UnsafeFileError
@@ -66,17 +66,6 @@ def test_a_batch_equals_its_samples_and_the_label_path():
 
 def rotmats(rotvec: np.ndarray) -> torch.Tensor:
     return batch_rodrigues(torch.from_numpy(np.asarray(rotvec, np.float64)).view(-1, 3))
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, np.pi - 1e-6, np.pi, np.pi + 0.3, 2 * np.pi, 9.0])
-def test_turning_is_a_rotation_about_the_viewing_axis(angle):
-    axis = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
-    degrees = np.array([25.0, -60.0, 180.0])
-    turned = turn_rotvec(angle * axis, degrees)
-    about_z = rotmats(np.stack([[0, 0, -np.deg2rad(d)] for d in degrees]))
-    torch.testing.assert_close(rotmats(turned), about_z @ rotmats(angle * axis), atol=2e-6, rtol=0)
-    assert np.isfinite(turned).all() and np.linalg.norm(turned, axis=1).max() < np.pi + 1e-6
-    np.testing.assert_allclose(rotmats(turn_rotvec(turned, -degrees)), rotmats(angle * axis), atol=2e-6)
 
 
 def test_people_without_a_table_have_no_fit():

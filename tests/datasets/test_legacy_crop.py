@@ -10,8 +10,6 @@ import pytest
 from datasets.legacy_crop import (
     crop_box,
     crop_legacy,
-    crop_matrix,
-    cut_window,
     stretch,
     transform_points,
     uncrop_legacy,
@@ -47,14 +45,6 @@ def test_points_bit_for_bit(numbers):
         assert np.array_equal(found[0], row[7:])
 
 
-def test_matrix(numbers):
-    """The golden's 30 degrees about (130, 100) at a scale of 1.3."""
-    expected = numbers["get_transform/out"]
-    side = 224 / np.hypot(expected[0, 0], expected[0, 1])
-    center = np.linalg.solve(expected, [112, 112, 1])[:2]
-    assert np.allclose(crop_matrix(center, side / 200, 30), expected, atol=1e-10)
-
-
 def test_way_back_bit_for_bit(numbers):
     place = ((130, 100), 0.9, (200, 260))
     assert np.array_equal(uncrop_legacy(numbers["uncrop/parts_in"], *place), numbers["uncrop/parts_out"])
@@ -77,15 +67,6 @@ def test_stretch():
     assert not stretch(np.full((4, 4), 7.0)).any()
     same = np.array([3, 9], np.uint8)
     assert stretch(same) is same
-
-
-def test_windows_outside_the_picture_are_black():
-    picture = np.full((10, 12, 3), 5, np.uint8)
-    assert not cut_window(picture, np.array([50, 50, 60, 70])).any()
-    assert not cut_window(picture, np.array([-30, 2, -20, 6])).any()
-    window = cut_window(picture, np.array([-2, 8, 4, 14]))
-    assert window.shape == (6, 6, 3) and (window[:2, 2:] == 5).all() and window.sum() == 8 * 3 * 5
-    assert not crop_legacy(picture, (500, 500), 0.1, 20).any()
 
 
 @pytest.mark.parametrize(

@@ -128,17 +128,6 @@ def test_names_that_are_no_mixtures(name, said):
         parse_mix(name)
 
 
-def test_what_missing_members_leave_goes_to_the_others():
-    mix = parse_mix("h36m_coco_itw")
-    assert mix.probabilities({"h36m": 9, "coco": 5, "mpi-inf-3dhp": 7}) == pytest.approx(
-        {"h36m": 0.3, "coco": 0.6, "mpi-inf-3dhp": 0.1}
-    )
-    assert mix.probabilities({"h36m": 9, "mpi-inf-3dhp": 7}) == pytest.approx(
-        {"h36m": 0.75, "mpi-inf-3dhp": 0.25}
-    )
-    assert mix.probabilities({"mpii": 30, "coco": 10}) == pytest.approx({"mpii": 0.75, "coco": 0.25})
-
-
 # ------------------------------------------------------------------------------------- members that are there
 
 

@@ -137,15 +137,6 @@ def test_detections_of_the_nearest_person_are_taken(tmp_path):
     assert not data["openpose"].any()
 
 
-@pytest.mark.parametrize("content", ["[]", '{"people": [{"pose_keypoints_2d": [1, 2]}]}', '{"people"'])
-def test_damaged_detections_are_named(tmp_path, capsys, content):
-    write(tmp_path / "annotations", "person_keypoints_train2014.json", [person(1)])
-    (tmp_path / "op").mkdir()
-    (tmp_path / "op" / "COCO_train2014_000000000009_keypoints.json").write_text(content)
-    said = refused(capsys, "coco", tmp_path, tmp_path / "out", "--openpose", str(tmp_path / "op"))
-    assert "000000000009_keypoints.json" in said
-
-
 # ------------------------------------------------------------------------------------------------- DensePose
 
 

@@ -101,15 +101,6 @@ def test_the_size_comes_from_the_pictures_where_they_are(tmp_path, capsys):
     assert "left out 1 without a readable image" in said
 
 
-def test_frames_that_are_not_numbers_are_counted(tmp_path, capsys):
-    joints, flat = space(4, 17), points(4, 17)
-    joints[1, 3, 2], flat[2, 5, 0] = np.nan, np.inf
-    write_test(tmp_path, univ_annot3=joints[:, None], annot2=flat[:, None])
-    data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out")["mpi_inf_3dhp_valid.npz"]
-    assert len(data["imgname"]) == 2
-    assert "left out 2 with a number that is not finite" in capsys.readouterr().out
-
-
 # ----------------------------------------------------------------------------------------------- training set
 
 

@@ -43,16 +43,6 @@ def test_grid_in_closed_form(scale):
     assert np.abs(crop[inside, 112, 1] - y[inside]).max() < 0.6
 
 
-def test_shrunk_picture_keeps_its_place():
-    """An area-shrunk crop of a large smooth picture follows the same grid."""
-    y, x = np.mgrid[:2000, :1500]
-    picture = np.stack([x / 8, y / 8, x * 0], axis=-1).astype(np.uint8)
-    crop = crop_image(picture, (700, 900), 6.0).astype(float)
-    position = crop_points_to_image(np.full((224, 2), np.arange(224)[:, None] + 0.5), (700, 900), 6.0)
-    assert np.abs(crop[112, 5:-5, 0] - position[5:-5, 0] / 8 + 0.5).max() < 1.0
-    assert np.abs(crop[5:-5, 112, 1] - position[5:-5, 1] / 8 + 0.5).max() < 1.0
-
-
 @pytest.mark.parametrize("size", [1000, 1777, 4000])
 def test_fine_stripes_become_grey_not_moire(size):
     picture = np.zeros((size, size, 3), dtype=np.uint8)
@@ -74,13 +64,6 @@ def test_pictures_beyond_the_warp_limit():
     picture[:, 39000:39040] = 200
     assert (crop_image(picture, (39020, 20), 0.1)[60:160, 60:160] == 200).all()
     assert crop_image(picture, (20000, 20), 200.0).shape == (224, 224, 3)
-
-
-def test_points_go_there_and_back():
-    points = np.random.default_rng(0).uniform(-50, 300, (7, 2))
-    back = image_points_to_crop(crop_points_to_image(points, (13.5, 80.0), 1.7), (13.5, 80.0), 1.7)
-    assert np.allclose(back, points, atol=1e-9)
-    assert np.allclose(image_points_to_crop(np.array([[13.5, 80.0]]), (13.5, 80.0), 1.7), 112)
 
 
 def test_box_rule():
