@@ -42,7 +42,7 @@ class Outfit:
     wear: np.ndarray  # [V] garment of each vertex
     thickness: np.ndarray  # [V] metres, of cloth and hair over the body
     light: Light
-    skirt: bool  # the space between the legs is covered down to `cut.leg`
+    skirt: np.ndarray  # [V] bool, the vertices that a skirt spans; none without one
 
 
 def measure_figure(assets: PeopleAssets) -> Figure:
@@ -61,12 +61,6 @@ def measure_figure(assets: PeopleAssets) -> Figure:
         mouth_y=float(nose[1] - 0.75 * (eye[1] - nose[1])),
         head_z=float(joints[15, 2]),
     )
-
-
-def leg_share(assets: PeopleAssets, figure: Figure) -> np.ndarray:
-    """Share [V] of the leg's length above each vertex, from the hip joint; 0 for all but legs and feet."""
-    share = (figure.hip_y - assets.v_template[:, 1]) / (figure.hip_y - figure.ankle_y)
-    return np.where((assets.vertex_part >= 5) & (assets.vertex_part <= 14), share, 0).astype(np.float32)
 
 
 def _sometimes(rng: Generator, probability: float, low: float, high: float, otherwise: float) -> float:
@@ -123,8 +117,14 @@ def draw_outfit(rng: Generator, split: Split, assets: PeopleAssets, figure: Figu
         wear=wear,
         thickness=_draw_thickness(rng, wear, assets.v_template, _hang(assets.v_template, figure, cut)),
         light=draw_light(rng),
-        skirt=skirt,
+        skirt=skirt & (wear == BOTTOM) & _on_legs(assets, figure),
     )
+
+
+def _on_legs(assets: PeopleAssets, figure: Figure) -> np.ndarray:
+    """Whether a vertex lies on legs or feet, below the hips, [V] bool."""
+    down = (figure.hip_y - assets.v_template[:, 1]) / (figure.hip_y - figure.ankle_y)
+    return (assets.vertex_part >= 5) & (assets.vertex_part <= 14) & (down > 0.05)
 
 
 def _hang(template: np.ndarray, figure: Figure, cut: Cut) -> np.ndarray:

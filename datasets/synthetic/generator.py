@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from datasets.synthetic.appearance import Outfit, draw_outfit, leg_share, measure_figure
+from datasets.synthetic.appearance import Outfit, draw_outfit, measure_figure
 from datasets.synthetic.background import draw_background, list_images
 from datasets.synthetic.body import PeopleAssets, PosedBody, load_assets, pose_body, project, to_ndc
 from datasets.synthetic.pose import MotionClips, draw_betas, draw_pose, draw_view, load_motions
@@ -27,6 +27,7 @@ from datasets.synthetic.scene import (
     add_seat,
     add_shadow,
     photograph,
+    sometimes,
 )
 from datasets.synthetic.shading import Figure, paint_fragments
 from datasets.synthetic.split import Split
@@ -51,7 +52,6 @@ class Resources:
     assets: PeopleAssets
     motions: MotionClips  # of the split
     figure: Figure
-    leg_share: np.ndarray  # [V], see `appearance.leg_share`
     backgrounds: list[Path]  # the user's images for backgrounds, of the split
 
     def draw_body(self, rng: Generator) -> PosedBody:
@@ -67,15 +67,9 @@ class Resources:
 def load_resources(split: str, backgrounds: Path | str | None = None) -> Resources:
     """The open body, motions, figure and own background images for a split; see `SyntheticPeople`."""
     material, assets, motions = Split(split), load_assets(), load_motions()
-    figure = measure_figure(assets)
-    return Resources(
-        split=material,
-        assets=assets,
-        motions=replace(motions, chosen=material.clips(motions.names)),
-        figure=figure,
-        leg_share=leg_share(assets, figure),
-        backgrounds=material.images(list_images(Path(backgrounds))) if backgrounds else [],
-    )
+    motions = replace(motions, chosen=material.clips(motions.names))
+    images = material.images(list_images(Path(backgrounds))) if backgrounds else []
+    return Resources(material, assets, motions, measure_figure(assets), images)
 
 
 @dataclass(frozen=True)
@@ -147,27 +141,20 @@ def _draw_image(
     if rng.random() < 0.3 * difficulty:
         for _ in range(2 if rng.random() < 0.3 else 1):
             paint_bystander(rng, image, resources, partial(_place_aside, camera))
-    joints, metre = camera.project(body.smpl_joints)[:, :2], camera.metre
-    if rng.random() < 0.4:
-        add_shadow(rng, image, joints, metre)
-    if rng.random() < 0.6 * difficulty:
-        add_seat(rng, image, joints, metre, split)
-    if rng.random() < 0.12 * difficulty:
-        add_ride(rng, image, joints, metre)
-    if rng.random() < 0.15 * difficulty:
-        add_held_thing(rng, image, joints, metre)
+    place = camera.project(body.smpl_joints)[:, :2], camera.metre
+    sometimes(rng, 0.4, add_shadow, image, *place)
+    sometimes(rng, 0.6 * difficulty, add_seat, image, *place, split)
+    sometimes(rng, 0.12 * difficulty, add_ride, image, *place)
+    sometimes(rng, 0.15 * difficulty, add_held_thing, image, *place)
     paint(image, resources, body, camera, resources.draw_outfit(rng))
-    if rng.random() < 0.2 * difficulty:
-        add_held_thing(rng, image, joints, metre)
-    if rng.random() < 0.05 * difficulty:
-        add_ride(rng, image, joints, metre)
+    sometimes(rng, 0.2 * difficulty, add_held_thing, image, *place)
+    sometimes(rng, 0.05 * difficulty, add_ride, image, *place)
     if rng.random() < 0.25 * difficulty:
         for _ in range(int(rng.integers(1, 3))):
             add_occluder(rng, image, split)
     if rng.random() < 0.04 * difficulty:
         paint_bystander(rng, image, resources, partial(_place_aside, camera))
-    if rng.random() < 0.12:
-        add_border(rng, image)
+    sometimes(rng, 0.12, add_border, image)
     return photograph(rng, image)
 
 
@@ -194,7 +181,7 @@ def paint(image: np.ndarray, resources: Resources, body: PosedBody, camera: Came
     """Paint a body in its outfit over `image` [H,W,3] float32, in place, with 2x2 samples a pixel."""
     assets = resources.assets
     pixels = camera.project(body.vertices + body.normals * outfit.thickness[:, None])
-    add_loose_parts(image, outfit, pixels[:, :2], resources.leg_share)
+    add_loose_parts(image, outfit, pixels[:, :2])
     x, y, side = camera.window(pixels[:, :2])
     face, bary, _ = rasterize_numpy(to_ndc(pixels, x, y, side), assets.faces, 2 * side)
     window = image[y : y + side, x : x + side]

@@ -11,17 +11,12 @@ import numpy as np
 from numpy.random import Generator
 
 from datasets.synthetic.split import NUM_TEXTURE_SEEDS
-from datasets.synthetic.texture import TILE, draw_color, make_surface, octave_noise, smooth_noise
+from datasets.synthetic.texture import TILE, draw_color, make_surface, octave_noise, paint_color, smooth_noise
 from utils.geometry import CROP_SIZE as SIZE
 
 _ROWS = np.arange(SIZE, dtype=np.float32)[:, None]
 _COLS = np.arange(SIZE, dtype=np.float32)[None]
 _AA = cv2.LINE_AA
-
-
-def paint_color(rng: Generator) -> tuple[float, float, float]:
-    """A random colour as OpenCV wants it."""
-    return tuple(draw_color(rng).tolist())
 
 
 def _times(rng: Generator, low: int, high: float) -> range:
@@ -255,8 +250,8 @@ def bokeh(rng: Generator, clutter: float) -> np.ndarray:
     """A scene far out of focus."""
     family = (room, street, field, woods, heap)[rng.integers(5)]
     small = cv2.resize(family(rng, clutter), (56, 56), interpolation=cv2.INTER_AREA)
-    soft = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.8, 4))
-    return cv2.resize(soft, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    small = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.8, 4))
+    return cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
 
 
 def fog(rng: Generator, clutter: float) -> np.ndarray:

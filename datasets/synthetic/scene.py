@@ -6,15 +6,17 @@ The functions `add_...` draw on one image [H,W,3] float32 in 0..1, in place; `jo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.random import Generator
 
 from datasets.synthetic.appearance import Outfit
-from datasets.synthetic.places import paint_color
 from datasets.synthetic.shading import BOTTOM, HAIR, TEXELS
 from datasets.synthetic.split import Split
-from datasets.synthetic.texture import TILE, draw_color, make_surface
+from datasets.synthetic.texture import TILE, draw_color, make_surface, paint_color
 from utils.geometry import CROP_SIZE as SIZE
 
 _AA = cv2.LINE_AA
@@ -35,6 +37,12 @@ def _surface(rng: Generator, split: Split) -> np.ndarray:
     count = -(-SIZE // size)
     shade = np.linspace(1, rng.uniform(0.6, 1.2), SIZE, dtype=np.float32)[:, None, None]
     return np.tile(tile, (count, count, 1))[:SIZE, :SIZE] * shade
+
+
+def sometimes(rng: Generator, probability: float, add: Callable, image: np.ndarray, *place: Any) -> None:
+    """Draw one of the things below with a probability."""
+    if rng.random() < probability:
+        add(rng, image, *place)
 
 
 def add_occluder(rng: Generator, image: np.ndarray, split: Split) -> None:
@@ -139,21 +147,18 @@ def add_shadow(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: flo
     image *= 1 - np.float32(rng.uniform(0.2, 0.7)) * shade[..., None]
 
 
-def add_loose_parts(image: np.ndarray, outfit: Outfit, pixels: np.ndarray, leg_share: np.ndarray) -> None:
+def add_loose_parts(image: np.ndarray, outfit: Outfit, pixels: np.ndarray) -> None:
     """Cloth between the legs of a skirt and hair behind the neck, before the person is painted over them.
 
-    `pixels` [V,2] are the projected vertices, `leg_share` [V] the share of the leg's length above each.
+    `pixels` [V,2] are the projected vertices.
     """
-    if outfit.skirt:
-        covered = (outfit.wear == BOTTOM) & (leg_share > 0.05)
-        _fill_hull(image, outfit, pixels[covered], BOTTOM)
-    if outfit.cut.hair_drop > -0.1:
-        hair = pixels[outfit.wear == HAIR]
-        if len(hair):
-            size = np.ptp(hair, axis=0)
-            drop = np.array([0, (0.35 + 2 * max(0.0, outfit.cut.hair_drop)) * size.max()])
-            fall = hair.mean(0) + (hair - hair.mean(0)) * [0.85, 0.5] + drop
-            _fill_hull(image, outfit, np.concatenate([hair, fall]), HAIR)
+    _fill_hull(image, outfit, pixels[outfit.skirt], BOTTOM)
+    hair = pixels[outfit.wear == HAIR]
+    if outfit.cut.hair_drop > -0.1 and len(hair):
+        size = np.ptp(hair, axis=0)
+        drop = np.array([0, (0.35 + 2 * max(0.0, outfit.cut.hair_drop)) * size.max()])
+        fall = hair.mean(0) + (hair - hair.mean(0)) * [0.85, 0.5] + drop
+        _fill_hull(image, outfit, np.concatenate([hair, fall]), HAIR)
 
 
 def _fill_hull(image: np.ndarray, outfit: Outfit, points: np.ndarray, garment: int) -> None:

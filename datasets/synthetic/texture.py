@@ -31,6 +31,11 @@ def draw_color(rng: Generator) -> np.ndarray:
     return np.clip(color, 0.02, 1).astype(np.float32)
 
 
+def paint_color(rng: Generator) -> tuple[float, float, float]:
+    """A random colour as OpenCV wants it."""
+    return tuple(draw_color(rng).tolist())
+
+
 def smooth_noise(rng: Generator, cells: int, size: int, channels: int = 1) -> np.ndarray:
     """Noise [size,size] or [size,size,C] about 0 with `cells` bumps a side, standard deviation near 1."""
     shape = (cells, cells) if channels == 1 else (cells, cells, channels)

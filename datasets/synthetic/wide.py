@@ -18,7 +18,7 @@ from numpy.random import Generator
 from datasets.synthetic.background import draw_background
 from datasets.synthetic.body import PeopleAssets, PosedBody, project, to_ndc
 from datasets.synthetic.generator import Camera, Resources, paint, paint_bystander
-from datasets.synthetic.scene import add_held_thing, add_ride, add_seat, add_shadow, photograph
+from datasets.synthetic.scene import add_held_thing, add_ride, add_seat, add_shadow, photograph, sometimes
 from datasets.transforms import box_to_center_scale, crop_points_to_image
 from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.renderer.rasterizer import rasterize_numpy
@@ -93,8 +93,8 @@ def render_wide(resources: Resources, seed: int, index: int, difficulty: float =
     surface = see_surface(resources.assets, body.vertices, view)
     image, bystander = _draw_behind(rng, resources, difficulty, body, view)
     paint(image, resources, body, view, resources.draw_outfit(rng))
-    if rng.random() < 0.15 * difficulty:
-        add_held_thing(rng, image, view.project(body.smpl_joints)[:, :2], view.metre)
+    place = view.project(body.smpl_joints)[:, :2], view.metre
+    sometimes(rng, 0.15 * difficulty, add_held_thing, image, *place)
     if bystander is not None:
         bystander = bystander & ~surface.mask
     return WidePerson(photograph(rng, image), view, body, surface, bystander)
@@ -177,11 +177,10 @@ def _draw_behind(
     # Things are drawn on the small square scene, which then covers the image's longer side.
     zoom = long / CROP_SIZE
     x, y = (long - width) // 2, (long - height) // 2
-    joints, metre = (view.project(body.smpl_joints)[:, :2] + [x, y]) / zoom, view.metre / zoom
-    if rng.random() < 0.5:
-        add_shadow(rng, scene, joints, metre)
-    if rng.random() < 0.6 * difficulty:
-        add_seat(rng, scene, joints, metre, resources.split)
+    joints = view.project(body.smpl_joints)[:, :2]
+    place = (joints + [x, y]) / zoom, view.metre / zoom
+    sometimes(rng, 0.5, add_shadow, scene, *place)
+    sometimes(rng, 0.6 * difficulty, add_seat, scene, *place, resources.split)
     scene = cv2.resize(scene, (long, long), interpolation=cv2.INTER_CUBIC)
     image = np.ascontiguousarray(np.clip(scene[y : y + height, x : x + width], 0, 1))
     image += rng.standard_normal((height, width), np.float32)[..., None] * np.float32(0.01)
@@ -189,8 +188,7 @@ def _draw_behind(
     if rng.random() < 0.35 * difficulty:
         other, place = paint_bystander(rng, image, resources, partial(_place_aside, view))
         bystander = see_surface(resources.assets, other.vertices, place).mask
-    if rng.random() < 0.08 * difficulty:
-        add_ride(rng, image, view.project(body.smpl_joints)[:, :2], view.metre)
+    sometimes(rng, 0.08 * difficulty, add_ride, image, joints, view.metre)
     return image, bystander
 
 

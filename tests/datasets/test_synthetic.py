@@ -123,7 +123,7 @@ def test_the_image_shows_the_labelled_body(people, renders):
     overlap, made_of = [], people.resources
     for index, render in enumerate(renders[:8]):
         outfit = draw_outfit(np.random.default_rng(index), made_of.split, made_of.assets, made_of.figure)
-        outfit = replace(outfit, skirt=False, cut=outfit.cut._replace(hair_drop=-9.0))
+        outfit = replace(outfit, skirt=outfit.skirt & False, cut=outfit.cut._replace(hair_drop=-9.0))
         image = np.full((224, 224, 3), -1, np.float32)
         paint(image, made_of, render.body, Camera(render.cam), outfit)
         seen, truth = (image > -0.5).all(2), part_map(render, made_of.assets) > 0
