@@ -25,7 +25,7 @@ def require_packages(feature: str, extra: str, *packages: str) -> None:
 def onnx_session(path: str | Path | bytes, threads: int = 0) -> Any:
     """An onnxruntime session on the CPU.
 
-    The one place that imports onnxruntime; `utils/__init__.py` has told it to leave the network alone.
+    The one place that imports onnxruntime; `utils/__init__.py` switches its telemetry off.
 
     Args:
         path: of the network's file, or its bytes.

@@ -198,9 +198,8 @@ class BodySmoother:
         fields = (params.cam, params.betas, params.rotmat)
         arrays = [values.double().cpu().numpy() for values in fields]
         rows = [self._smooth(*(values[i] for values in arrays), person) for i, person in enumerate(people)]
-        return SMPLParams(
-            *(torch.from_numpy(np.stack(v)).to(like) for v, like in zip(zip(*rows, strict=True), fields, strict=True))
-        )
+        smoothed = (torch.from_numpy(np.stack(values)) for values in zip(*rows, strict=True))
+        return SMPLParams(*(values.to(like) for values, like in zip(smoothed, fields, strict=True)))
 
     def _smooth(
         self, cam: np.ndarray, betas: np.ndarray, rotmat: np.ndarray, person: Placed
@@ -209,7 +208,8 @@ class BodySmoother:
             return cam, betas, rotmat
         track, seconds = person.track, person.seconds
         origin, pixels_per_metre = to_image(cam, person.center, person.scale)
-        origin, pixels_per_metre = self._places[track](origin, pixels_per_metre, seconds, BOX_UNIT * person.scale)
+        unit = BOX_UNIT * person.scale
+        origin, pixels_per_metre = self._places[track](origin, pixels_per_metre, seconds, unit)
         cam = to_crop(origin, pixels_per_metre, person.center, person.scale)
         return cam, self._shapes[track](betas, seconds), self._poses[track](rotmat, seconds)
 

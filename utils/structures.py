@@ -1,10 +1,8 @@
-"""Every typed record of the data flow: read this file first.
+"""Every typed record of the data flow: image -> `IUVEstimate` -> `SMPLEstimate` -> body. Read this file first.
 
 Dimensions, named once: B batch, P = 24 parts (SMPL joints), K = 25 IUV channels (background + 24 DensePose
 parts), L = 7 local channels (background + 6 parts of `skeleton.PART_CHANNELS`), H = W = 56 map size, V = 6890
 vertices, F faces. Maps are channel first. Records are frozen: a change makes a new record.
-
-image -> `IUVEstimate` (paper section 3.1-3.2) -> `SMPLEstimate` (section 3.3) -> body.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def map_tensors(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
 
 
 class Record:
-    """What all tensor records share: one function applied to every tensor field, nested ones included."""
+    """Base of the tensor records: a function is applied to every tensor field, nested ones included."""
 
     def map(self, fn: Callable[[Tensor], Tensor]):
         return type(self)(**{f.name: map_tensors(getattr(self, f.name), fn) for f in fields(self)})
@@ -51,14 +49,11 @@ class Record:
         return self.map(lambda t: t[index])
 
     def __len__(self) -> int:
-        found: list[int] = []
-        self.map(lambda t: (found.append(len(t)), t)[1])
-        if not found:
+        lengths: list[int] = []
+        self.map(lambda t: lengths.append(len(t)) or t)
+        if not lengths:
             raise TypeError(f"{type(self).__name__} holds no tensor, so it has no length.")
-        return found[0]
-
-
-# ------------------------------------------------------------------------------------------- body files (NumPy)
+        return lengths[0]
 
 
 @dataclass(frozen=True)
@@ -105,19 +100,13 @@ def require_same_body(body: BodyModel | str, other: Regressor | Atlas) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------------- rendering
-
-
 @dataclass(frozen=True)
 class Fragments(Record):
-    """What a rasteriser sees in each pixel; every image is a shading of it."""
+    """The visible face in each pixel of a rasterised mesh; every image is a shading of it."""
 
     face: Int[Tensor, "B H W"]  # int32, -1 = background
     bary: Float[Tensor, "B H W 3"]  # perspective-correct weights of the face's corners
     depth: Float[Tensor, "B H W"]  # metres; 0 on background
-
-
-# ------------------------------------------------------------------------------------------------- IUV estimator
 
 
 @dataclass(frozen=True)
@@ -148,9 +137,8 @@ class PartCrops(Record):
     def theta(self) -> Float[Tensor, "B P 2 3"]:
         """Affine matrices [[s,0,cx],[0,s,cy]] for `affine_grid`."""
         zero = torch.zeros_like(self.scales)
-        row_x = torch.stack([self.scales, zero, self.centers[..., 0]], dim=-1)
-        row_y = torch.stack([zero, self.scales, self.centers[..., 1]], dim=-1)
-        return torch.stack([row_x, row_y], dim=-2)
+        entries = [self.scales, zero, self.centers[..., 0], zero, self.scales, self.centers[..., 1]]
+        return torch.stack(entries, dim=-1).unflatten(-1, (2, 3))
 
 
 @dataclass(frozen=True)
@@ -162,9 +150,6 @@ class IUVEstimate(Record):
     heatmaps: Float[Tensor, "B P H W"]
     centers: Float[Tensor, "B P 2"]  # soft-argmax of the heat-maps, before jitter
     crops: PartCrops | None
-
-
-# ------------------------------------------------------------------------------------------------ SMPL regressor
 
 
 @dataclass(frozen=True)
@@ -188,7 +173,7 @@ class SMPLParams(Record):
 
 @dataclass(frozen=True)
 class SMPLEstimate(Record):
-    """Regressed body and what its intermediate stages say (supervised in training, empty in evaluation)."""
+    """Regressed body and predictions of intermediate stages (supervised in training, empty in evaluation)."""
 
     params: SMPLParams
     aux_rotmat: tuple[Float[Tensor, "B 24 3 3"], ...] = ()  # from unrefined features
@@ -197,7 +182,7 @@ class SMPLEstimate(Record):
 
 @dataclass(frozen=True)
 class DaNetOutput(Record):
-    """What the network says about a batch; `smpl` is None in stage one, `iuv` when rendered maps went in."""
+    """What the network predicts for a batch; `smpl` is None in stage one, `iuv` when rendered maps went in."""
 
     iuv: IUVEstimate | None
     smpl: SMPLEstimate | None
@@ -213,9 +198,6 @@ class SMPLOutput(Record):
 
     def __iter__(self):
         return iter((self.vertices, self.joints, self.smpl_joints))
-
-
-# ------------------------------------------------------------------------------------------------------ datasets
 
 
 @dataclass(frozen=True)
@@ -284,27 +266,23 @@ class BodyFits(Record):
 
 
 def collate_samples(samples: list[Sample]) -> Batch:
-    """Stack samples along a new first axis; names become tuples.
-
-    Raises ValueError for an empty list.
-    """
+    """The batch of samples, stacked along a new first axis; names become tuples. Raises ValueError for none."""
     if not samples:
         raise ValueError("Cannot build a batch from no samples.")
     return _stack(samples)
 
 
 def _stack(items: list[Any]) -> Any:
-    first = items[0]
-    if isinstance(first, Tensor):
+    if isinstance(items[0], Tensor):
         return torch.stack(items)
-    if isinstance(first, Record):
-        return type(first)(**{f.name: _stack([getattr(i, f.name) for i in items]) for f in fields(first)})
+    if isinstance(items[0], Record):
+        return type(items[0])(*(_stack([getattr(i, f.name) for i in items]) for f in fields(items[0])))
     return tuple(items)
 
 
 @dataclass(frozen=True)
 class Targets(Record):
-    """What the losses compare with; made without gradient from a batch (docs/method.md 7)."""
+    """What the losses compare predictions with; made without gradient from a batch (docs/method.md 7)."""
 
     iuv: IUVMaps  # one-hot index, rendered
     rotmat: Float[Tensor, "B 24 3 3"]

@@ -44,12 +44,8 @@ def licensed(tmp_path_factory):
     """A data folder with a complete licensed set (stand-ins)."""
     folder = tmp_path_factory.mktemp("licensed")
     body = standin.smpl_dict(0)
-    write(
-        folder / "smpl" / "SMPL_NEUTRAL.pkl",
-        body,
-        J_regressor=scipy.sparse.csc_matrix(body["J_regressor"]),
-        posedirs=body["posedirs"].astype(np.float32),
-    )
+    regressor, posedirs = scipy.sparse.csc_matrix(body["J_regressor"]), body["posedirs"].astype(np.float32)
+    write(folder / "smpl" / "SMPL_NEUTRAL.pkl", body, J_regressor=regressor, posedirs=posedirs)
     extra, h36m = standin.regressors()
     np.save(folder / "J_regressor_extra.npy", extra)
     np.save(folder / "J_regressor_h36m.npy", h36m)
@@ -74,9 +70,7 @@ def test_official_file_is_read_as_published(licensed):
     assert body.faces.dtype == np.int32 and body.faces.shape == (13776, 3)
     np.testing.assert_array_equal(body.J_regressor, source["J_regressor"].astype(np.float32))
     # [V, 3, 207] in the file, [207, 3 V] here
-    np.testing.assert_array_equal(
-        body.posedirs[5].reshape(-1, 3), source["posedirs"][:, :, 5].astype(np.float32)
-    )
+    np.testing.assert_array_equal(body.posedirs[5].reshape(-1, 3), source["posedirs"][:, :, 5].astype(np.float32))
     assert {a.dtype for a in (body.v_template, body.shapedirs, body.weights)} == {np.dtype(np.float32)}
 
 
@@ -145,9 +139,8 @@ def test_hostile_body_file_is_refused_by_name(tmp_path, arrays):
 
 def test_official_regressors(licensed):
     extra, h36m = standin.regressors()
-    np.testing.assert_array_equal(
-        read_regressor(licensed / "J_regressor_extra.npy", "extra").matrix, extra.astype(np.float32)
-    )
+    found = read_regressor(licensed / "J_regressor_extra.npy", "extra")
+    np.testing.assert_array_equal(found.matrix, extra.astype(np.float32))
     regressor = read_regressor(h36m, "h36m")
     assert regressor.model_id == "smpl" and regressor.names[0] == "pelvis" and len(regressor.names) == 17
 
@@ -174,10 +167,8 @@ def test_open_regressors_belong_to_the_open_body():
 
 def test_surface_points_of_the_official_body_are_vertices(licensed):
     body = read_smpl_file(licensed / "smpl" / "SMPL_NEUTRAL.pkl")
-    points = surface_points(body)
-    np.testing.assert_array_equal(
-        points.matrix @ body.v_template, body.v_template[list(SMPL_VERTEX_JOINT_IDS)]
-    )
+    points = surface_points(body).matrix @ body.v_template
+    np.testing.assert_array_equal(points, body.v_template[list(SMPL_VERTEX_JOINT_IDS)])
 
 
 # --------------------------------------------------------------------------------------------- finding a body
@@ -187,10 +178,7 @@ def test_surface_points_of_the_official_body_are_vertices(licensed):
     ("gender", "names"),
     [
         ("neutral", ["SMPL_NEUTRAL.pkl", "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"]),
-        (
-            "neutral",
-            ["basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl", "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"],
-        ),
+        ("neutral", ["basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl", "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"]),
         ("male", ["SMPL_MALE.pkl", "SMPL_MALE.npz", "basicmodel_m_lbs_10_207_0_v1.1.0.pkl"]),
         ("male", ["basicmodel_m_lbs_10_207_0_v1.1.0.npz", "basicmodel_m_lbs_10_207_0_v1.0.0.pkl"]),
         ("female", ["smpl_female.PKL", "basicModel_f_lbs_10_207_0_v1.0.0.pkl"]),
@@ -223,11 +211,7 @@ def test_licensed_set_is_used_when_complete(licensed):
     assert resolve_body("open", licensed).body.model_id == "danet-open-1"
 
 
-CORE = {
-    "body": "smpl/SMPL_NEUTRAL.pkl",
-    "atlas": "UV_data/UV_Processed.mat",
-    "regressor_extra": "J_regressor_extra.npy",
-}
+CORE = {key: LICENSED_FILES[key][1] for key in ("body", "atlas", "regressor_extra")}
 
 
 @pytest.mark.parametrize("present", ["body", "atlas", "regressor_extra", "body_male"])

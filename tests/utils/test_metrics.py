@@ -72,25 +72,6 @@ def test_pa_mpjpe_ignores_similarities_but_not_mirrors():
     assert pa_mpjpe(joints * torch.tensor([1.0, 1.0, -1.0]), joints).min() > 0.1
 
 
-def test_batch_equals_single():
-    pred, joints = torch.randn(64, 14, 3), torch.randn(64, 14, 3)
-    single = torch.cat([pa_mpjpe(p[None], j[None]) for p, j in zip(pred, joints, strict=True)])
-    torch.testing.assert_close(pa_mpjpe(pred, joints), single, atol=1e-7, rtol=0)
-    assert pa_mpjpe(pred[:0], joints[:0]).shape == (0,)
-
-
-def test_points_on_a_line_or_in_one_place_score_finite():
-    steps = torch.linspace(-1, 1, 14)[:, None]
-    line, place = steps * torch.tensor([0.3, 0.2, 0.1]), torch.zeros(14, 3)
-    body = torch.randn(14, 3)
-    pred = torch.stack([line, line, place, body, place, body])
-    true = torch.stack([line + 1, body, body, line, place, place])
-    error = pa_mpjpe(pred, true)
-    assert error.isfinite().all() and error[0] < 1e-6 and error[4] == 0
-    radius = (body - body.mean(dim=0)).norm(dim=1).mean()  # a single place can only go to the middle
-    torch.testing.assert_close(error[2], radius)
-
-
 def test_a_broken_sample_scores_nan_and_leaves_the_others_alone():
     pred, joints = torch.randn(3, 14, 3), torch.randn(3, 14, 3)
     expected = pa_mpjpe(pred, joints)
@@ -123,9 +104,8 @@ def test_pck_by_hand():
     score = pck(pred, true, visible, torch.tensor([50.0, 51.0, 50.0]), 0.1)
     torch.testing.assert_close(score[:2], torch.tensor([2 / 3, 3 / 4]))  # exactly at the threshold counts
     assert score[2].isnan()
-    torch.testing.assert_close(
-        pck(pred, true, visible > 0, torch.full((3,), 50.0), 0.1)[:2], torch.tensor([2 / 3, 2 / 4])
-    )
+    score = pck(pred, true, visible > 0, torch.full((3,), 50.0), 0.1)
+    torch.testing.assert_close(score[:2], torch.tensor([2 / 3, 2 / 4]))
 
 
 # --------------------------------------------------------------------------------------------------- per action
@@ -145,13 +125,8 @@ def test_actions_of_picture_names():
 
 
 def test_means_by_action():
-    names = [
-        "S9_Walking.1.jpg",
-        "S9_Eating_1.1.jpg",
-        "S11_Walking_1.2.jpg",
-        "S9_Posing.1.jpg",
-        "S9_Eating.3.jpg",
-    ]
+    words = "S9_Walking.1 S9_Eating_1.1 S11_Walking_1.2 S9_Posing.1 S9_Eating.3"
+    names = [f"{word}.jpg" for word in words.split()]
     table = by_action(names, [3.0, 1.0, 5.0, float("nan"), float("nan")])
     assert list(table) == ["Eating", "Posing", "Walking"]
     assert table["Eating"] == 1.0 and table["Walking"] == 4.0 and np.isnan(table["Posing"])
@@ -184,14 +159,6 @@ def test_unknown_pixels_of_parts_by_hand():
     assert accuracy(counts) == pytest.approx(4 / 7)
     f1 = {0: 2 / 3, 1: 2 / 3, 2: 1.0}  # class 3 stands on an unknown pixel only: it has no F1
     assert mean_f1(counts) == pytest.approx(sum(f1.values()) / 3)
-
-
-def test_perfect_and_empty_label_pictures():
-    true = np.zeros((4, 4), np.uint8)
-    counts = confusion_counts(true, true, 7)
-    assert accuracy(counts) == 1 and mean_f1(counts) == 1
-    nothing = confusion_counts(true[:0], true[:0], 7)
-    assert np.isnan(accuracy(nothing)) and np.isnan(mean_f1(nothing))
 
 
 @pytest.mark.parametrize(

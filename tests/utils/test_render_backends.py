@@ -117,11 +117,7 @@ def fake_neural_renderer(monkeypatch):
                 "anti_aliasing": False, "fill_back": True, "camera_mode": "projection",
                 "light_intensity_ambient": 1, "light_intensity_directional": 0,
             }  # fmt: skip
-            assert image_size == orig_size and [x.shape for x in (K, R, t)] == [
-                (1, 3, 3),
-                (1, 3, 3),
-                (1, 1, 3),
-            ]
+            assert image_size == orig_size and [x.shape for x in (K, R, t)] == [(1, 3, 3), (1, 3, 3), (1, 1, 3)]
             self.size, self.camera, self.planes = image_size, (K, R, t), (near, far)
 
         def __call__(self, vertices, faces, textures):

@@ -1,4 +1,4 @@
-"""IUV and shaded pictures: the 2020 renderer's numbers, atlas files, geometry of overlay and side view."""
+"""IUV and shaded images: the 2020 renderer's numbers, atlas files, geometry of overlay and side view."""
 
 from __future__ import annotations
 
@@ -65,9 +65,8 @@ def vertices(numbers):
         found["J_regressor"], found["weights"], np.array(SMPL_PARENTS), found["f"].astype(np.int32),
     )  # fmt: skip
     rotmat = batch_rodrigues(torch.from_numpy(numbers["pose"]).reshape(-1, 3)).view(-1, 24, 3, 3)
-    return skin(body_tensors(body), SMPL_PARENTS, rotmat, torch.from_numpy(numbers["betas"]))[0].transpose(
-        1, 2
-    )
+    posed = skin(body_tensors(body), SMPL_PARENTS, rotmat, torch.from_numpy(numbers["betas"]))[0]
+    return posed.transpose(1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +267,8 @@ def test_a_sphere_is_shaded_by_its_normals():
     assert abs(radius - 40) < 0.5
     light = picture[..., :3].sum(2)
     assert light[30, 30] > light[70, 70]  # lit from above and left
-    np.testing.assert_allclose(
-        picture[50, 50, :3] / picture[50, 50, 0], np.array(LIGHT_BLUE) / LIGHT_BLUE[0], atol=1e-3
-    )
+    color = picture[50, 50, :3] / picture[50, 50, 0]
+    np.testing.assert_allclose(color, np.array(LIGHT_BLUE) / LIGHT_BLUE[0], atol=1e-3)
 
 
 def test_example_renders_clips_and_files_alike(tmp_path, root, capsys, caplog):

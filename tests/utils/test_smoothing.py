@@ -49,13 +49,6 @@ def test_a_step_follows_the_exponential_of_its_cutoff():
     assert left < 1e-6
 
 
-def test_a_unit_is_that_of_the_speed_only():
-    """Pixels with a person's size for unit move as sizes do."""
-    pixels, sizes = VectorFilter(OneEuro(1.0, 3.0)), VectorFilter(OneEuro(1.0, 3.0))
-    for i, value in enumerate(np.random.default_rng(3).normal(size=(30, 2)).cumsum(axis=0)):
-        assert pixels(200 * value, i / 30, unit=200.0) == pytest.approx(200 * sizes(value, i / 30))
-
-
 def test_noise_falls_to_what_a_low_pass_filter_leaves():
     """Of white noise, alpha / (2 - alpha) of the variance is left."""
     vector = VectorFilter(CALM)

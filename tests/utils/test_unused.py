@@ -11,7 +11,6 @@ from PIL import Image
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
 from datasets.people.openpose import KeypointFiles
-from datasets.people.tracking import Tracker
 from datasets.people.video_people import VideoPeople
 from utils.people import Detection, Frame
 from utils.unused import EXAMPLES, Unused
@@ -42,12 +41,6 @@ def test_who_is_not_drawn_in_a_video_is_counted_by_reason():
         "detections of people who were not seen again soon enough to be sure of": 2,
         "people who were seen in fewer than 3 frames": 1,
     }
-
-
-def test_a_slow_camera_keeps_its_people():
-    assert people_of([[PERSON]] * 5, fps=0.4)[0] == [1] * 5
-    tracker = Tracker()
-    assert [tracker.update(found, 2.5 * i) for i, found in enumerate([[PERSON], [], [PERSON]])] == [[0], [], [0]]
 
 
 def test_what_a_folder_holds_beside_pictures_is_counted(tmp_path):

@@ -44,8 +44,8 @@ def load_uv_processed(path: str | Path) -> Atlas:
             f"{path}: All_Faces has the shape {faces.shape}, but All_FaceIndices names {len(part)} faces, "
             f"so ({len(part)}, 3) was expected."
         )
-    uv = np.stack([_unit_interval(path, name, mat[name], len(vertices)) for name in ("All_U_norm", "All_V_norm")], 1)
-    faces = (faces - 1).astype(np.int32)
+    uv = [_unit_interval(path, name, mat[name], len(vertices)) for name in ("All_U_norm", "All_V_norm")]
+    faces, uv = (faces - 1).astype(np.int32), np.stack(uv, axis=1)
     return Atlas(SMPL_ID, (vertices - 1).astype(np.int32), faces, part.astype(np.uint8), uv[faces])
 
 
@@ -101,7 +101,8 @@ def _with_fields(path: Path, arrays: dict[str, np.ndarray], names: tuple[str, ..
 def _whole_numbers(path: Path, name: str, values: np.ndarray, low: int, high: int) -> np.ndarray:
     is_finite = values.dtype.kind in "iu" or (values.dtype.kind == "f" and np.isfinite(values).all())
     numbers = values.astype(np.int64) if is_finite else values[:0]
-    if not (numbers.size and np.array_equal(numbers, values) and low <= numbers.min() and numbers.max() <= high):
+    is_whole = numbers.size and np.array_equal(numbers, values)
+    if not (is_whole and low <= numbers.min() and numbers.max() <= high):
         raise DataFileError(f"{path}: {name} must hold whole numbers from {low} to {high}; it does not.")
     return numbers
 

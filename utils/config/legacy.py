@@ -60,23 +60,19 @@ REFINEMENT_KEYS = ("DANET.REFINE_STRATEGY", "DANET.REFINE_ON", "DANET.USE_6D_ROT
 # 2020 key -> why it has no effect. A key that ends in ".*" stands for its whole branch.
 WITHOUT_EFFECT: dict[str, str] = {
     "DANET.STN_HM_WEIGHTS": "the 2020 code could not run with it above zero",
-    "DANET.INIMG_SIZE": "images are always 224 px",
-    "DANET.HEATMAP_SIZE": "maps are always 56 px",
     "DANET.SMPL_MEAN_PARAMS": "mean parameters are found in data/ or shipped",
     "SOLVER.TYPE": "the optimiser is Adam, as the 2020 code always used",
-    "SOLVER.MAX_ITER": "the command line gives the number of epochs",
-    "SOLVER.SNAPSHOT_ITERS": "the command line gives --checkpoint_steps",
-    "HR_MODEL.*": "the layout of HRNet-W48 is fixed by the released weights",
-    "MSRES_MODEL.*": "the layout of the ResNet trunk is fixed",
-    "TRAIN.*": "batch size and steps come from the command line",
-    "TEST.*": "batch size comes from the command line",
     "MODEL.*": "unused by the 2020 code",
-    "OUTPUT_DIR": "the command line gives the folders",
-    "NUM_GPUS": "the device is chosen by --device",
-    "RNG_SEED": "the command line gives --seed",
-    "VIS.*": "the command line gives --vis_interval",
-    "DATA_DIR": "the command line gives --data_dir",
-}
+    **dict.fromkeys(
+        ("DANET.INIMG_SIZE", "DANET.HEATMAP_SIZE", "HR_MODEL.*", "MSRES_MODEL.*"),
+        "the layout is fixed by the released weights",
+    ),
+    **dict.fromkeys(
+        ("SOLVER.MAX_ITER", "SOLVER.SNAPSHOT_ITERS", "TRAIN.*", "TEST.*", "VIS.*", "OUTPUT_DIR", "DATA_DIR", "NUM_GPUS",
+         "RNG_SEED"),
+        "the command line gives it",
+    ),
+}  # fmt: skip
 NO_SETTING = "no such setting in this script"
 
 
@@ -124,7 +120,8 @@ def translate_2020(tree: dict[Any, Any], settings: set[str], source: str) -> tup
 def _translated(key: str, value: Any, flat: dict[str, Any], source: str) -> tuple[dict[str, Any], str, str]:
     """Our settings for a 2020 key; the key or its branch, and the reason, when it has no effect."""
     if key in VALUES:
-        known = next((v for v in VALUES[key] if isinstance(v, bool) is isinstance(value, bool) and v == value), None)
+        is_bool = isinstance(value, bool)  # 1 is not True
+        known = next((v for v in VALUES[key] if isinstance(v, bool) is is_bool and v == value), None)
         if known is None:
             listed = ", ".join(map(repr, VALUES[key]))
             raise ConfigError(f"{source}: {key} is {shown(value)}, but this project has {listed} only.")
@@ -147,20 +144,15 @@ def _translated(key: str, value: Any, flat: dict[str, Any], source: str) -> tupl
 
 def _check_refinement(source: str, strategy: str | None, refine: bool | None, use_6d: bool | None) -> None:
     """Raise ConfigError for refinements that contradict each other; None: the file does not say."""
-    if refine is False and strategy not in (None, "gcn"):
+    if (
+        (refine is False and strategy not in (None, "gcn"))
+        or (use_6d is True and strategy == "gcn_direct")  # nine numbers a joint read as six: broken output in 2020
+        or (use_6d is False and strategy in ("gcn", "lstm"))
+    ):
         raise ConfigError(
-            f"{source}: DANET.REFINE_ON False goes with DANET.REFINE_STRATEGY 'gcn' only, but that is {strategy!r}. "
-            "Leave one of them out."
-        )
-    if use_6d is True and strategy == "gcn_direct":
-        raise ConfigError(
-            f"{source}: DANET.REFINE_STRATEGY 'gcn_direct' regresses nine numbers a joint, but DANET.USE_6D_ROT is "
-            "True: the two together gave a broken output in 2020. Set DANET.USE_6D_ROT to False."
-        )
-    if use_6d is False and strategy in ("gcn", "lstm"):
-        raise ConfigError(
-            f"{source}: DANET.USE_6D_ROT False goes with the strategies 'gcn_direct' and 'lstm_direct', but "
-            f"DANET.REFINE_STRATEGY is {strategy!r}. Set DANET.USE_6D_ROT to True."
+            f"{source}: DANET.REFINE_STRATEGY {strategy!r}, DANET.REFINE_ON {refine} and DANET.USE_6D_ROT {use_6d} "
+            "contradict each other. REFINE_ON False goes with 'gcn' only; USE_6D_ROT must be True for 'gcn' and 'lstm' "
+            "and False for 'gcn_direct'."
         )
 
 

@@ -211,7 +211,7 @@ class PickleMachine:
         state, target = self.stack.pop(), self.stack[-1]
         if type(target) is Call and target.state is None:
             target.state = state
-        elif type(target) is not dict:  # a state dict's versions of its modules, which nobody reads
+        elif type(target) is not dict:  # a state dict's versions of its modules, which are not used
             raise PickleError(f"a state for a {type(target).__name__}")
 
     def check_protocol(self) -> None:

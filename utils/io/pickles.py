@@ -241,7 +241,7 @@ class Resolver:
     def _chumpy(self, state: dict[Any, Any]) -> np.ndarray | None:
         """The values of a chumpy array: they stand in `x`; `Select` picks them from another array `a`.
 
-        Other expressions (the files hold some that nobody reads) have no values: None.
+        Other expressions (the files hold some that are never used) have no values: None.
         """
         if "x" in state:
             return self.array(state["x"])

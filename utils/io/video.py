@@ -53,7 +53,7 @@ class VideoFile(contextlib.AbstractContextManager):
             self._stream = self._container.add_stream(CODEC, rate, options=QUALITY, pix_fmt="yuv420p")
             self._stream.width, self._stream.height = (side + side % 2 for side in size)
             codec = self._stream.codec_context
-            codec.colorspace = av.video.reformatter.Colorspace.ITU601  # the conversion's, told to players
+            codec.colorspace = av.video.reformatter.Colorspace.ITU601  # the conversion's, for players
             codec.open()
         except (av.FFmpegError, ValueError) as error:
             self._discard()

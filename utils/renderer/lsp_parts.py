@@ -81,7 +81,8 @@ def face_classes(body: BodyModel, data_dir: str | os.PathLike) -> tuple[Int[np.n
 def skinning_classes(body: BodyModel) -> Int[np.ndarray, "F"]:
     """Class (1..6) that holds the most of the skinning weight of a face's corners."""
     weights = body.weights.astype(np.float64)[body.faces].sum(axis=1)  # [F, 24]
-    return np.stack([weights[:, list(joints)].sum(axis=1) for joints in CLASS_JOINTS], axis=1).argmax(axis=1) + 1
+    by_class = [weights[:, list(joints)].sum(axis=1) for joints in CLASS_JOINTS]
+    return np.argmax(by_class, axis=0) + 1
 
 
 def _textured_classes(texture_file: Path, table_file: Path, num_faces: int) -> Int[np.ndarray, "F"]:
@@ -145,7 +146,9 @@ class PartRenderer:
         self._renderer = IUV_Renderer(CROP_SIZE, CROP_SIZE, FOCAL_LENGTH, atlas, far, backend)
         self._classes = torch.from_numpy(np.concatenate([np.zeros(1, np.uint8), part]))
 
-    def __call__(self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]) -> UInt8[Tensor, "B 224 224"]:
+    def __call__(
+        self, vertices: Float[Tensor, "B V 3"], cam: Float[Tensor, "B 3"]
+    ) -> UInt8[Tensor, "B 224 224"]:
         """Class of each pixel of bodies (metres, camera axes) under weak cameras (s, tx, ty)."""
         face = self._renderer.fragments(vertices, cam).face
         return self._classes.to(face.device)[face.long() + 1]

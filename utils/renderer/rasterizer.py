@@ -125,13 +125,11 @@ def _check(points: Tensor | np.ndarray, faces: Tensor | np.ndarray, size: int) -
 # No fastmath: contracted or reordered sums would part the two back-ends.
 @compiled(nogil=True, error_model="numpy")
 def _raster_kernel(points, faces, centers, near, far, face_out, bary_out, depth_out):
-    size, num_vertices = len(centers), points.shape[1]
-    n, last = np.float32(size), np.float32(size - 1)
-    # Per vertex: x, y, z, and the first and last pixel column and row on its far sides.
-    corner = np.empty((num_vertices, 8), np.float32)
+    n, last = np.float32(len(centers)), np.float32(len(centers) - 1)
+    corner = np.empty((points.shape[1], 8), np.float32)  # x, y, z, first and last pixel column, row on the far sides
     todo = np.empty(len(faces) + 1, np.int32)
     for b in range(len(points)):
-        for v in range(num_vertices):
+        for v in range(points.shape[1]):
             x, y = points[b, v, 0], points[b, v, 1]
             col, row = (x * n + last) * _HALF32, (-y * n + last) * _HALF32
             corner[v, 0], corner[v, 1], corner[v, 2] = x, y, points[b, v, 2]
@@ -169,12 +167,10 @@ def _raster_kernel(points, faces, centers, near, far, face_out, bary_out, depth_
                         continue
                     w0, w1, w2 = e0 / total / z0, e1 / total / z1, e2 / total / z2
                     depth = _ONE32 / (w0 + w1 + w2)
-                    if not (near < depth and depth < far):
+                    is_behind = face_out[b, row, col] >= 0 and not depth < depth_out[b, row, col]
+                    if is_behind or not (near < depth and depth < far):
                         continue
-                    if face_out[b, row, col] >= 0 and not depth < depth_out[b, row, col]:
-                        continue
-                    face_out[b, row, col] = f
-                    depth_out[b, row, col] = depth
+                    face_out[b, row, col], depth_out[b, row, col] = f, depth
                     bary_out[b, row, col, 0] = w0 * depth
                     bary_out[b, row, col, 1] = w1 * depth
                     bary_out[b, row, col, 2] = w2 * depth

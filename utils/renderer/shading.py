@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 # Towards the lights, camera frame: a key light above and left of the camera, a fill light at the camera.
-LIGHTS = [np.array(d, np.float32) / np.float32(np.linalg.norm(d)) for d in ((-0.6, -0.7, -0.6), (0.0, 0.0, -1.0))]
+LIGHTS = [np.float32(d) / np.float32(np.linalg.norm(d)) for d in ((-0.6, -0.7, -0.6), (0.0, 0.0, -1.0))]
 AMBIENT, KEY, FILL = 0.2, 0.6, 0.4
 
 
-def vertex_normals(points: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
+def vertex_normals(
+    points: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
+) -> Float[np.ndarray, "V 3"]:
     """Unit normals per vertex: its faces' normals weighted by area; zero for a vertex without a face."""
     return _normals_kernel(np.ascontiguousarray(points), faces)
 
