@@ -41,7 +41,7 @@ def filled():
 
 @pytest.fixture(scope="module")
 def numbers(request):
-    with np.load(request.path.parent / "golden" / "infer.npz") as file:
+    with np.load(request.config.rootpath / "tests" / "golden" / "infer.npz") as file:
         return dict(file)
 
 

@@ -13,7 +13,7 @@ from utils.structures import IUVMaps, PartCrops
 
 @pytest.fixture(scope="module")
 def maps(request):
-    with np.load(request.path.parent / "golden" / "maps.npz") as file:
+    with np.load(request.config.rootpath / "tests" / "golden" / "maps.npz") as file:
         return {key.replace("__", "/"): torch.from_numpy(file[key]) for key in file.files}
 
 
