@@ -24,7 +24,7 @@ import numpy as np
 from datasets.base_dataset import BaseDataset
 from datasets.legacy_crop import uncrop_legacy
 from datasets.loading import load_planned
-from datasets.lsp_labels import LabelPictures
+from datasets.lsp_labels import LabelImages
 from datasets.registry import PathsConfig
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from datasets.transforms import crop_image
@@ -109,7 +109,7 @@ def protocol_of(cfg: EvalConfig, people: BaseDataset | SyntheticPeople) -> Proto
     if cfg.dataset == "lsp":
         legacy_uncrop = uncrop_legacy if cfg.crop_mode == "legacy" else None
         predictor = load_predictor(cfg, PART_NEED)
-        return PartLabels(predictor, LabelPictures(people), cfg.data_dir, crop_image, legacy_uncrop)
+        return PartLabels(predictor, LabelImages(people), cfg.data_dir, crop_image, legacy_uncrop)
     if cfg.dataset == "synthetic":
         predictor = load_predictor(cfg, JOINT_NEED)
         about = "pose and shape of the rendered body"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -12,20 +11,21 @@ from utils.images import ImageError, read_label_image
 from utils.renderer.lsp_parts import TrueParts
 
 
-class LabelPictures:
-    """Label images of a set's people by number. Raises ImageError with the file's name."""
+class LabelImages:
+    """`TrueParts` of a set's people by number. Raises ImageError with the file's name."""
 
     def __init__(self, dataset: BaseDataset):
         self.dataset = dataset
 
     def __call__(self, index: int) -> TrueParts:
-        labels = self.dataset.labels
-        return TrueParts(
-            _read(self.dataset.mask_path(index)),
-            _read(self.dataset.part_path(index)),
-            labels.center[index].astype(np.float32).astype(np.float64),  # as a sample carries it
-            float(labels.scale[index]),
-        )
+        labels, images = self.dataset.labels, []
+        for path in (self.dataset.mask_path(index), self.dataset.part_path(index)):
+            try:
+                images.append(read_label_image(path))
+            except ImageError as error:
+                raise ImageError(f"{path}: {error}") from error
+        center = labels.center[index].astype(np.float32).astype(np.float64)  # as a sample carries it
+        return TrueParts(*images, center, float(labels.scale[index]))
 
     def with_photographs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, tuple[int, int]]]:
         """Name, mask, parts and photograph's (height, width) of each person whose files can be read."""
@@ -35,10 +35,3 @@ class LabelPictures:
             except ImageError:
                 continue  # scoring names and counts it
             yield self.dataset.name_of(index), true.mask, true.parts, size
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return read_label_image(path)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
