@@ -217,14 +217,8 @@ def mix_of(
         size = max([synthetic_size, *map(len, members.values())])
         members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed)
     shares = mix.probabilities({member: len(people) for member, people in members.items()})
-    return MixedDataset(
-        [members[member] for member in shares],
-        list(shares.values()),
-        seed,
-        bodies=mix.bodies,
-        name=name,
-        left_out=tuple(missing),
-    )
+    chosen = [members[member] for member in shares]
+    return MixedDataset(chosen, [*shares.values()], seed, bodies=mix.bodies, name=name, left_out=tuple(missing))
 
 
 def _missing(mix: Mix, data_dir: str | Path, paths: PathsConfig) -> dict[str, Path]:

@@ -82,8 +82,7 @@ def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
     if missing:
         raise DataFileError(f"{path} lacks {', '.join(missing)}; expected {', '.join(required)}.")
     if ("pose" in arrays) != ("shape" in arrays):
-        lone = "pose" if "pose" in arrays else "shape"
-        raise DataFileError(f"{path} holds {lone} alone; pose and shape belong together.")
+        raise DataFileError(f"{path} holds {'pose' if 'pose' in arrays else 'shape'} alone; both belong together.")
     imgname = _text(arrays["imgname"], f"{path}: imgname", arrays["imgname"].size)
     count = len(imgname)
     if not count:
