@@ -52,10 +52,6 @@ class JointSet:
     regressed: tuple[int, ...]
     stored: tuple[int, ...]
 
-    @property
-    def joint_names(self) -> tuple[str, ...]:
-        return tuple(H36M17_NAMES[joint] for joint in self.regressed)
-
 
 J14 = JointSet("J14", H36M_TO_J14, GT24_TO_J14)
 J17 = JointSet("J17", H36M_TO_J17, GT24_TO_J17)
@@ -91,10 +87,11 @@ class JointProtocol(Protocol):
     def __init__(self, predictor: Predictor, joint_set: JointSet, about: str, per_action: bool = False):
         self.predictor, self.joint_set, self.per_action = predictor, joint_set, per_action
         self.regress = JointRegressor(predictor.smpl, predictor.assets.h36m)
+        self.joint_names = tuple(H36M17_NAMES[joint] for joint in joint_set.regressed)
         self.facts = {
             "truth": about,
             "root": self.root,
-            "joint set": f"{joint_set.name}: {', '.join(joint_set.joint_names)}",
+            "joint set": f"{joint_set.name}: {', '.join(self.joint_names)}",
             "PA-MPJPE": "after the best similarity (rotation, scale, shift; no reflection) of each sample",
         }
 
@@ -133,7 +130,7 @@ class JointProtocol(Protocol):
         charts = [report.histogram(f"{t} of samples", v, "mm") for t, v in (("MPJPE", plain), ("PA-MPJPE", aligned))]
         for title, name in (("MPJPE", "joint_error"), ("PA-MPJPE", "pa_joint_error")):
             bars = rows[name].mean(axis=0) * MILLIMETRES
-            charts.append(report.bar_chart(f"{title} of each joint", self.joint_set.joint_names, bars, "mm"))
+            charts.append(report.bar_chart(f"{title} of each joint", self.joint_names, bars, "mm"))
         tables = []
         if self.per_action:
             scored = np.asarray(names)[results.scored > 0].tolist()
@@ -173,20 +170,19 @@ class StoredJoints(JointProtocol):
         super().__init__(predictor, joint_set, "joints stored in the annotation file (S)", per_action)
         self.joints, self.off = joints, np.linalg.norm(joints[:, PELVIS, :3], axis=1)
         self.missing = int((joints[:, joint_set.stored, 3] <= 0).any(axis=1).sum())
-        if np.median(self.off) > ROOT_IMPOSSIBLE:
+        if (median := np.median(self.off)) > ROOT_IMPOSSIBLE:
             raise ValueError(
-                f"{file}: the pelvis (row {PELVIS} of S) is {np.median(self.off):.3g} m from the origin (median), and "
-                "truth is not centred when scored. Subtract it from all joints."
+                f"{file}: the pelvis (row {PELVIS} of S) is {median:.3g} m from the origin (median), and truth is not "
+                "centred when scored. Subtract it from all joints."
             )
         if self.missing == len(joints):
             raise ValueError(f"{file}: no person has all joints of {joint_set.name} annotated in S.")
-        self.suspicions = []
-        if far := int((self.off > ROOT_TOLERANCE).sum()):
-            where = f"up to {self.off.max() * 1000:.0f} mm from the origin of S"
-            self.suspicions.append(f"{file}: the pelvis of {far} people is {where}.")
-        if self.missing:
-            lack = f"{self.missing} people lack joints of {joint_set.name}"
-            self.suspicions.append(f"{file}: {lack}; they are scored as they stand.")
+        far, most = int((self.off > ROOT_TOLERANCE).sum()), self.off.max() * 1000
+        found = {
+            f"the pelvis of {far} people is up to {most:.0f} mm from the origin of S.": far,
+            f"{self.missing} people lack joints of {joint_set.name}; they are scored as they stand.": self.missing,
+        }
+        self.suspicions = [f"{file}: {sentence}" for sentence, count in found.items() if count]
 
     def truth(self, batch: Batch) -> tuple[Float[Tensor, "B J 3"], None]:
         return batch.joints_3d[:, self.joint_set.stored, :3], None
@@ -259,22 +255,19 @@ class PosedBodies(JointProtocol):
         """Compare the SMPL joints of posed bodies with the labelled ones, both relative to the pelvis."""
         labels = self.labels()
         gender, joints = np.asarray(labels.gender), labels.smpl_joints
-        unknown = int(np.isin(gender, list(self.bodies), invert=True).sum())
-        if unknown:
+        if unknown := int(np.isin(gender, list(self.bodies), invert=True).sum()):
             return Certificate(False, (f"{unknown} of {len(gender)} samples have no gender that a body stands for.",))
         if joints is None:
-            return Certificate(True, (
-                "The annotation file stores no joints beside pose and shape, so the two cannot be compared; the "
-                "converter datasets.preprocess.pw3d writes them (field smpl_joints).",
-            ))  # fmt: skip
-        device, distances = next(iter(self.bodies.values()))[0].template.device, []
+            finding = "The annotation file stores no joints beside pose and shape, so the two cannot be compared; the "
+            return Certificate(True, (finding + "converter datasets.preprocess.pw3d writes them (field smpl_joints).",))
+        distances = []
         for start in range(0, len(gender), CHUNK):
             rows = slice(start, start + CHUNK)
             pose, shape, stored = (
-                torch.from_numpy(np.ascontiguousarray(values[rows], np.float32)).to(device)
+                torch.from_numpy(np.ascontiguousarray(values[rows], np.float32)).to(self.predictor.device)
                 for values in (labels.rotvec, labels.betas, joints)
             )
-            posed = self._pose(pose, shape, torch.from_numpy(gender[rows]).to(device))[2]
+            posed = self._pose(pose, shape, torch.from_numpy(gender[rows]).to(pose.device))[2]
             distances.append((posed - posed[:, :1] - stored + stored[:, :1]).norm(dim=-1))
         mean, largest = torch.cat(distances).mean().item(), torch.cat(distances).max().item()
         finding = (

@@ -117,37 +117,29 @@ def write_results(
         facts: how the numbers came about; also of the set ("dataset") and the network ("regressor").
         names: of all samples.
     """
-    scored = int(results.scored.sum())
     unreadable = tuple((item.name, item.reason) for item in results.unreadable)
-    tree = {
-        "schema": EVAL,
-        **facts,
-        "samples": {
-            "in the set": len(names),
-            "scored": scored,
-            "unreadable": [{"name": name, "reason": reason} for name, reason in unreadable],
-        },
-        "scores": {  # JSON has no NaN
-            s.name: {"value": s.value if np.isfinite(s.value) else None, "unit": s.unit} for s in summary.scores
-        },
-        "tables": {t.title: [list(t.header), *map(list, t.rows)] for t in summary.tables},
+    scored = int(results.scored.sum())
+    named = [{"name": name, "reason": reason} for name, reason in unreadable]
+    samples = {"in the set": len(names), "scored": scored, "unreadable": named}
+    scores = {  # JSON has no NaN
+        s.name: {"value": s.value if np.isfinite(s.value) else None, "unit": s.unit} for s in summary.scores
     }
+    tables = {table.title: [table.header, *table.rows] for table in summary.tables}
+    tree = {"schema": EVAL, **facts, "samples": samples, "scores": scores, "tables": tables}
     save_json_atomic(folder / "protocol.json", tree, overwrite)
     errors = {name: values for name, values in results.rows.items() if name not in RESULT_KEYS}
-    save_npz_atomic(
-        folder / "errors.npz", EVAL, overwrite, **errors, imgname=np.array(names), scored=results.scored
-    )
-    tables = [Table("", ("score", "value"), tuple((s.name, str(s)) for s in summary.scores)), *summary.tables]
-    if unreadable:
-        shown = unreadable[:SHOWN_UNREADABLE]
-        tables.append(Table(f"Unreadable samples ({len(unreadable)})", ("name", "reason"), shown))
+    errors |= {"imgname": np.array(names), "scored": results.scored}
+    save_npz_atomic(folder / "errors.npz", EVAL, overwrite, **errors)
+    title = f"Unreadable samples ({len(unreadable)})"
+    unread = [Table(title, ("name", "reason"), unreadable[:SHOWN_UNREADABLE])] if unreadable else []
+    numbers = Table("", ("score", "value"), tuple((s.name, str(s)) for s in summary.scores))
     report.write_page(
         folder / "report.html",
         TEMPLATE,
         overwrite,
         title=f"{facts['dataset']}: {facts['regressor']}",
         subtitle=f"{scored} of {len(names)} samples scored.",
-        tables=tables,
+        tables=[numbers, *summary.tables, *unread],
         charts=summary.charts,
         galleries=galleries,
         about=[(name, _as_text(fact)) for name, fact in facts.items()],

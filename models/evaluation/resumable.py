@@ -36,10 +36,6 @@ SCHEMA = "danet-unfinished-1"
 INDEX, BATCH, RUN = "_index", "_batch", "_run"
 BAD_INDEX, BAD_NAME, BAD_REASON = "_bad_index", "_bad_name", "_bad_reason"
 
-Load = Callable[[list[list[int]]], Iterable[PlannedBatch]]
-Score = Callable[[PlannedBatch], "Rows"]
-Progress = Callable[[int, "Rows"], None]
-
 
 def plan_batches(count: int, batch_size: int, shuffle: bool = False, seed: int = 0) -> list[list[int]]:
     """All samples in batches, the last one short; shuffled by the seed alone."""
@@ -111,8 +107,7 @@ class RowStore:
             else:
                 path.unlink()
             return
-        changed = {key for key, _ in before.items() ^ self.fingerprint.items()}
-        if changed:
+        if changed := {key for key, _ in before.items() ^ self.fingerprint.items()}:
             raise ValueError(
                 f"--resume: the interrupted evaluation in {self.folder} had another {', '.join(sorted(changed))}. "
                 "Give the same settings and files, or start anew without --resume."
@@ -189,9 +184,9 @@ def run_plan(
     store: RowStore,
     resume: bool,
     processes: Processes,
-    load: Load,
-    score: Score,
-    progress: Progress = lambda count, rows: None,
+    load: Callable[[list[list[int]]], Iterable[PlannedBatch]],
+    score: Callable[[PlannedBatch], Rows],
+    progress: Callable[[int, Rows], None] = lambda count, rows: None,
 ) -> Results | None:
     """Compute all batches, shared among the processes; also after an error `store` keeps what is done.
 

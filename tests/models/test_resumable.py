@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Barrier
@@ -131,7 +132,15 @@ def test_a_run_of_three_continues_as_a_run_of_two(tmp_path, plan):
     assert_same(run_shared(tmp_path / "run", plan, 2), whole(tmp_path, plan))
 
 
+def _flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    name, extra = struct.unpack("<HH", content[26:30])  # lengths in the header of a zip's first member
+    content[30 + name + extra + 5] ^= 1
+    path.write_bytes(content)
+
+
 SPOILED = {
+    "a flipped byte": _flip_a_byte,
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:40]),
     "empty": lambda path: path.write_bytes(b""),
     "no batch": lambda path: np.savez(path, value=np.zeros(3)),
