@@ -21,9 +21,9 @@ from bench_training import seconds, step_of
 
 from datasets.loading import training_batches
 from datasets.sampler import StepSampler
-from datasets.training_data import DataConfig, TrainingData, build_training_data
+from datasets.training_data import DataConfig, TrainingData, build_mix
 from models.danet import PRESETS
-from models.training.step import Stage
+from models.training.stages import Stage
 from utils.body import DATA_DIR
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=12)
     args = parser.parse_args()
     cfg = DataConfig(train_data=args.train_data, synthetic_size=4096)
-    data = build_training_data(cfg, args.data_dir)
+    data = TrainingData(build_mix(cfg, args.data_dir))
     print(data.mix.description)
     speeds = {}
     for workers in args.workers:

@@ -21,9 +21,10 @@ import torch
 from datasets.synthetic.dataset import SyntheticPeople
 from models import build_danet
 from models.danet import PRESETS, preset
-from models.losses import IUVCriterion, SMPLCriterion
+from models.targets import TargetBuilder
+from models.training.stages import Stage
 from models.training.state import make_optimizer
-from models.training.step import Stage, SupervisedNetwork, add_gradients, make_targets
+from models.training.step import SupervisedNetwork, add_gradients
 from utils.body import resolve_body
 from utils.runtime import keep_freed_memory
 from utils.structures import collate_samples
@@ -32,7 +33,6 @@ TARGETS = {
     Stage.IUV: 22.0,
     Stage.JOINT: 33.0,
 }  # for the default network at batch 2; the 2020 code took 28 and 41
-CPU = torch.device("cpu")
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -45,8 +45,8 @@ def step_of(name: str, batch_size: int, amp: bool) -> Callable[[Stage], None]:
     """A function that makes one training step of a stage on the same batch."""
     torch.manual_seed(0)
     model = build_danet(preset(name)).to(memory_format=torch.channels_last).train()
-    build_targets = make_targets(resolve_body("open"), CPU)
-    network = SupervisedNetwork(model, IUVCriterion(), SMPLCriterion(build_targets.smpl), amp=amp)
+    build_targets = TargetBuilder.of_body(resolve_body("open"))
+    network = SupervisedNetwork(model, build_targets.smpl, amp=amp)
     optimizer = make_optimizer(model, 1e-5, 1.0)
     people = SyntheticPeople(batch_size)
     batch = collate_samples([people[index] for index in range(batch_size)])

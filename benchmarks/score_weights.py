@@ -20,15 +20,14 @@ from tqdm import tqdm
 
 from datasets.loading import load_batches
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from models import SMPL, build_danet
+from models import build_danet
 from models.danet import PRESETS, preset
 from models.targets import TargetBuilder
-from models.training.validation import mean_rotations, score, score_fixed_pose
+from models.training.validation import body_scores, mean_scores, score
 from utils.body import OPEN_DIR, resolve_body
 from utils.checkpoint import load_danet
-from utils.geometry import batch_rodrigues
+from utils.geometry import batch_rodrigues, nearest_rotations
 from utils.io import require_free, save_json_atomic
-from utils.renderer import IUV_Renderer
 from utils.structures import Batch
 
 TRAINING_POSES = 2000
@@ -42,7 +41,24 @@ def batches(people: SyntheticPeople, workers: int) -> Iterator[Batch]:
 def mean_training_pose(workers: int) -> torch.Tensor:
     people = SyntheticPeople(TRAINING_POSES, split="train", draw=Draw(labels_only=True))
     rotvec = torch.cat([batch.rotvec for batch in batches(people, workers)])
-    return mean_rotations(batch_rodrigues(rotvec.reshape(-1, 3)).view(-1, 24, 3, 3))
+    rotmats = batch_rodrigues(rotvec.reshape(-1, 3)).view(-1, 24, 3, 3)
+    return torch.from_numpy(nearest_rotations(rotmats.mean(dim=0).numpy())).float()
+
+
+def score_fixed_pose(
+    pose: torch.Tensor, batches: Iterator[Batch], build_targets: TargetBuilder
+) -> dict[str, float]:
+    """Body scores of one pose [24,3,3] and the mean shape, given the true root orientation."""
+    smpl = build_targets.smpl
+
+    def scores(batch: Batch) -> dict[str, torch.Tensor]:
+        targets = build_targets(batch)
+        rotmat = pose.expand(len(batch), -1, -1, -1).clone()
+        rotmat[:, 0] = targets.rotmat[:, 0]
+        fixed = smpl(rotmat, torch.zeros_like(targets.betas))
+        return body_scores(fixed, smpl(targets.rotmat, targets.betas))
+
+    return mean_scores(scores(batch) for batch in batches)
 
 
 def main() -> None:
@@ -57,8 +73,7 @@ def main() -> None:
     if args.json:
         require_free(args.json, overwrite=False)
 
-    assets = resolve_body("open")
-    build_targets = TargetBuilder(SMPL(assets.body, assets.extra), IUV_Renderer(atlas=assets.atlas))
+    build_targets = TargetBuilder.of_body(resolve_body("open"))
     model = build_danet(preset(args.model))
     print(load_danet(model, args.checkpoint))
     people = SyntheticPeople(args.count, split="eval", seed=args.seed)

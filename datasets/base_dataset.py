@@ -40,6 +40,8 @@ UPI_SOURCE = "the UPi-S1h site; --upi_s1h_root names another folder"
 class LabelledPeople(Dataset):
     """People with labels in images below one folder; what `BaseDataset` and `COCODataset` share."""
 
+    dense_only = False  # see `DatasetSpec`
+
     def __init__(
         self,
         name: str,
@@ -153,6 +155,7 @@ class LabelledPeople(Dataset):
             scale=torch.tensor(box[1], dtype=torch.float32),
             gender=torch.tensor(-1 if labels.gender is None else int(labels.gender[index])),
             index=torch.tensor(index),
+            dense_only=torch.tensor(self.dense_only),
             dataset=self.name,
             name=self.name_of(index),
         )
@@ -240,6 +243,7 @@ class BaseDataset(LabelledPeople):
                 it comes from.
         """
         spec = find_spec(name)
+        self.dense_only = spec.dense_only
         self.file = Path(data_dir) / EXTRAS / spec.label_file(is_train)
         if not self.file.is_file():
             raise FileNotFoundError(

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINAL, STATIC = "final_fits", "static_fits"
-NO_FITS = ("dp_coco",)  # its people are known by annotated points; fits are read where they are there
 MAX_NUMBER = 1e3  # of a pose or shape
 TINY = 1e-60  # keeps quotients of vanishing angles finite, without a trace elsewhere
 _MIRROR = np.tile(np.array([1.0, -1.0, -1.0], dtype=np.float32), 24)
@@ -166,8 +165,8 @@ def _table(rotvec: np.ndarray, betas: np.ndarray, valid: np.ndarray, path: Path)
 def load_fits(mix: MixedDataset, data_dir: str | Path = DATA_DIR, *, skip_missing: bool = False) -> Fits:
     """The fits of a mix's members, as far as they are used.
 
-    Members whose people all have body labels need none, nor do `NO_FITS`, nor any member where the mix counts
-    labels alone.
+    Members whose people all have body labels need none, nor do those of annotated points, nor any member where the
+    mix counts labels alone.
 
     Args:
         skip_missing: a member that needs fits and has none trains without bodies, with a warning.
@@ -184,7 +183,7 @@ def load_fits(mix: MixedDataset, data_dir: str | Path = DATA_DIR, *, skip_missin
             continue
         table = read_fits(member.name, len(member), data_dir)
         if table is None:
-            if mix.bodies == LABELS_OR_FITS and member.name not in NO_FITS:
+            if mix.bodies == LABELS_OR_FITS and not member.dense_only:
                 _report_missing(member.name, data_dir, skip_missing)
                 found.append(f"{member.name} none")
             continue

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasets.base_dataset import LabelledPeople
-from datasets.fits import NO_FITS, Fits, fit_paths
+from datasets.fits import Fits, fit_paths
 from datasets.mixed_dataset import MixedDataset
 from utils.skeleton import NUM_KEYPOINTS, NUM_OPENPOSE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
 
-# Kinds of labels, as the losses need them (`models.training.state.loss_feed`).
+# Kinds of labels, as the losses need them (`models.training.loss_feed`).
 MAPS, POINTS, CENTERS, BODIES = "rendered maps", "annotated points", "joint centres", "bodies"
 KEYPOINTS, OPENPOSE, JOINTS_3D = "2D keypoints", "OpenPose keypoints", "3D joints"
 KINDS = (MAPS, POINTS, CENTERS, BODIES, KEYPOINTS, OPENPOSE, JOINTS_3D)
@@ -33,7 +34,7 @@ def label_masks(member: LabelledPeople, fits: Fits | None) -> dict[str, Bool[np.
     annotated = seen[:, NUM_OPENPOSE:]
     points = none if labels.dense is None else labels.dense.annotated
     # A camera needs two keypoints; sets of annotated points get no rendered maps.
-    maps = bodies & (annotated.sum(axis=1) >= 2) & (member.name not in NO_FITS)
+    maps = bodies & (annotated.sum(axis=1) >= 2) & (not member.dense_only)
     smpl = none if labels.smpl_keypoints is None else (labels.smpl_keypoints[..., 2] > 0).any(axis=1)
     joints = none if labels.joints_3d is None else (labels.joints_3d[..., 3] > 0).any(axis=1)
     return {
@@ -61,8 +62,20 @@ def count_labels(mix: MixedDataset, fits: Fits | None) -> dict[str, dict[str, in
     return counts
 
 
-def passed_over(mix: MixedDataset, data_dir: str | Path, *, body_labels: bool) -> dict[str, dict[str, Any]]:
-    """{data set: {labels of it that the run does not use, and why: how many}}."""
+def passed_over(
+    mix: MixedDataset,
+    counts: Mapping[str, Mapping[str, int]],
+    data_dir: str | Path,
+    batch_size: int,
+    *,
+    body_labels: bool,
+) -> dict[str, dict[str, Any]]:
+    """What a run does not use: {data set: {labels or people of it, and why: how many}}.
+
+    Args:
+        counts: those of `count_labels`.
+        body_labels: whether labels of pose and shape belong to the run's body.
+    """
     found: dict[str, dict[str, Any]] = {}
     for member in mix.members:
         if not isinstance(member, LabelledPeople):
@@ -71,6 +84,10 @@ def passed_over(mix: MixedDataset, data_dir: str | Path, *, body_labels: bool) -
         files = [path for path in fit_paths(member.name, data_dir) if path.is_file()]
         if files and not body_labels:
             unused["files of fits (they belong to SMPL, the run shows the open body)"] = len(files)
+        if without := counts[member.name].get(UNLABELLED):
+            unused[UNLABELLED] = without
         if unused:
             found[member.name] = unused
+    if rest := len(mix) % batch_size:
+        found["each epoch"] = {"people left over by whole batches, others in each epoch": rest}
     return found

@@ -48,6 +48,7 @@ class DatasetSpec:
     test_fields: tuple[str, ...] = ()
     converter: str = ""  # module of datasets.preprocess that writes the file
     images: str = ""  # where the images come from
+    dense_only: bool = False  # annotated points stand for rendered maps, bodies are no labels
 
     def label_file(self, is_train: bool) -> str:
         """Name of the split's .npz. Raises ValueError when the set has no such split."""
@@ -79,7 +80,8 @@ _ALL = (
     DatasetSpec("mpii", "mpii_root", "mpii_train", None, ("part",), (), "mpii", "the MPII site"),
     DatasetSpec("coco", "coco_root", "coco_2014_train", "coco_2014_val", ("part",), ("part",), "coco", _COCO),
     DatasetSpec("dp_coco", "coco_root", "dp_coco_2014_train", "dp_coco_2014_minival",
-                ("part", "smpl_2dkps", "dp_annot"), ("part", "smpl_2dkps", "dp_annot"), "dp_coco", _COCO),
+                ("part", "smpl_2dkps", "dp_annot"), ("part", "smpl_2dkps", "dp_annot"), "dp_coco", _COCO,
+                dense_only=True),
     DatasetSpec("mpi-inf-3dhp", "mpi_inf_3dhp_root", "mpi_inf_3dhp_train", "mpi_inf_3dhp_valid",
                 ("part", "S"), ("S",), "mpi_inf_3dhp", "the MPI-INF-3DHP site"),
     DatasetSpec("3dpw", "pw3d_root", None, "3dpw_test", (), ("pose", "shape", "gender"), "pw3d",

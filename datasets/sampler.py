@@ -41,6 +41,24 @@ def order_of(epoch: int, size: int, seed: int, shuffle: bool) -> list[int]:
     return torch.randperm(size, generator=generator).tolist()
 
 
+def steps_per_epoch(size: int, batch_size: int, share: Share = Share()) -> int:  # noqa: B008 (frozen)
+    """Whole batches in an epoch of `size` people.
+
+    Raises ValueError when a batch cannot be split into equal shares, or is larger than an epoch.
+    """
+    shares = share.count * share.parts
+    if batch_size % shares:
+        raise ValueError(
+            f"A batch of {batch_size} cannot be split evenly: {share.count} processes times --accumulate "
+            f"{share.parts} are {shares} shares. Give a --batch_size that is a multiple of it."
+        )
+    if size < batch_size:
+        raise ValueError(
+            f"The training data hold {size} people, less than one batch of {batch_size}: give a smaller --batch_size."
+        )
+    return size // batch_size
+
+
 class StepSampler(Sampler[list[Place]]):
     """Places of the samples of steps `first_step` to the end of the last epoch, `share.parts` lists a step.
 
@@ -58,21 +76,10 @@ class StepSampler(Sampler[list[Place]]):
         first_step: int = 0,
         share: Share = Share(),  # noqa: B008 (frozen)
     ):
-        """Raises ValueError when the batch cannot be split into equal shares, or is larger than an epoch."""
-        shares = share.count * share.parts
-        if batch_size % shares:
-            raise ValueError(
-                f"A batch of {batch_size} cannot be split evenly: {share.count} processes times --accumulate "
-                f"{share.parts} are {shares} shares. Give a --batch_size that is a multiple of it."
-            )
-        if size < batch_size:
-            raise ValueError(
-                f"The training data hold {size} people, less than one batch of {batch_size}: give a smaller "
-                "--batch_size."
-            )
+        """Raises ValueError as `steps_per_epoch` does."""
         self.size, self.batch_size, self.epochs = size, batch_size, epochs
         self.seed, self.shuffle, self.first_step, self.share = seed, shuffle, first_step, share
-        self.steps_per_epoch = size // batch_size
+        self.steps_per_epoch = steps_per_epoch(size, batch_size, share)
 
     def __len__(self) -> int:
         return max(0, self.epochs * self.steps_per_epoch - self.first_step) * self.share.parts

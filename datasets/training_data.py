@@ -107,9 +107,9 @@ class TrainingData(Dataset):
         }
 
 
-def build_training_data(
+def build_mix(
     cfg: DataConfig, data_dir: str | Path, seed: int = 0, *, body_labels: bool = True
-) -> TrainingData:
+) -> MixedDataset:
     """Open all sets of a mix. body_labels: off to pass over pose and shape, which belong to one body.
 
     Raises what `mix_of` raises.
@@ -127,4 +127,4 @@ def build_training_data(
     for member in mix.members:
         if isinstance(member, LabelledPeople) and not body_labels:
             member.pass_over_bodies("they belong to SMPL, the run shows the open body")
-    return TrainingData(mix, cfg.easy_epochs)
+    return mix

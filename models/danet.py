@@ -1,4 +1,4 @@
-"""DaNet: picture -> dense body parts -> SMPL (paper figure 2), its sizes and its builder."""
+"""DaNet: image -> dense body parts -> SMPL (paper figure 2), its sizes and its builder."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class DaNet(nn.Module):
         """
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] != image.shape[2]:
             raise ValueError(
-                f"DaNet takes square pictures [B, 3, 224, 224] (sides a multiple of 32), got {tuple(image.shape)}."
+                f"DaNet takes square images [B, 3, 224, 224] (sides a multiple of 32), got {tuple(image.shape)}."
             )
         estimate = self.img2iuv(image)
         if iuv_only:
@@ -184,10 +184,10 @@ class DaNet(nn.Module):
         return DaNetOutput(estimate, self._regress(read.iuv, read.part_iuv))
 
     def forward_rendered(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> DaNetOutput:
-        """The body from rendered maps [B,25,H,W] and true joint centres instead of a picture.
+        """The body from rendered maps [B,25,H,W] and true joint centres instead of an image.
 
         It lets the regressor learn without the estimator, several times faster (`input_mode` iuv_gt: always), and
-        says what it makes of perfect maps. Centres outside the picture are moved to its border. Part maps are
+        says what it makes of perfect maps. Centres outside the image are moved to its border. Part maps are
         cleaned as estimated ones are, for which the regressor then is ready; those of `iuv_gt` stay soft at their
         borders, as in 2020, so that the crops' sizes learn from all of them.
         """

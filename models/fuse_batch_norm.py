@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.backbones.resnet import Projection
 
-PLAIN = (nn.Conv2d, Projection)  # other forms of a convolution do more than their kernel and stride say
+PLAIN = (nn.Conv2d, Projection)  # other forms of a convolution do more than their kernel and stride tell
 
 
 def fold_batch_norm(module: nn.Module) -> None:

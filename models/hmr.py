@@ -1,4 +1,4 @@
-"""The HMR baseline: picture -> ResNet-50 -> SMPL in three steps of iterative regression (docs/method.md 4.4).
+"""The HMR baseline: image -> ResNet-50 -> SMPL in three steps of iterative regression (docs/method.md 4.4).
 
 A network to compare with; evaluation selects it by `--regressor hmr`. Attribute names are the checkpoint's key names.
 """
@@ -24,7 +24,7 @@ FEATURES, HIDDEN = 2048, 1024
 
 
 class HMR(nn.Module):
-    """Features of the whole picture; from them pose, shape and camera are corrected again and again.
+    """Features of the whole image; from them pose, shape and camera are corrected again and again.
 
     There is no activation between the layers of the regressor.
     """
@@ -55,13 +55,13 @@ class HMR(nn.Module):
         Raises ValueError for another shape.
         """
         if image.shape[1:] != (3, CROP_SIZE, CROP_SIZE):
-            raise ValueError(f"HMR takes pictures [B, 3, {CROP_SIZE}, {CROP_SIZE}], got {list(image.shape)}.")
+            raise ValueError(f"HMR takes images [B, 3, {CROP_SIZE}, {CROP_SIZE}], got {list(image.shape)}.")
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.regress(x.mean(dim=(2, 3)))
 
     def regress(self, features: Float[Tensor, "B 2048"]) -> SMPLParams:
-        """From the picture's features to the body: each round adds a correction to the last estimate."""
+        """From the image's features to the body: each round adds a correction to the last estimate."""
         pose, betas, cam = (
             mean.expand(len(features), -1) for mean in (self.init_pose, self.init_shape, self.init_cam)
         )

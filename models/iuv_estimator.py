@@ -45,7 +45,7 @@ class GlobalHeads(nn.Module):
 
 
 class IUVHeads(GlobalHeads):
-    """The heads of the whole picture and the one of the part crops."""
+    """The heads of the whole image and the one of the part crops."""
 
     def __init__(self, channels: int):
         super().__init__(channels)

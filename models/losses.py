@@ -35,7 +35,7 @@ class LossWeights:
     index_weight: float = option(1.0, "part index, global and part maps")
     ann_weight: float = option(1.0, "coarse part classes")
     point_index_weight: float = option(0.3, "part index at annotated points")
-    point_ann_weight: float = option(2.0, "coarse part classes of annotated pictures")
+    point_ann_weight: float = option(2.0, "coarse part classes of annotated images")
     roi_weight: float = option(1.0, "joint centres")
     heatmap_weight: float = option(0.0, "cross entropy of the heat-maps; starts centres from fresh weights")
     rotation_weight: float = option(60.0, "rotation matrices, refined and unrefined")
@@ -58,17 +58,18 @@ def connected_zero(*predictions: Tensor) -> Tensor:
     return sum(p.sum() * 0 for p in predictions)
 
 
-def kept(record: Any, keep: Bool[Tensor, "B"]) -> Any:
-    """The samples to keep; the record itself where that is all of them, which saves copying every map."""
+def selected(record: Any, keep: Bool[Tensor, "B"]) -> Any:
+    """Samples of a record where `keep`; the record itself where that is all of them, which saves copying every map."""
     return record if keep.all() else record[keep]
 
 
-def winners(maps: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    """`argmax`, which on a CPU takes many times longer; the first of equals wins in both."""
+def argmax(maps: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """As torch's, which on a CPU takes many times longer; the first of equals wins in both."""
     return maps.max(dim=dim, keepdim=keepdim).indices
 
 
 def masked_mean_square(pred: Tensor, target: Tensor, valid: Bool[Tensor, "B"]) -> Tensor:
+    """Mean squared difference over the valid samples; a connected zero where there is none."""
     if not valid.any():
         return connected_zero(pred)
     return F.mse_loss(pred[valid], target[valid])
@@ -83,7 +84,7 @@ def centers_loss(centers: Float[Tensor, "B P 2"], target: Float[Tensor, "B P 3"]
 def heatmap_loss(
     heatmaps: Float[Tensor, "B P H W"], target: Float[Tensor, "B P 3"], sigma: float = 1.5
 ) -> Tensor:
-    """Cross entropy between the heat-maps' softmax and a Gaussian at each labelled centre inside the picture.
+    """Cross entropy between the heat-maps' softmax and a Gaussian at each labelled centre inside the image.
 
     Not in the 2020 system: the soft-argmax alone does not find joints from fresh weights.
     """
@@ -119,8 +120,8 @@ class IUVCriterion:
         if not keep.any():
             zero = connected_zero(pred.u, pred.v, pred.index, pred.ann)
             return dict.fromkeys(("loss_U", "loss_V", "loss_IndexUV", "loss_segAnn"), zero)
-        batch, target, pred = len(keep), kept(targets.iuv, keep), kept(pred, keep)
-        part = winners(target.index, dim=1, keepdim=True)
+        batch, target, pred = len(keep), selected(targets.iuv, keep), selected(pred, keep)
+        part = argmax(target.index, dim=1, keepdim=True)
 
         def coordinate(pred_map: Tensor, target_map: Tensor) -> Tensor:
             # Targets are one-hot in the part, so the labelled channel is all there is to compare.
@@ -131,7 +132,7 @@ class IUVCriterion:
             "loss_U": coordinate(pred.u, target.u),
             "loss_V": coordinate(pred.v, target.v),
             "loss_IndexUV": w.index_weight * F.cross_entropy(pred.index, part[:, 0]),
-            "loss_segAnn": w.ann_weight * F.cross_entropy(pred.ann, winners(target.ann, dim=1)),
+            "loss_segAnn": w.ann_weight * F.cross_entropy(pred.ann, argmax(target.ann, dim=1)),
         }
 
     def _points(self, pred: IUVMaps, targets: Targets) -> Losses:
@@ -139,7 +140,7 @@ class IUVCriterion:
         w, keep = self.weights, targets.has_dense
         if not keep.any():
             return dict.fromkeys(names, connected_zero(pred.u, pred.v, pred.index, pred.ann))
-        dense, pred = kept(targets.dense, keep), kept(pred, keep)
+        dense, pred = selected(targets.dense, keep), selected(pred, keep)
         grid = (dense.xy - MAP_SIZE / 2) * 2 / MAP_SIZE
         part = dense.part.long()
 
@@ -167,16 +168,16 @@ class IUVCriterion:
             return dict.fromkeys(("loss_pU", "loss_pV", "loss_pIndexUV"), zero)
         batch, parts = pred.index.shape[:2]
         with torch.no_grad():
-            target = part_targets(kept(targets.iuv, keep), kept(output.iuv.crops, keep))
+            target = part_targets(selected(targets.iuv, keep), selected(output.iuv.crops, keep))
             labelled = (target.index > 0).to(target.u.dtype)
-        pred = kept(pred, keep)
+        pred = selected(pred, keep)
 
         def coordinate(pred_map: Tensor, target_map: Tensor) -> Tensor:
             # Where no part is labelled the warped target is zero too, so masking the prediction is enough.
             error = F.smooth_l1_loss(pred_map * labelled, target_map, reduction="sum")
             return w.uv_weight / (batch * parts) * error
 
-        index = F.cross_entropy(pred.index.flatten(0, 1), winners(target.index, dim=2).flatten(0, 1))
+        index = F.cross_entropy(pred.index.flatten(0, 1), argmax(target.index, dim=2).flatten(0, 1))
         return {
             "loss_pU": coordinate(pred.u, target.u),
             "loss_pV": coordinate(pred.v, target.v),

@@ -1,6 +1,6 @@
 """Refinement of the joints' features by LSTMs along the limbs: two ablations of the paper (docs/method.md 4.2).
 
-Each branch of the skeleton is read as a sentence, in both directions. Attribute names and their nesting are the
+Each branch of the skeleton is read as a sequence, in both directions. Attribute names and their nesting are the
 checkpoint's key names.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 SPINE = (0, 3, 6, 9)
-# Sentences after the spine's: the LSTM that reads them, their joints, whether the spine's last state comes first.
+# Sequences after the spine's: the LSTM that reads them, their joints, whether the spine's last state comes first.
 CHAINS: tuple[tuple[int, tuple[int, ...], bool], ...] = (
     (0, (12, 15), True),
     (1, (9, 13, 16, 18, 20, 22), True),
@@ -131,11 +131,11 @@ def limb_lstm(features: int) -> nn.ModuleList:
 
 
 def refine_along_limbs(lstms: nn.ModuleList, x: Float[Tensor, "B 24 D"]) -> Float[Tensor, "B 24 2D"]:
-    """Features twice, plus what the LSTMs say about each joint."""
+    """Features twice, plus what the LSTMs add to each joint."""
     spine, state = lstms[0](x[:, list(SPINE)])
-    said = dict(zip(SPINE, spine.unbind(dim=1), strict=True))
+    hidden = dict(zip(SPINE, spine.unbind(dim=1), strict=True))
     for lstm, chain, after_spine in CHAINS:
-        sentence, _ = lstms[lstm](x[:, list(chain)], state if after_spine else None)
-        # What the spine says about joint 0 stays; about joint 9 the arms have the last word, as published.
-        said |= {j: word for j, word in zip(chain, sentence.unbind(dim=1), strict=True) if j != 0}
-    return torch.cat([x, x], dim=-1) + torch.stack([said[joint] for joint in range(NUM_JOINTS)], dim=1)
+        states, _ = lstms[lstm](x[:, list(chain)], state if after_spine else None)
+        # The spine's state of joint 0 stays; that of joint 9 is replaced by the arms' states, as published.
+        hidden |= {j: state for j, state in zip(chain, states.unbind(dim=1), strict=True) if j != 0}
+    return torch.cat([x, x], dim=-1) + torch.stack([hidden[joint] for joint in range(NUM_JOINTS)], dim=1)

@@ -44,7 +44,7 @@ def apply_grouped(layer: nn.Module, x: Float[Tensor, "B 24 D"]) -> Float[Tensor,
 
 
 class Pose(NamedTuple):
-    """Rotations and, in training, what the stages before them say."""
+    """Rotations and, in training, the predictions of the stages before them."""
 
     rotmat: Float[Tensor, "B 24 3 3"]
     aux_rotmat: tuple[Float[Tensor, "B 24 3 3"], ...] = ()
@@ -171,7 +171,7 @@ class WithoutRefinement(AggregatedRefinement):
 class DirectGraphRefinement(AggregatedRefinement):
     """The graph corrects rotation features themselves; nine raw numbers a joint, no mean pose.
 
-    Layers to and from position features stay in the file, frozen, and so does a mean pose that nobody adds.
+    Layers to and from position features stay in the file, frozen, and so does a mean pose that is not added.
     """
 
     numbers = 9

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
+from models.smpl import SMPL
+from utils.body import BodyAssets
 from utils.geometry import (
     CROP_SIZE,
     batch_rodrigues,
@@ -16,14 +17,10 @@ from utils.geometry import (
     translation_to_cam,
 )
 from utils.iuvmap import iuv_img2map
+from utils.renderer import IUV_Renderer
 from utils.skeleton import NUM_OPENPOSE
 from utils.structures import Batch, BodyFits, Targets
 
-if TYPE_CHECKING:
-    from models.smpl import SMPL
-    from utils.renderer import IUV_Renderer
-
-DENSE_ONLY = "dp_coco"  # its bodies are no labels: annotated points instead of rendered maps
 MAX_BETA = 3.0  # a fit with a larger shape coefficient keeps its pose and gets the mean shape
 
 
@@ -40,6 +37,17 @@ class TargetBuilder:
         self.iuv_renderer = iuv_renderer
         self.fits = fits
 
+    @classmethod
+    def of_body(
+        cls,
+        assets: BodyAssets,
+        device: torch.device | str = "cpu",
+        fits: Callable[[Batch], BodyFits] | None = None,
+    ) -> TargetBuilder:
+        """Targets that show the body of `assets`."""
+        smpl = SMPL(assets.body, assets.extra).to(device)
+        return cls(smpl, IUV_Renderer(atlas=assets.atlas), fits)
+
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Targets:
         """Targets of a collated batch.
@@ -55,10 +63,9 @@ class TargetBuilder:
         )
         cam = translation_to_cam(estimate_translation(body.joints, pixels))
 
-        names = (batch.dataset,) * len(batch) if isinstance(batch.dataset, str) else batch.dataset
-        renderable = torch.tensor([name != DENSE_ONLY for name in names], device=rotmat.device)
-        determined = has_determined_camera(batch.keypoints[:, NUM_OPENPOSE:, 2])
-        has_iuv = renderable & known.valid & determined
+        has_iuv = known.valid & has_determined_camera(batch.keypoints[:, NUM_OPENPOSE:, 2])
+        if batch.dense_only is not None:
+            has_iuv = has_iuv & ~batch.dense_only
 
         image = self.iuv_renderer.verts2uvimg(body.vertices, cam)
         return Targets(

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from models import SMPL, build_danet
+from models import build_danet
 from models.danet import DaNetConfig
-from models.losses import IUVCriterion, SMPLCriterion
 from models.targets import TargetBuilder
-from models.training.step import Stage, SupervisedNetwork, add_gradients, distribute
+from models.training.stages import Stage
+from models.training.step import SupervisedNetwork, add_gradients, distribute
 from utils.body import resolve_body
 from utils.checkpoint import save_checkpoint
-from utils.renderer import IUV_Renderer
 from utils.runtime import Processes, joined_processes
 from utils.structures import Batch, DensePosePoints, Sample, collate_samples
 
@@ -40,7 +39,7 @@ def densely_labelled(sample: Sample, seed: int) -> Sample:
         u=torch.rand(196, generator=generator), v=torch.rand(196, generator=generator),
     )  # fmt: skip
     no = torch.tensor(False)
-    return replace(sample, dense=points, has_dense=~no, has_smpl=no, has_joints_3d=no, dataset="dp_coco")
+    return replace(sample, dense=points, has_dense=~no, has_smpl=no, has_joints_3d=no, dense_only=~no)
 
 
 def mixed_batch() -> Batch:
@@ -58,11 +57,9 @@ def gradients(processes: Processes, parts: int = 1) -> dict[str, dict[str, torch
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()
-    assets = resolve_body("open")
-    smpl = SMPL(assets.body, assets.extra)
-    build_targets = TargetBuilder(smpl, IUV_Renderer(atlas=assets.atlas))
+    build_targets = TargetBuilder.of_body(resolve_body("open"))
     shares = processes.count * parts
-    supervised = SupervisedNetwork(model, IUVCriterion(), SMPLCriterion(smpl), shares=shares)
+    supervised = SupervisedNetwork(model, build_targets.smpl, shares=shares)
     network = distribute(supervised, processes, CPU)
     batch, size = mixed_batch(), 4 // shares
     first = processes.rank * parts

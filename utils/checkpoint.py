@@ -234,7 +234,7 @@ def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
             torch.save({**state, CHECKSUM: content_sum(state)}, temporary)
         except RuntimeError as error:  # of torch's own writer, which does not say why
             raise_if_full(temporary.parent, error)
-            raise
+            raise OSError(f"'{path}' cannot be written: {shorten(error)}.") from error
 
 
 def require_plain(value: Any, where: str) -> None:

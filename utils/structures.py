@@ -1,8 +1,7 @@
 """Every typed record of the data flow: image -> `IUVEstimate` -> `SMPLEstimate` -> body. Read this file first.
 
-Dimensions, named once: B batch, P = 24 parts (SMPL joints), K = 25 IUV channels (background + 24 DensePose
-parts), L = 7 local channels (background + 6 parts of `skeleton.PART_CHANNELS`), H = W = 56 map size, V = 6890
-vertices, F faces. Maps are channel first. Records are frozen: a change makes a new record.
+Dimensions: B batch, P = 24 parts (SMPL joints), K = 25 IUV channels (background + 24 DensePose parts), L = 7 local
+channels (background + 6 of `skeleton.PART_CHANNELS`), H = W = 56 map size, V = 6890 vertices, F faces, channels first.
 """
 
 from __future__ import annotations
@@ -231,6 +230,7 @@ class Sample(Record):
     scale: Float[Tensor, "*B"]  # side / 200 px
     gender: Int[Tensor, "*B"]  # 0 male, 1 female, -1 unknown
     index: Int[Tensor, "*B"]
+    dense_only: Bool[Tensor, "*B"] | None = None  # of a set that gives points instead of rendered maps; None: no
     dataset: Any = ""  # name, or a tuple of names in a batch
     name: Any = ""  # image name(s)
 
@@ -277,7 +277,7 @@ def _stack(items: list[Any]) -> Any:
         return torch.stack(items)
     if isinstance(items[0], Record):
         return type(items[0])(*(_stack([getattr(i, f.name) for i in items]) for f in fields(items[0])))
-    return tuple(items)
+    return None if items[0] is None else tuple(items)
 
 
 @dataclass(frozen=True)

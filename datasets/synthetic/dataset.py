@@ -112,6 +112,7 @@ class SyntheticPeople(Dataset):
             scale=torch.tensor(CROP_SIZE / BOX_UNIT),
             gender=torch.tensor(-1),
             index=torch.tensor(index),
+            dense_only=torch.tensor(False),
             dataset=self.name,
             name=self.name_of(index, draw.epoch),
         )

@@ -1,4 +1,4 @@
-"""HRNet: the default trunk, picture to features at stride 4 (paper section 3.1; docs/method.md 3.6).
+"""HRNet: the default trunk, image to features at stride 4 (paper section 3.1; docs/method.md 3.6).
 
 Keeps a high-resolution branch from end to end and adds coarser ones stage by stage. Attribute names are the key
 names of the public HRNet pose weights and of the 2020 checkpoints.
@@ -103,7 +103,7 @@ class HRNet(nn.Module):
         for stage, count in zip((2, 3, 4), num_modules, strict=True):
             outputs = [stage] * count
             if stage == 4:
-                outputs[-1] = 1  # nobody reads the coarser results
+                outputs[-1] = 1  # the coarser results are not read
             modules = [HighResolutionModule(widths[:stage], num_blocks, n) for n in outputs]
             setattr(self, f"stage{stage}", nn.Sequential(*modules))
 

@@ -17,10 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.images import MEAN, STD
 from utils.io import DataFileError, load_safetensors
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 EXPANSION = 6
 STEM_CHANNELS = 48
@@ -121,7 +119,7 @@ class MoveNetTrunk(nn.Module):
         )
         self.out_channels = pyramid_channels[-1]
 
-        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
         self.register_buffer("input_scale", (2 * std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("input_shift", (2 * mean - 1).view(1, 3, 1, 1), persistent=False)
 
@@ -135,8 +133,8 @@ class MoveNetTrunk(nn.Module):
         """
         if image.shape[-1] % 32 or image.shape[-2] % 32:
             raise ValueError(
-                f"MoveNetTrunk takes pictures whose sides are multiples of 32, got {tuple(image.shape[-2:])} "
-                "(height, width); resize or pad the picture."
+                f"MoveNetTrunk takes images whose sides are multiples of 32, got {tuple(image.shape[-2:])} "
+                "(height, width); resize or pad the image."
             )
         # Depthwise convolutions train 1.7 times as fast on a CPU with the channels innermost.
         x = image.contiguous(memory_format=torch.channels_last)

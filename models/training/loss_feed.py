@@ -1,13 +1,14 @@
-"""Which labels each loss learns from, said before a run starts: a stage that nothing feeds is refused."""
+"""Which labels each loss learns from: a stage that no label feeds is refused before a run starts."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.losses import Losses, LossWeights
-from models.training.step import Stage
+from models.training.stages import Stage
 
 log = logging.getLogger(__name__)
 
@@ -18,47 +19,32 @@ SILENT_STEPS = 50
 
 @dataclass(frozen=True)
 class Need:
-    """Losses of one weight that compare with one kind of label (those of `datasets.label_counts`)."""
+    """Losses of one weight that compare with one kind of label."""
 
     losses: str
     weights: tuple[str, ...]  # fields of `LossWeights`, which are multiplied
-    label: str
-    of_body: bool  # the regressor's, else the IUV estimator's
-
-    def weight(self, weights: LossWeights) -> float:
-        product = 1.0
-        for name in self.weights:
-            product *= getattr(weights, name)
-        return product
+    label: str  # of `datasets.label_counts`
+    stage: Stage  # IUV: losses of the estimator; RENDERED: of the regressor
 
 
+_2D = "keypoints_2d_weight"
 NEEDS = (
-    Need("U, V, pU, pV", ("uv_weight",), "rendered maps", False),
-    Need("IndexUV, pIndexUV", ("index_weight",), "rendered maps", False),
-    Need("segAnn", ("ann_weight",), "rendered maps", False),
-    Need("Udp, Vdp", ("uv_weight",), "annotated points", False),
-    Need("IndexUVdp", ("point_index_weight",), "annotated points", False),
-    Need("segAnndp", ("point_ann_weight",), "annotated points", False),
-    Need("roi", ("roi_weight",), "joint centres", False),
-    Need("hm", ("heatmap_weight",), "joint centres", False),
-    Need("smpl_pose, joint_rotation", ("rotation_weight",), "bodies", True),
-    Need("smpl_betas", ("betas_weight",), "bodies", True),
-    Need("joint_position", ("position_weight",), "bodies", True),
-    Need("smpl_verts", ("verts_weight",), "bodies", True),
-    Need("keypoints_2d", ("keypoints_2d_weight", "gt_train_weight"), "2D keypoints", True),
-    Need(
-        "keypoints_2d of OpenPose",
-        ("keypoints_2d_weight", "openpose_train_weight"),
-        "OpenPose keypoints",
-        True,
-    ),
-    Need("keypoints_3d", ("keypoints_3d_weight",), "3D joints", True),
+    Need("U, V, pU, pV", ("uv_weight",), "rendered maps", Stage.IUV),
+    Need("IndexUV, pIndexUV", ("index_weight",), "rendered maps", Stage.IUV),
+    Need("segAnn", ("ann_weight",), "rendered maps", Stage.IUV),
+    Need("Udp, Vdp", ("uv_weight",), "annotated points", Stage.IUV),
+    Need("IndexUVdp", ("point_index_weight",), "annotated points", Stage.IUV),
+    Need("segAnndp", ("point_ann_weight",), "annotated points", Stage.IUV),
+    Need("roi", ("roi_weight",), "joint centres", Stage.IUV),
+    Need("hm", ("heatmap_weight",), "joint centres", Stage.IUV),
+    Need("smpl_pose, joint_rotation", ("rotation_weight",), "bodies", Stage.RENDERED),
+    Need("smpl_betas", ("betas_weight",), "bodies", Stage.RENDERED),
+    Need("joint_position", ("position_weight",), "bodies", Stage.RENDERED),
+    Need("smpl_verts", ("verts_weight",), "bodies", Stage.RENDERED),
+    Need("keypoints_2d", (_2D, "gt_train_weight"), "2D keypoints", Stage.RENDERED),
+    Need("keypoints_2d of OpenPose", (_2D, "openpose_train_weight"), "OpenPose keypoints", Stage.RENDERED),
+    Need("keypoints_3d", ("keypoints_3d_weight",), "3D joints", Stage.RENDERED),
 )
-
-
-def needs_of(stage: Stage) -> list[Need]:
-    """The losses of a stage."""
-    return [need for need in NEEDS if stage is Stage.JOINT or need.of_body is (stage is Stage.RENDERED)]
 
 
 def feeding(weights: LossWeights, counts: Counts) -> dict[str, dict[str, int]]:
@@ -66,7 +52,7 @@ def feeding(weights: LossWeights, counts: Counts) -> dict[str, dict[str, int]]:
     return {
         need.losses: {name: has[need.label] for name, has in counts.items() if has.get(need.label)}
         for need in NEEDS
-        if need.weight(weights) > 0
+        if math.prod(getattr(weights, name) for name in need.weights) > 0
     }
 
 
@@ -80,19 +66,19 @@ def as_table(fed: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def require_fed(weights: LossWeights, counts: Counts, stages: Sequence[Stage]) -> None:
-    """Warn of losses that nobody's labels feed. Raises ValueError for a stage in which that is so of all of them."""
-    fed = feeding(weights, counts)
+    """Warn of losses that no label feeds. Raises ValueError for a stage in which that is so of all of them."""
+    fed, hungry = feeding(weights, counts), {}
     for stage in stages:
-        needs = [need for need in needs_of(stage) if need.losses in fed]
+        needs = [need for need in NEEDS if need.losses in fed and stage in (need.stage, Stage.JOINT)]
         if not any(fed[need.losses] for need in needs):
             raise ValueError(_nothing_to_learn(stage, needs, counts))
-        if stage is Stage.JOINT and not any(fed[need.losses] for need in needs if need.of_body):
+        of_body = [need for need in needs if need.stage is Stage.RENDERED]
+        if stage is Stage.JOINT and not any(fed[need.losses] for need in of_body):
             log.warning("No label feeds a loss of the body: the regressor learns nothing.")
-    hungry = [need for need in NEEDS if need.losses in fed and not fed[need.losses]]
-    hungry = [need for need in hungry if any(need in needs_of(stage) for stage in stages)]
+        hungry |= {need.losses: need.label for need in needs if not fed[need.losses]}
     if hungry:
-        told = "; ".join(f"{need.losses} ({need.label})" for need in hungry)
-        log.warning("Losses that nobody has labels for, and what they would need: %s.", told)
+        listed = "; ".join(f"{losses} ({label})" for losses, label in hungry.items())
+        log.warning("Losses that nobody has labels for, and what they would need: %s.", listed)
 
 
 def _nothing_to_learn(stage: Stage, needs: Sequence[Need], counts: Counts) -> str:
@@ -120,6 +106,7 @@ class SilentSteps:
         self.count = 0
 
     def note(self, losses: Losses, step: int) -> None:
+        """Take note of the losses of a step."""
         labelled = [value for name, value in losses.items() if name not in UNLABELLED_LOSSES]
         self.count = 0 if any(bool(value != 0) for value in labelled) else self.count + 1
         if self.count == SILENT_STEPS:

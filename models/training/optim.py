@@ -1,4 +1,4 @@
-"""Learning rate as a function of the global step, and the moving average of the weights that is shipped."""
+"""Learning rate as a function of the step, and the moving average of the weights that ships (docs/method.md 7.5)."""
 
 from __future__ import annotations
 
@@ -35,29 +35,23 @@ class OptimConfig:
         if self.ema_decay == 1:
             raise ValueError("--ema_decay must stay below 1: at 1 the average would never move.")
 
+    def without_effect(self) -> dict[str, str]:
+        """Settings that were changed and change nothing: {name: reason}."""
+        names = ("lr_steps", "lr_gamma") if self.lr_schedule == "cosine" else ()
+        changed = [name for name in names if getattr(self, name) != getattr(OptimConfig(), name)]
+        return dict.fromkeys(changed, "the rate follows a cosine")
+
     def factor(self, step: int, total_steps: int) -> float:
-        """Factor on the base rate at a global step, counted from 0."""
-        return learning_rate_factor(
-            step, self.lr_schedule, total_steps, self.lr_steps, self.lr_gamma, self.warmup_steps
-        )
+        """Factor on the base rate after `step` finished steps; resuming needs no other state.
 
-
-def learning_rate_factor(
-    step: int, schedule: str, total_steps: int, lr_steps: tuple[int, ...], gamma: float, warmup_steps: int = 0
-) -> float:
-    """Factor on the base rate at a global step, counted from 0; resuming needs no other state.
-
-    "step": times `gamma` at each of `lr_steps` (published). "cosine": from 1 down to 0.01 at `total_steps`.
-    The first `warmup_steps` rise linearly. Raises ValueError for another schedule.
-    """
-    if schedule == "step":
-        factor = gamma ** sum(step >= s for s in lr_steps)
-    elif schedule == "cosine":
-        progress = min(step / max(total_steps, 1), 1.0)
-        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
-    else:
-        raise ValueError(f"The learning-rate schedule is 'step' or 'cosine', not '{schedule}'.")
-    return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor
+        "step": times `lr_gamma` at each of `lr_steps` (published). "cosine": from 1 down to 0.01 at `total_steps`.
+        The first `warmup_steps` rise linearly.
+        """
+        factor = self.lr_gamma ** sum(step >= s for s in self.lr_steps)
+        if self.lr_schedule == "cosine":
+            progress = min(step / max(total_steps, 1), 1.0)
+            factor = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+        return factor * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else factor
 
 
 class WeightAverage:
@@ -73,6 +67,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's weights of now."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         for key, value in model.state_dict().items():

@@ -7,22 +7,36 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from models.backbones.hrnet import HRNet
+from models.backbones.movenet import MoveNetBackbone, load_movenet_trunk
 from models.backbones.resnet import ResNet18, ResNetBackbone
 from models.danet import DaNet
+from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_matching, strip_prefixes
 from utils.io import DataFileError
 
 log = logging.getLogger(__name__)
 
 CHOICES = ("coco", "imagenet", "none")
-FOLDER = "pretrained_model"
+_HRNET = "the HRNet project, github.com/HRNet: "
+_TORCHVISION = "torchvision, github.com/pytorch/vision: ImageNet weights"
+# Public files: where they come from, and the names they go by, the usual one first.
+FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "coco": (f"{_HRNET}human pose estimation, COCO, W48 256x192", ("pose_hrnet_w48_256x192.pth",)),
+    "imagenet": (f"{_HRNET}image classification, HRNet-W48-C", ("hrnetv2_w48_imagenet_pretrained.pth",)),
+    "resnet18": (
+        _TORCHVISION, ("resnet18-5c106cde.pth", "resnet18-f37072fd.pth", "resnet18.pth")
+    ),
+    "resnet50": (
+        _TORCHVISION,
+        ("resnet50-19c8e357.pth", "resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth", "resnet50.pth"),
+    ),
+}  # fmt: skip
 # First parts of the key names that a HRNet file gives; its own heads stay behind.
 HRNET_PARTS = (
     "conv1", "bn1", "conv2", "bn2", "layer1",
@@ -30,38 +44,39 @@ HRNET_PARTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PublicWeights:
-    """A public file: the names it goes by, the usual one first, and where people find it."""
-
-    names: tuple[str, ...]
-    origin: str
+def pretrained_parameters(model: DaNet) -> list[nn.Parameter]:
+    """Parameters of the trunk: those that can come from pretrained files."""
+    fresh = ("final_pred.", "neck.", "deconv_layers.")
+    return [p for n, p in model.img2iuv.iuv_est.named_parameters() if not n.startswith(fresh)]
 
 
-_HRNET = "the HRNet project, github.com/HRNet"
-_TORCHVISION = "torchvision, github.com/pytorch/vision: ImageNet weights"
-HRNET_FILES = {
-    "coco": PublicWeights(
-        ("pose_hrnet_w48_256x192.pth",), f"{_HRNET}: human pose estimation, COCO, W48 256x192"
-    ),
-    "imagenet": PublicWeights(
-        ("hrnetv2_w48_imagenet_pretrained.pth",), f"{_HRNET}: image classification, HRNet-W48-C"
-    ),
-}
-RESNET18 = PublicWeights(("resnet18-5c106cde.pth", "resnet18-f37072fd.pth", "resnet18.pth"), _TORCHVISION)
-RESNET50 = PublicWeights(
-    ("resnet50-19c8e357.pth", "resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth", "resnet50.pth"), _TORCHVISION
-)
+def start_weights(model: DaNet, pretr_set: str, data_dir: str | os.PathLike) -> None:
+    """Give a fresh network what its training starts from.
+
+    Args:
+        pretr_set: as for `load_pretrained_backbones`, which may raise, or "auto": MoveNet's trunk, which is shipped,
+            for a network that has it; else COCO's weights when they are there, with a warning when not.
+    """
+    trunk = model.img2iuv.iuv_est
+    if isinstance(trunk, MoveNetBackbone) and pretr_set == "auto":
+        load_movenet_trunk(trunk.trunk, OPEN_DIR / "movenet_trunk.safetensors")
+        return
+    try:
+        load_pretrained_backbones(model, data_dir, "coco" if pretr_set == "auto" else pretr_set)
+    except (FileNotFoundError, ValueError) as error:
+        if pretr_set != "auto":
+            raise
+        log.warning("Training starts from fresh weights, which takes longer and ends worse. %s", error)
 
 
-def find_weights(data_dir: str | os.PathLike, wanted: PublicWeights) -> Path:
-    """The file under one of its names. Raises FileNotFoundError that says where to get it."""
-    folder = Path(data_dir) / FOLDER
-    for name in wanted.names:
+def find_weights(data_dir: str | os.PathLike, which: str) -> Path:
+    """A file of `FILES` under one of its names. Raises FileNotFoundError that says where to get it."""
+    folder, (origin, names) = Path(data_dir) / "pretrained_model", FILES[which]
+    for name in names:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
-        f"{folder / wanted.names[0]} is missing. It comes from {wanted.origin}. Fetch it, or start from fresh weights."
+        f"{folder / names[0]} is missing. It comes from {origin}. Fetch it, or start from fresh weights."
     )
 
 
@@ -70,10 +85,16 @@ def load_pretrained_backbones(
 ) -> tuple[LoadReport, ...]:
     """Give a fresh network the weights that the published training starts from; a report for each part.
 
-    which: "coco" or "imagenet" for the trunk of the IUV estimator (a resnet trunk has ImageNet's only), "none" leaves
-    everything fresh and needs no file. Trunks of the regressor start from ResNet-18, but for layers of another shape.
-    After an error the network is unchanged. Raises ValueError for another choice or a trunk without public weights,
-    FileNotFoundError naming a missing file and its origin, and what `load_matching` raises.
+    Trunks of the regressor start from ResNet-18, but for layers of another shape. After an error the network is
+    unchanged.
+
+    Args:
+        which: "coco" or "imagenet" for the trunk of the IUV estimator (a resnet trunk has ImageNet's only), "none"
+            leaves everything fresh and needs no file.
+
+    Raises:
+        ValueError: for another choice, a trunk without public weights, or a file that does not fit.
+        FileNotFoundError: naming a missing file and its origin.
     """
     if which not in CHOICES:
         raise ValueError(f"There is no pretraining '{which}'; choose one of {', '.join(CHOICES)}.")
@@ -85,9 +106,9 @@ def load_pretrained_backbones(
             f"No public weights are known for a trunk of the kind {type(trunk).__name__}; choose 'none' for it."
         )
     is_hrnet = isinstance(trunk, HRNet)
-    trunk_file = find_weights(data_dir, HRNET_FILES[which] if is_hrnet else RESNET50)
+    trunk_file = find_weights(data_dir, which if is_hrnet else "resnet50")
     resnets = [module for module in regressor.modules() if isinstance(module, ResNet18)]
-    resnet_file = find_weights(data_dir, RESNET18)
+    resnet_file = find_weights(data_dir, "resnet18")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     try:
         require_same_sizes(trunk, trunk_file)

@@ -1,11 +1,10 @@
-"""One training step: its stage, its losses, its share among processes, and what stops it."""
+"""A training step: losses of its stage, gradients shared by processes, what stops it (docs/method.md 6.3 and 7)."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from enum import Enum, auto
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,87 +14,43 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.danet import DaNet
-from models.losses import IUVCriterion, Losses, SMPLCriterion
+from models.losses import IUVCriterion, Losses, LossWeights, SMPLCriterion
 from models.smpl import SMPL
 from models.targets import TargetBuilder
-from utils.body import BodyAssets
+from models.training.checkpoints import prune_checkpoints, write_checkpoint
+from models.training.config import TrainingConfig
+from models.training.run_log import format_scores
+from models.training.stages import Stage
+from models.training.state import TrainingState
+from models.training.tensorboard_images import training_images
 from utils.checkpoint import save_checkpoint
-from utils.renderer import IUV_Renderer
+from utils.config import to_dict
+from utils.images import denormalize
 from utils.runtime import Processes
-from utils.structures import Batch, BodyFits, DaNetOutput, Record, Targets
+from utils.structures import Batch, DaNetOutput, Targets
 
 # Losses that are sums over annotated people instead of means (docs/method.md 6.3).
 SUMMED = ("loss_Udp", "loss_Vdp")
 
 
-class Stage(Enum):
-    """IUV: the estimator alone. RENDERED: the regressor alone, on rendered maps. JOINT: everything."""
-
-    IUV = auto()
-    RENDERED = auto()
-    JOINT = auto()
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Which steps train what. `always_rendered`: the regressor never learns from estimated maps (`iuv_gt`)."""
-
-    pretr_step: int
-    rendered_steps: int = 0
-    always_rendered: bool = False
-
-    def at(self, step: int) -> Stage:
-        """What the step after `step` finished ones trains."""
-        if step < self.pretr_step:
-            return Stage.IUV
-        rendered = self.always_rendered or step < self.pretr_step + self.rendered_steps
-        return Stage.RENDERED if rendered else Stage.JOINT
-
-    def between(self, step: int, total: int) -> list[Stage]:
-        """What the steps from `step` to `total` train, in this order."""
-        ends = (self.pretr_step, self.pretr_step + self.rendered_steps)
-        firsts = sorted({step, *(end for end in ends if step < end)})
-        return list(dict.fromkeys(self.at(first) for first in firsts if first < total))
-
-    def require_whole_epochs(self, steps_per_epoch: int) -> None:
-        """Raise ValueError when a rendered stage does not begin and end with an epoch.
-
-        Its pictures are not painted, which is decided for whole epochs.
-        """
-        if self.rendered_steps and (
-            self.pretr_step % steps_per_epoch or self.rendered_steps % steps_per_epoch
-        ):
-            raise ValueError(
-                f"With --rendered_steps the stages must be whole epochs of {steps_per_epoch} steps."
-            )
-
-    def rendered_epochs(self, steps_per_epoch: int, epochs: int) -> range:
-        """Epochs that no other stage has a part in."""
-        end = epochs * steps_per_epoch if self.always_rendered else self.pretr_step + self.rendered_steps
-        return range(-(-self.pretr_step // steps_per_epoch), end // steps_per_epoch)
-
-
 class SupervisedNetwork(nn.Module):
     """Network and criteria as one module, so that `DistributedDataParallel` sees one forward pass.
 
-    shares: into how many parts a batch is split, over processes and time; gradients are averaged over them.
+    Args:
+        smpl: poses the predicted bodies.
+        shares: into how many parts a batch is split, over processes and time; gradients are averaged over them.
+        amp: compute the network in bfloat16.
     """
 
     def __init__(
-        self,
-        network: DaNet,
-        iuv_criterion: IUVCriterion,
-        smpl_criterion: SMPLCriterion,
-        shares: int = 1,
-        amp: bool = False,
+        self, network: DaNet, smpl: SMPL, weights: LossWeights | None = None, shares: int = 1, amp: bool = False
     ):
         super().__init__()
-        self.network = network
-        self.iuv_criterion, self.smpl_criterion = iuv_criterion, smpl_criterion
-        self.shares, self.amp = shares, amp
+        self.network, self.shares, self.amp = network, shares, amp
+        self.iuv_criterion, self.smpl_criterion = IUVCriterion(weights), SMPLCriterion(smpl, weights)
 
     def forward(self, image: Tensor, targets: Targets, stage: Stage) -> tuple[Losses, DaNetOutput]:
-        """Named losses of a stage, and the output without its graph."""
+        """Named losses of a stage, and the output without its graph; `image` is [B,3,224,224], normalised."""
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
             if stage is Stage.RENDERED:
                 output = self.network.forward_rendered(targets.iuv, targets.centers[..., :2])
@@ -111,26 +66,14 @@ class SupervisedNetwork(nn.Module):
         return losses, output.detach()
 
 
-def make_targets(
-    assets: BodyAssets, device: torch.device, fits: Callable[[Batch], BodyFits] | None = None
-) -> TargetBuilder:
-    """Targets that show the body of `assets`."""
-    smpl = SMPL(assets.body, assets.extra).to(device)
-    return TargetBuilder(smpl, IUV_Renderer(atlas=assets.atlas), fits)
-
-
-@torch.no_grad()
-def body_of(output: DaNetOutput, smpl: SMPL) -> Tensor | None:
-    """Vertices [B,V,3] of the predicted bodies, if the stage predicts any."""
-    if output.smpl is None:
-        return None
-    return smpl(output.smpl.params.rotmat, output.smpl.params.betas).vertices
-
-
 def distribute(
-    module: SupervisedNetwork, processes: Processes, device: torch.device, sync_bn: bool = False
+    module: nn.Module, processes: Processes, device: torch.device, sync_bn: bool = False
 ) -> nn.Module:
-    """The module, in several processes with averaged gradients. Raises ValueError for `sync_bn` without CUDA."""
+    """The module, whose gradients are averaged where there are several processes.
+
+    Raises:
+        ValueError: for `sync_bn` (batch norm over all processes) without several CUDA devices.
+    """
     if sync_bn and (device.type != "cuda" or processes.count == 1):
         raise ValueError("--sync_bn needs several processes on CUDA devices: start them with torchrun.")
     if processes.count == 1:
@@ -142,64 +85,106 @@ def distribute(
     return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True)
 
 
-def exchanging(module: nn.Module, last: bool) -> contextlib.AbstractContextManager:
-    """Processes exchange gradients once a step, with its last part."""
-    several = isinstance(module, DistributedDataParallel)
-    return module.no_sync() if several and not last else contextlib.nullcontext()
+@dataclass(frozen=True)
+class StepResult:
+    """The mean of each loss over the parts of a batch ("loss_total": their sum); the last part's output and targets."""
+
+    losses: Losses
+    output: DaNetOutput
+    targets: Targets
 
 
 def add_gradients(
     network: nn.Module,
-    build_targets: Callable[[Batch], Targets],
+    build_targets: TargetBuilder,
     parts: Sequence[Batch],
     stage: Stage,
     step: int,
-    suspect: Path,
-) -> tuple[Losses, DaNetOutput, Targets]:
+    dump_path: Path,
+) -> StepResult:
     """Add the gradients of the mean loss over the parts of a batch to those of the parameters.
 
-    network: a `SupervisedNetwork`, perhaps distributed. suspect: where a batch is written whose loss is not finite.
-    Returns the mean of each loss ("loss_total": their sum), and output and targets of the last part. Raises
-    FloatingPointError for a loss that is not finite.
+    Args:
+        network: a `SupervisedNetwork`, perhaps distributed.
+        step: number of the step, for messages.
+        dump_path: where a batch is written whose loss is not finite.
+
+    Raises:
+        FloatingPointError: for a loss that is not finite.
     """
     means: Losses = {}
     for number, batch in enumerate(parts, start=1):
         targets = build_targets(batch)
-        with exchanging(network, last=number == len(parts)):
+        # Processes exchange gradients once a step, with its last part.
+        waits = isinstance(network, DistributedDataParallel) and number < len(parts)
+        with network.no_sync() if waits else contextlib.nullcontext():
             losses, output = network(batch.image, targets, stage)
-            require_finite(losses, step, batch, suspect)
+            require_finite(losses, step, batch, dump_path)
             total = sum(losses.values())
             (total / len(parts)).backward()
         for name, value in (losses | {"loss_total": total}).items():
             means[name] = means.get(name, 0.0) + value.detach() / len(parts)
-    return means, output, targets
+    return StepResult(means, output, targets)
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """The random numbers of a step depend on these three alone, so a continued run needs to know no others."""
+    """Seed torch by these three numbers alone, so that a continued run needs to know no state of a generator."""
     numbers = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
     torch.manual_seed(int(numbers[0]) << 32 | int(numbers[1]))
 
 
-def require_finite(losses: Mapping[str, Tensor], step: int, batch: Batch, path: Path) -> None:
-    """Raise FloatingPointError unless all losses are finite, after writing the batch to `path` for a closer look.
+def require_finite(losses: Mapping[str, Tensor], step: int, batch: Batch, dump_path: Path) -> None:
+    """Raise FloatingPointError unless all losses are finite, after writing the batch to `dump_path`.
 
     The file holds plain data that `utils.io.load_torch` reads.
     """
     if torch.isfinite(sum(losses.values())):
         return
     values = {name: value.item() for name, value in losses.items()}
-    save_checkpoint(path, {"step": step, "losses": values, "batch": _plain(batch)})
+    save_checkpoint(dump_path, {"step": step, "losses": values, "batch": asdict(batch.to("cpu"))})
     bad = {name: value for name, value in values.items() if not np.isfinite(value)} or values
-    named = ", ".join(f"{name} {value:.3g}" for name, value in bad.items())
     raise FloatingPointError(
-        f"The loss is not finite at step {step} ({named}); samples: {', '.join(batch.name)}. The batch lies in {path}."
+        f"The loss is not finite at step {step} ({format_scores(bad)}); samples: {', '.join(batch.name)}. The batch "
+        f"lies in {dump_path}."
     )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+@dataclass(frozen=True)
+class Trainer:
+    """A training run that is ready for its next step: all that a step changes or needs beside its batch."""
+
+    cfg: TrainingConfig
+    processes: Processes
+    device: torch.device
+    state: TrainingState
+    network: nn.Module  # a `SupervisedNetwork` of the state's model, perhaps distributed
+    build_targets: TargetBuilder
+    epoch_size: int  # samples
+    total_steps: int
+    folder: Path
+    start: dict[str, Any]  # number and time of this start, see `note_start`
+    written: list[Path] = field(default_factory=list)  # checkpoints since this start
+
+    def step(self, parts: Sequence[Batch]) -> StepResult:
+        """Train on this process's parts of a batch; what is random depends on seed, step and rank alone."""
+        state, rank = self.state, self.processes.rank
+        state.set_rates(self.cfg.optim, self.total_steps)
+        state.model.train()
+        state.optimizer.zero_grad(set_to_none=True)
+        seed_step(self.cfg.seed, state.step, rank)
+        dump_path = self.folder / f"not_finite_{state.step:08d}_{rank}.pt"
+        stage = self.cfg.stages.at(state.step)
+        result = add_gradients(self.network, self.build_targets, parts, stage, state.step, dump_path)
+        state.advance()
+        return result
+
+    def images(self, inputs: Tensor, result: StepResult) -> dict[str, Tensor]:
+        """Named grids for TensorBoard; `inputs` are the network's of the last part."""
+        return training_images(denormalize(inputs), result.output, result.targets, self.build_targets.smpl)
+
+    def save(self) -> None:
+        """Write a checkpoint and delete the oldest ones."""
+        cfg, folder = self.cfg, self.folder / "checkpoints"
+        path = write_checkpoint(folder, self.state, to_dict(cfg), self.epoch_size, cfg.batch_size, self.start)
+        self.written.append(path)
+        prune_checkpoints(folder, cfg.watch.keep, self.written)

@@ -116,7 +116,7 @@ def test_mean_parameters_come_from_the_users_folder(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 3, 256, 256), (3, 224, 224), (1, 1, 224, 224)])
 def test_other_shapes_are_refused(filled, shape):
-    with pytest.raises(ValueError, match=r"HMR takes pictures \[B, 3, 224, 224\]"):
+    with pytest.raises(ValueError, match=r"HMR takes images \[B, 3, 224, 224\]"):
         filled(torch.zeros(shape))
 
 

@@ -13,10 +13,10 @@ from labelled import N, base_arrays, write_dp_coco, write_set
 import train as script
 from datasets.fits import load_fits
 from datasets.label_counts import UNLABELLED, count_labels, passed_over
-from datasets.training_data import DataConfig, build_training_data
+from datasets.training_data import DataConfig, build_mix
 from models.losses import LossWeights
 from models.training.loss_feed import SILENT_STEPS, SilentSteps, as_table, feeding, require_fed
-from models.training.step import Stage, Stages
+from models.training.stages import Stage, Stages
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def data_dir(tmp_path_factory):
 
 def counts_of(data_dir, mix, body_labels=False, **settings):
     cfg = DataConfig(train_data=mix, synthetic_size=4, **settings)
-    return count_labels(build_training_data(cfg, data_dir, body_labels=body_labels).mix, None)
+    return count_labels(build_mix(cfg, data_dir, body_labels=body_labels), None)
 
 
 def test_people_are_counted_by_label(data_dir):
@@ -60,20 +60,20 @@ def test_fits_are_bodies(data_dir):
     folder = data_dir / "static_fits"
     folder.mkdir()
     np.save(folder / "coco_fits.npy", np.zeros((N, 82)))
-    data = build_training_data(DataConfig(train_data="coco"), data_dir)
-    counts = count_labels(data.mix, load_fits(data.mix, data_dir))
+    mix = build_mix(DataConfig(train_data="coco"), data_dir)
+    counts = count_labels(mix, load_fits(mix, data_dir))
     assert counts["coco"]["rendered maps"] == counts["coco"]["bodies"] == N
-    unused = passed_over(data.mix, data_dir, body_labels=False)
+    unused = passed_over(mix, counts, data_dir, 1, body_labels=False)
     assert unused == {"coco": {"files of fits (they belong to SMPL, the run shows the open body)": 1}}
 
 
 def test_labels_that_are_passed_over_are_counted_with_the_reason(data_dir):
-    data = build_training_data(DataConfig(train_data="h36m"), data_dir, body_labels=False)
-    told = passed_over(data.mix, data_dir, body_labels=False)
-    assert told == {"h36m": {"pose and shape (they belong to SMPL, the run shows the open body)": N}}
-    data = build_training_data(DataConfig(train_data="h36m", ignore_3d=True), data_dir)
-    told = passed_over(data.mix, data_dir, body_labels=True)
-    assert told == {"h36m": {"pose and shape (--ignore_3d)": N, "3D joints (--ignore_3d)": N}}
+    mix = build_mix(DataConfig(train_data="h36m"), data_dir, body_labels=False)
+    unused = passed_over(mix, count_labels(mix, None), data_dir, 1, body_labels=False)
+    assert unused == {"h36m": {"pose and shape (they belong to SMPL, the run shows the open body)": N}}
+    mix = build_mix(DataConfig(train_data="h36m", ignore_3d=True), data_dir)
+    unused = passed_over(mix, count_labels(mix, None), data_dir, 1, body_labels=True)
+    assert unused == {"h36m": {"pose and shape (--ignore_3d)": N, "3D joints (--ignore_3d)": N}}
 
 
 def test_a_stage_that_nothing_feeds_is_refused(data_dir, caplog):
@@ -119,9 +119,7 @@ def test_real_sets_with_the_open_body_are_refused_before_anything_is_written(dat
     settings = {"data_dir": data_dir, "log_dir": tmp_path / "log", "body": "open", "train_data": "coco+mpii"}
     assert script.main(flags(**settings)) == 1
     said = capfd.readouterr().err
-    assert (
-        "Stage one, which trains the IUV estimator, would learn nothing" in said and "Traceback" not in said
-    )
+    assert "Stage one, which trains the IUV estimator, would learn nothing" in said and "Traceback" not in said
     assert not (tmp_path / "log").exists()
 
 
@@ -129,14 +127,8 @@ def test_what_a_run_does_not_use_is_in_its_record(data_dir, tmp_path, monkeypatc
     """No step is made: what is written at the start is looked at."""
     monkeypatch.setattr(script, "load_parts", lambda *_: iter(()))
     settings = {"data_dir": data_dir, "log_dir": tmp_path, "body": "open", "train_data": "mpii+synthetic"}
-    more = {
-        "num_epochs": 1,
-        "batch_size": 3,
-        "h36m_root": "x",
-        "test_steps": 9,
-        "lr_schedule": "cosine",
-        "lr_gamma": 0.5,
-    }
+    more = {"num_epochs": 1, "batch_size": 3, "test_steps": 9, "h36m_root": "x"}
+    more |= {"lr_schedule": "cosine", "lr_gamma": 0.5}
     assert script.main(flags(**(settings | more))) == 0
     (folder,) = (tmp_path / "t").glob("log_*")
     facts = json.loads((folder / "data.json").read_text())

@@ -17,7 +17,8 @@ import torch
 from safetensors import safe_open
 
 from data.open.build.movenet_trunk import MEMBER, convert, module_name, read_graph, read_weights
-from models.backbones.movenet import IMAGENET_MEAN, IMAGENET_STD, MoveNetTrunk, load_movenet_trunk
+from models.backbones.movenet import MoveNetTrunk, load_movenet_trunk
+from utils.images import MEAN, STD
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "data/open/movenet_trunk.safetensors"
@@ -34,9 +35,7 @@ def picture(height: int, width: int) -> torch.Tensor:
     y, x, c = np.ogrid[:height, :width, :3]
     y, x = y // 3, x // 3
     values = (7 * y * y + 13 * x * x + 29 * x * y + 101 * c) % 256
-    return torch.from_numpy(((values / 255 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)).permute(
-        2, 0, 1
-    )[None]
+    return torch.from_numpy(((values / 255 - MEAN) / STD).astype(np.float32)).permute(2, 0, 1)[None]
 
 
 @pytest.fixture(scope="module")

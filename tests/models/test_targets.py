@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import SMPL
-from models.targets import DENSE_ONLY, TargetBuilder
+from models.targets import TargetBuilder
 from utils.body import resolve_body
 from utils.geometry import batch_rodrigues, project_to_crop
 from utils.renderer import IUV_Renderer
@@ -105,7 +105,7 @@ def test_dense_samples_have_points_instead_of_maps(parts, batch, fit):
     """The dense set's bodies are never rendered; annotated people bring their own centres."""
     mixed = replace(
         batch,
-        dataset=(DENSE_ONLY, "coco", DENSE_ONLY, "h36m"),
+        dense_only=torch.tensor([True, False, True, False]),
         has_dense=torch.tensor([True, False, False, False]),
     )
     targets = TargetBuilder(*parts, lambda _: fit)(mixed)
@@ -113,8 +113,6 @@ def test_dense_samples_have_points_instead_of_maps(parts, batch, fit):
     assert targets.has_iuv.tolist() == [False, False, False, True]
     assert torch.equal(targets.centers[0], batch.smpl_keypoints[0])
     assert targets.centers[..., 2].sum(dim=1).tolist()[1:] == [0, 0, 24]
-    one_name = replace(batch, dataset=DENSE_ONLY)
-    assert not TargetBuilder(*parts, lambda _: fit)(one_name).has_iuv.any()
 
 
 def test_the_camera_of_the_keypoints_is_found(parts, batch):

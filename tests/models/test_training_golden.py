@@ -88,6 +88,7 @@ def golden_batch(golden) -> Sample:
         scale=torch.ones(2),
         gender=torch.full((2,), -1),
         index=tensor("in/sample_index"),
+        dense_only=torch.tensor([True, False]),
         dataset=("dp_coco", "h36m"),
         name=("0", "1"),
     )

@@ -11,7 +11,7 @@ from forked_runs import Runner, flags
 from shared_step import gradients
 
 from datasets.sampler import Share, StepSampler, order_of
-from models.training.step import SupervisedNetwork, distribute
+from models.training.step import distribute
 from utils.checkpoint import CHECKSUM, load_checkpoint
 from utils.io import load_torch
 from utils.runtime import Processes
@@ -105,4 +105,4 @@ def test_refusals():
     with pytest.raises(ValueError, match="less than one batch of 8"):
         StepSampler(7, 8, 1)
     with pytest.raises(ValueError, match="sync_bn"):
-        distribute(SupervisedNetwork(None, None, None), Processes(), torch.device("cpu"), sync_bn=True)
+        distribute(torch.nn.Linear(1, 1), Processes(), torch.device("cpu"), sync_bn=True)

@@ -19,7 +19,9 @@ import train as script
 from datasets.loading import WorkerError, training_batches
 from datasets.sampler import Place, StepSampler
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from datasets.training_data import DataConfig, build_training_data
+from datasets.training_data import DataConfig, TrainingData, build_mix
+from models.losses import IUVCriterion
+from models.training.state import TrainingState
 from utils.checkpoint import load_checkpoint
 from utils.io import load_torch
 
@@ -77,17 +79,17 @@ def test_a_mix_trains_in_both_stages(data_dir, tmp_path, mix):
 
 def test_samples_depend_on_seed_epoch_and_index_only(data_dir):
     cfg = DataConfig(train_data="h36m+dp_coco+synthetic", synthetic_size=4)
-    a, b = (build_training_data(cfg, data_dir, seed=3) for _ in range(2))
+    a, b, other = (TrainingData(build_mix(cfg, data_dir, seed)) for seed in (3, 3, 4))
     first = a[Place(2, 1)]
     b[Place(0, 3)], b[Place(1, 0)]
     np.random.seed(7), torch.manual_seed(7)
     assert same(first, b[Place(2, 1)])
     assert not same(first, a[Place(3, 1)])
-    assert not same(first, build_training_data(cfg, data_dir, seed=4)[Place(2, 1)])
+    assert not same(first, other[Place(2, 1)])
 
 
 def test_workers_do_not_change_the_data(data_dir):
-    data = build_training_data(DataConfig(train_data="h36m_dp"), data_dir, seed=1)
+    data = TrainingData(build_mix(DataConfig(train_data="h36m_dp"), data_dir, seed=1))
 
     def batches(workers):
         return list(training_batches(data, StepSampler(len(data), 2, 2, seed=1), workers))
@@ -98,16 +100,16 @@ def test_workers_do_not_change_the_data(data_dir):
 
 def test_settings_reach_the_sets(data_dir):
     cfg = DataConfig(train_data="h36m_dp", ignore_3d=True, crop_mode="legacy")
-    members = build_training_data(cfg, data_dir).mix.members
+    members = build_mix(cfg, data_dir).members
     assert all(member.crop_mode == "legacy" and member.labels.joints_3d is None for member in members)
-    plain = build_training_data(DataConfig(train_data="h36m_dp"), data_dir, body_labels=False).mix.members
+    plain = build_mix(DataConfig(train_data="h36m_dp"), data_dir, body_labels=False).members
     assert plain[0].labels.has_smpl is None and plain[0].labels.joints_3d is not None
 
 
 def test_pictures_of_a_rendered_epoch_are_not_painted():
-    data = build_training_data(DataConfig("synthetic", synthetic_size=2, easy_epochs=3), "unused")
-    data.rendered = range(1, 2)
-    (people,) = data.mix.members
+    mix = build_mix(DataConfig("synthetic", synthetic_size=2), "unused")
+    data = TrainingData(mix, easy_epochs=3, rendered=range(1, 2))
+    (people,) = mix.members
     assert data[Place(0, 0)].image.std() > 0.1
     assert torch.equal(data[Place(0, 0)].image, people.sample(0, Draw(difficulty=0.25)).image)
     assert data[Place(1, 0)].image.std(dim=(1, 2)).max() == 0
@@ -185,13 +187,13 @@ def test_a_full_disk_is_a_sentence_and_leaves_earlier_checkpoints(data_dir, tmp_
     monkeypatch.setattr(torch, "save", full_after_one)
     assert run(data_dir, tmp_path, checkpoint_steps=1) == 1
     said = capfd.readouterr().err
-    assert "could not be written (No space left on device). Earlier ones are untouched" in said
+    assert "00000002.pt' cannot be written: the disk is full" in said
     assert [path.name for path in (folder_of(tmp_path) / "checkpoints").iterdir()] == ["00000001.pt"]
 
 
 def test_a_batch_without_finite_loss_is_kept(data_dir, tmp_path, monkeypatch, capfd):
     bad = {"loss_U": torch.tensor(1.0), "loss_V": torch.tensor(float("inf"))}
-    monkeypatch.setattr(script.IUVCriterion, "__call__", lambda *_: bad)
+    monkeypatch.setattr(IUVCriterion, "__call__", lambda *_: bad)
     assert run(data_dir, tmp_path, train_data="h36m", batch_size=2) == 1
     said = capfd.readouterr().err
     assert "not finite at step 0 (loss_V inf)" in said and "images/S1_Walk" in said
@@ -202,13 +204,13 @@ def test_a_batch_without_finite_loss_is_kept(data_dir, tmp_path, monkeypatch, ca
 
 
 def test_weights_that_are_not_finite_are_not_saved(data_dir, tmp_path, monkeypatch, capfd):
-    advance = script.TrainingState.advance
+    advance = TrainingState.advance
 
     def spoil(state):
         advance(state)
         next(state.model.parameters()).data.fill_(float("nan"))
 
-    monkeypatch.setattr(script.TrainingState, "advance", spoil)
+    monkeypatch.setattr(TrainingState, "advance", spoil)
     assert run(data_dir, tmp_path, checkpoint_steps=1) == 1
     assert "not finite at step 1" in capfd.readouterr().err
     assert not list((folder_of(tmp_path) / "checkpoints").iterdir())
