@@ -14,11 +14,10 @@ if __name__ == "__main__":
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.labels.check import sizes_of_some
@@ -29,17 +28,17 @@ from datasets.people.openpose import KeypointFiles
 from datasets.people.video import VideoFrames
 from datasets.people.video_people import VideoPeople
 from models import InferenceConfig, Predictor, load_predictor
-from models.inference.gallery import PAGE_NAME, write_gallery
+from models.inference.gallery import PAGE_NAME, save_run
 from models.inference.image_files import ImageFiles
 from models.inference.image_run import ImageRun
 from models.inference.pipeline import Seconds
-from models.inference.run_record import FILE_NAME, SCHEMA, Outcome, RunRecord, with_earlier
+from models.inference.run_record import FILE_NAME, SCHEMA, RunRecord, with_earlier
 from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
 from utils.config import option, parse_config
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.geometry import check_focal_length
-from utils.io import require_free, why_unwritable, writable_folder
+from utils.io import require_free, writable_folder
 from utils.io.marks import PAGE
 from utils.packages import require_packages
 from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
@@ -62,9 +61,8 @@ class DemoConfig(InferenceConfig):
     detector: str = option(
         "auto",
         "who finds the people: movenet, torchvision, or none (an image is one person's crop); auto: movenet, but "
-        "square images that are one person's crop are taken whole",
-        choices=DETECTORS,
-    )
+        "square images that are one person's crop are taken whole", choices=DETECTORS,
+    )  # fmt: skip
     detector_weights: str | None = option(None, "weights file of --detector torchvision")
     boxes: str | None = option(None, "JSON file with person boxes, instead of a detector")
     keypoints: str | None = option(None, "folder of OpenPose's <stem>_keypoints.json, instead of a detector")
@@ -112,9 +110,7 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
     seconds = Seconds()
     people = find_people(config)
     camera = camera_facts(config, sizes_of_some(lambda index: people.paths[index], len(people)).values())
-    predictor = load_predictor(
-        config, device_number=processes.local_rank, normalise=not config.reference_input
-    )
+    predictor = load_predictor(config, local_rank=processes.local_rank, normalise=not config.reference_input)
     log.info(predictor.describe())
     stop.end_if_asked()
     run = image_run(config, predictor, seconds)
@@ -130,11 +126,11 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
     record = RunRecord(
         with_earlier(outcomes, out_dir, names, (".npz", PANEL_SUFFIX)),
         seconds.so_far(),
-        {**run.facts, **shown_settings(config, processes), **people.facts, **camera},
+        {**predictor.facts, **shown_settings(config, processes), **people.facts, **camera},
         people.unused.with_others([*left_out, idle_settings(config)]),
     )
     if processes.is_first:
-        record = save_record(record, out_dir, predictor.assets.body.faces if config.html else None)
+        record = save_run(record, out_dir, predictor.assets.body.faces if config.html else None)
         log.info(
             "People written to %s: %d, in %.1f s. Files or people skipped: %d. %s",
             out_dir, len(record.written), seconds.so_far()["whole run"], len(record.skipped), record.unused.line(),
@@ -154,9 +150,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     out_dir = results_folder(config)
     name = "movenet" if config.detector == "auto" else config.detector  # frames are not made for the network
     detector = build_detector(name, config.detector_weights)
-    predictor = load_predictor(
-        config, device_number=processes.local_rank, normalise=not config.reference_input
-    )
+    predictor = load_predictor(config, local_rank=processes.local_rank, normalise=not config.reference_input)
     log.info(predictor.describe())
     renderer = mesh_renderer_class(config.renderer)
     files = VideoFiles(out_dir, frames.stem, predictor.assets, config.export, renderer, config.overwrite)
@@ -164,9 +158,8 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     stop.end_if_asked()
     people = VideoPeople(takewhile(lambda _: not stop.asked, frames), detector.detect, config.smooth)
     run = VideoRun(
-        frames, people, predictor.predict, files, predictor.facts, config.batch_size, config.smooth,
-        config.focal_length, stop,
-    )  # fmt: skip
+        frames, people, predictor, files, config.batch_size, config.smooth, config.focal_length, stop
+    )
     with logging_redirect_tqdm(), run:
         for frame in run.read_ahead():
             run.add(frame)
@@ -174,10 +167,10 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     record = RunRecord(
         with_earlier(outcomes, out_dir, [frames.name], (".npz",)),
         run.seconds.so_far(),
-        {**run.facts, **shown_settings(config, processes), **camera},
+        {**predictor.facts, **shown_settings(config, processes), **camera},
         run.unused().with_others([unused_of(detector), idle_settings(config)]),
     )
-    record = save_record(record, out_dir)
+    record = save_run(record, out_dir)
     for name, reason in record.skipped:
         log.error("%s: %s", name, reason)
     log.info(
@@ -200,9 +193,7 @@ def image_run(config: DemoConfig, predictor: Predictor, seconds: Seconds) -> Ima
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
     renderer = mesh_renderer_class(config.renderer)
     files = ImageFiles(results_folder(config), assets, config.export, renderer, extra, config.overwrite)
-    return ImageRun(
-        predictor.predict, files, predictor.facts, config.batch_size, config.focal_length, seconds
-    )
+    return ImageRun(predictor, files, config.batch_size, config.focal_length, seconds)
 
 
 def results_folder(config: DemoConfig) -> Path:
@@ -212,21 +203,6 @@ def results_folder(config: DemoConfig) -> Path:
     if config.html:
         require_free(folder / PAGE_NAME, True, PAGE)
     return folder
-
-
-def save_record(record: RunRecord, out_dir: Path, faces: np.ndarray | None = None) -> RunRecord:
-    """Write `run.json`, and the page where the body's `faces` are given; the record with what went wrong in that."""
-    for remark in record.remarks():
-        log.warning("%s", remark)
-    try:
-        record.save(out_dir)
-        if faces is not None:
-            write_gallery(out_dir / PAGE_NAME, out_dir, record, faces)
-    except OSError as error:  # the results are there all the same
-        reason = f"the record of the run cannot be written to '{out_dir}': {why_unwritable(error)}"
-        log.error("%s", reason)
-        return replace(record, outcomes=(*record.outcomes, Outcome(FILE_NAME, reason=reason)))
-    return record
 
 
 def camera_facts(config: DemoConfig, sizes: Iterable[tuple[int, int]]) -> dict[str, str]:

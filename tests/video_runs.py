@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import takewhile
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import crossing
@@ -148,8 +149,9 @@ def run_video(
     frames.is_camera = camera
     stop = stop or StopSignals()
     people = VideoPeople(takewhile(lambda _: not stop.asked, frames), find or find_people(), smooth)
+    predictor = SimpleNamespace(predict=bodies.predict_for(seen), facts=FACTS)
     files = VideoFiles(out_dir, frames.stem, crossing.assets(), formats, overwrite=True)
-    with VideoRun(frames, people, bodies.predict_for(seen), files, FACTS, batch_size, smooth, None, stop) as run:
+    with VideoRun(frames, people, predictor, files, batch_size, smooth, None, stop) as run:
         for frame in run.read_ahead():
             run.add(frame)
         return VideoResult(run, run.finish(), bodies.batches)

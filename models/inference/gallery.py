@@ -1,11 +1,13 @@
-"""The demo's `--html`: all people of a run on one self-contained page, made from the files that the run wrote."""
+"""What a run leaves about itself: `run.json`, and with `--html` one page of all its people, made from their files."""
 
 from __future__ import annotations
 
 import base64
+import logging
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +15,17 @@ import numpy as np
 from PIL import Image
 
 from models.inference.confidence import LOW_CONFIDENCE
-from models.inference.run_record import RunRecord
+from models.inference.run_record import FILE_NAME, Outcome, RunRecord
 from utils.export import PANEL_SUFFIX, endings
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH
-from utils.io import load_npz, require_free
+from utils.io import load_npz, require_free, why_unwritable
 from utils.io.marks import PAGE
 from utils.report import write_page
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
+
+log = logging.getLogger(__name__)
 
 PAGE_NAME = "index.html"
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
@@ -36,6 +40,25 @@ BACKGROUND = (47, 52, 61, 255)  # RGBA under what is transparent
 MAX_PIXELS = 90_000_000  # as many as an image may have that the demo reads
 MAX_SIDE = 1500  # of images on the page, pixels
 UNIT = 1e-4  # of the page's vertices, metres; 16 bits reach 3.2 metres
+
+
+def save_run(record: RunRecord, out_dir: Path, faces: Int[np.ndarray, "F 3"] | None = None) -> RunRecord:
+    """Write `run.json`, and the page where the body's faces are given, and log the record's remarks.
+
+    Returns:
+        The record, with an outcome more where one of the two cannot be written: the results are there all the same.
+    """
+    for remark in record.remarks():
+        log.warning("%s", remark)
+    try:
+        record.save(out_dir)
+        if faces is not None:
+            write_gallery(out_dir / PAGE_NAME, out_dir, record, faces)
+    except OSError as error:
+        reason = f"the record of the run cannot be written to '{out_dir}': {why_unwritable(error)}"
+        log.error("%s", reason)
+        return replace(record, outcomes=(*record.outcomes, Outcome(FILE_NAME, reason=reason)))
+    return record
 
 
 def write_gallery(path: Path, out_dir: Path, record: RunRecord, faces: Int[np.ndarray, "F 3"]) -> None:

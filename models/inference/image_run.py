@@ -7,12 +7,12 @@ write those that it has seen. People of several images fill one batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.image_files import ImageFiles
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
+from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
 from utils.export import PEOPLE_SUFFIX
 from utils.images import ImageError, read_image
@@ -29,11 +30,6 @@ from utils.people import BadImage, FullImage, PersonCrop
 from utils.renderer.people import FullCamera, full_camera
 from utils.runtime import shared_threads
 from utils.script import StopSignals
-
-if TYPE_CHECKING:
-    from jaxtyping import UInt8
-
-    Predict = Callable[[Sequence[UInt8[np.ndarray, "224 224 3"]]], list[dict[str, np.ndarray]]]
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +59,8 @@ class ImageRun:
         outcomes = run.finish()
     """
 
-    predict: Predict  # as `Predictor.predict`
+    predictor: Predictor
     files: ImageFiles
-    facts: dict[str, Any]  # that every result file holds: body, weights
     batch_size: int
     focal_length: float | None  # of the full images, pixels; None: their diagonal
     seconds: Seconds = field(default_factory=Seconds)
@@ -151,7 +146,7 @@ class ImageRun:
     def _predicted(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the predicted arrays."""
         with self.seconds.of(NETWORK):
-            predicted = list(zip(batch, self.predict([person.crop for person in batch]), strict=True))
+            predicted = list(zip(batch, self.predictor.predict([person.crop for person in batch]), strict=True))
         for person, arrays in predicted:
             trust = with_keypoints(arrays, person.keypoints, person.center, person.scale)
             arrays["confidence"] = np.float32(trust)
@@ -181,7 +176,7 @@ class ImageRun:
             return Outcome(name, reason=f"the prediction of '{person.stem}' {why_not}")
         with self.seconds.of(WRITING):
             try:
-                facts = {**facts_of(person, camera), **self.facts}
+                facts = {**facts_of(person, camera), **self.predictor.facts}
                 is_new = self.files.write_person(person.stem, person.crop, arrays, facts)
             except OSError as error:
                 return Outcome(name, reason=self._not_written(f"the results '{person.stem}'", error))

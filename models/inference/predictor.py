@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from torch import nn
 
 from models.hmr import build_hmr
 from models.inference.confidence import bounded_betas, center_errors, is_empty, own_confidence
-from models.inference.weights import WeightsConfig, load_network, warn_of_another_body
+from models.inference.weights import WeightsConfig, load_network
 from models.smpl import SMPL
 from utils.body import BODY_CHOICES, CORE_NEED, BodyAssets, resolve_body
 from utils.checkpoint import LoadReport, load_danet
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     # Changes the parameters of some rows of a batch, whose numbers it is given.
     Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
 
+log = logging.getLogger(__name__)
+
 REGRESSORS = ("danet", "hmr")
 # People whose maps stay in the caches of a core, which makes each a sixth faster than among eight.
 PEOPLE_A_THREAD = 2
@@ -46,7 +49,7 @@ class InferenceConfig(WeightsConfig):
 def load_predictor(
     config: InferenceConfig,
     need: Iterable[str] = CORE_NEED,
-    device_number: int | None = None,
+    local_rank: int | None = None,
     normalise: bool = True,
 ) -> Predictor:
     """Load the network and the body of the settings onto their device.
@@ -55,14 +58,14 @@ def load_predictor(
         config: the defaults give the shipped network on the best body that is there. `config.regressor`, a field of
             evaluations only, is "danet" or "hmr" (the baseline, which has one size and no shipped weights).
         need: keys of `utils.body.LICENSED_FILES` that a run with the licensed body cannot do without.
-        device_number: which CUDA device to take where the settings leave it open.
+        local_rank: number of the CUDA device to take where the settings leave it open.
         normalise: what the network is fed with; without it, pixels in 0..1.
 
     Raises:
         ValueError: a device that is absent, weights that are damaged or of another network, HMR without weights.
         FileNotFoundError: weights or files of the body that are missing.
     """
-    device = choose_device(config.device, device_number)
+    device = choose_device(config.device, local_rank)
     assets = resolve_body(config.body, config.data_dir, need)
     if config.regressor == "danet":
         network, weights = load_network(config)
@@ -73,7 +76,13 @@ def load_predictor(
         network = build_hmr(config.data_dir)
         weights = load_danet(network, config.checkpoint)
         network = network.to(device).eval().requires_grad_(False)
-    warn_of_another_body(weights.meta.get("body"), assets.body.model_id)
+    learned_on, used = weights.meta.get("body"), assets.body.model_id
+    if learned_on and learned_on != used:
+        log.warning(
+            "The weights were learned on the body '%s', but this run poses '%s': shapes, and IUV of the "
+            "body, will not fit the person. Give --body %s to match.",
+            learned_on, used, "smpl" if learned_on == "smpl" else "open",
+        )  # fmt: skip
     return Predictor(network, assets, device, weights, config.regressor, normalise)
 
 

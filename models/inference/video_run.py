@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
+from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
 from models.inference.video_files import VideoFiles
 from utils.geometry import assumed_focal_length
@@ -28,14 +29,7 @@ from utils.people import Frame, TrackedFrame, TrackedPerson
 from utils.renderer.people import FullCamera, draw_people, full_camera, person_colors
 from utils.script import StopSignals
 from utils.smoothing import BodySmoother
-from utils.structures import SMPLParams
 from utils.unused import Unused
-
-if TYPE_CHECKING:
-    from jaxtyping import UInt8
-
-    Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
-    Predict = Callable[[Sequence[UInt8[np.ndarray, "224 224 3"]], Adjust | None], list[dict[str, np.ndarray]]]
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +82,8 @@ class VideoRun:
 
     source: VideoSource
     people: VideoPeople  # of the source
-    predict: Predict  # as `Predictor.predict`
+    predictor: Predictor
     files: VideoFiles
-    facts: dict[str, Any]  # that every result file holds: body_model, weights
     batch_size: int  # people
     smooth: bool
     focal_length: float | None  # of the frames, pixels; None: their diagonal
@@ -179,7 +172,7 @@ class VideoRun:
         people, smoother = [person for _, person in batch], self._smoother
         adjust = None if smoother is None else lambda params, rows: smoother(params, [people[i] for i in rows])
         with self.seconds.of(NETWORK):
-            predicted = self.predict([person.crop for person in people], adjust)
+            predicted = self.predictor.predict([person.crop for person in people], adjust)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1
             if why_not := why_no_body(arrays):
@@ -232,7 +225,7 @@ class VideoRun:
             "focal_length_full": self.focal_length or assumed_focal_length((width, height)),
             "principal_point": (width / 2, height / 2),
             "smoothed": self.smooth,
-            **self.facts,
+            **self.predictor.facts,
         }
         try:
             self.video.close()

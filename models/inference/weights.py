@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,8 +11,6 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_danet, strip_prefixes
 from utils.config import group, option
 from utils.io import safetensors_shapes
-
-log = logging.getLogger(__name__)
 
 SHIPPED = "danet_s"
 _OF_WEIGHTS = DaNetConfig()  # stands for the network of the weights, until those are looked at
@@ -78,13 +75,3 @@ def weights_file(checkpoint: str | None) -> Path:
             "'git checkout -- data/open', clone it again, or give other weights by --checkpoint FILE."
         )
     return path
-
-
-def warn_of_another_body(learned_on: str | None, used: str) -> None:
-    """Log a warning when the weights name another body than the one that will be posed."""
-    if learned_on and learned_on != used:
-        log.warning(
-            "The weights were learned on the body '%s', but this run poses '%s': shapes, and IUV of the "
-            "body, will not fit the person. Give --body %s to match.",
-            learned_on, used, "smpl" if learned_on == "smpl" else "open",
-        )  # fmt: skip

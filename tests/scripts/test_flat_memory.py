@@ -26,11 +26,12 @@ from utils.smoothing import MOST_TRACKS, TrackFilters
 from utils.structures import SMPLParams
 
 BATCH = 8
-FACTS = {"body_model": "danet-open-1", "weights": "none"}
 
 
 class Bodies:
-    """In place of the network: upright bodies, which counts how many of them are alive."""
+    """In place of the predictor: upright bodies, which counts how many of them are alive."""
+
+    facts = {"body_model": "danet-open-1", "weights": "none"}
 
     def __init__(self):
         self.alive = self.most = self.made = 0
@@ -83,7 +84,7 @@ def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
         os.link(tmp_path / "in/0.bmp", tmp_path / f"in/{i}.bmp")
     people = People(tmp_path / "in", detector=SimpleNamespace(detect=lambda picture: found))
     files, bodies = NoFiles(tmp_path / "out", crossing.assets()), Bodies()
-    with ImageRun(bodies.predict, files, FACTS, BATCH, None) as run:
+    with ImageRun(bodies, files, BATCH, None) as run:
         for crop in run.read_ahead(people, people.paths, StopSignals()):
             run.add(crop)
         written = [outcome.stem for outcome in run.finish() if outcome.stem]
@@ -138,7 +139,7 @@ def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypat
 
     frames, files = Frames(600), VideoFiles(tmp_path, "grey", crossing.assets())
     people = VideoPeople(frames, find, True)
-    with VideoRun(frames, people, bodies.predict, files, FACTS, BATCH, True, None, StopSignals()) as run:
+    with VideoRun(frames, people, bodies, files, BATCH, True, None, StopSignals()) as run:
         for frame in run.read_ahead():
             run.add(frame)
         outcomes = run.finish()
