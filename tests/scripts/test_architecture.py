@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -73,17 +74,76 @@ def keyword(call: ast.Call, name: str) -> object:
     return None
 
 
-@pytest.mark.parametrize("name", RUNTIME)
-def test_rooms_import_only_what_they_may(name):
-    room = name.split("/")[0]
-    allowed = {"utils": {"utils"}, "models": {"utils", "models"}, "datasets": {"utils", "datasets"}}.get(
-        room, set(OURS)
-    )
-    if name in ("utils/structures.py", "utils/skeleton.py"):
-        allowed = set()
-    for module, _ in modules(SOURCES[name]):
-        top = module.split(".")[0]
-        assert top not in (*OURS, *SCRIPTS) or top in allowed, f"{name} must not import {module}"
+# Each layer imports itself and those before it in its list; a folder's name stands for all that is in it.
+LAYERS = (
+    ("utils", ("datasets",), SCRIPTS),
+    ("utils", ("models",), SCRIPTS),
+    ("models/backbones", ("models/*",), ("models/inference", "models/training"), ("models/evaluation",)),
+    (("utils/structures", "utils/skeleton"), ("utils/*", "utils/io", "utils/config"), ("utils/body",),
+     ("utils/renderer",), ("utils/export",), ("utils/doctor",)),
+    (("datasets/labels",), ("datasets/*", "datasets/people", "datasets/synthetic"), ("datasets/preprocess",)),
+)  # fmt: skip
+
+
+def level(name: str, layers: tuple) -> int | None:
+    """The layer of a module "a/b/c": the longest name of a layer that it starts with; "a/*" are the files of a."""
+    fits = [
+        (len(part), number)
+        for number, parts in enumerate(layers)
+        for part in ((parts,) if isinstance(parts, str) else parts)
+        if name == part or name.startswith(part + "/") or part == name.rpartition("/")[0] + "/*"
+    ]
+    return max(fits)[1] if fits else None
+
+
+@functools.cache
+def imported(name: str) -> set[str]:
+    """Modules of ours that a module imports, as "a/b/c"; packages as "a/b"."""
+    found = set()
+    for node in ast.walk(SOURCES[f"{name}.py"]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names = {f.replace(".", "/") for f in found}
+    return {n for n in names if f"{n}.py" in SOURCES or f"{n}/__init__.py" in SOURCES} & {
+        n for n in names if n.split("/")[0] in (*OURS, *SCRIPTS)
+    }
+
+
+@pytest.mark.parametrize("file", RUNTIME)
+def test_layers_import_only_what_lies_below(file):
+    name = file.removesuffix(".py").removesuffix("/__init__")
+    is_package = file.endswith("/__init__.py")
+    for layers in LAYERS:
+        own = level(name, layers)
+        for other in imported(file.removesuffix(".py")) if own is not None and not is_package else ():
+            theirs = level(other, layers)
+            assert theirs is None or theirs <= own, f"{name} must not import {other}"
+    for other in imported(file.removesuffix(".py")):
+        pair = {name.split("/")[0], other.split("/")[0]}
+        assert pair != {"models", "datasets"}, f"{name} must not import {other}"
+
+
+def test_no_import_circle():
+    """Over the modules; a package's `__init__`, which hands names on, is no module here."""
+    names = [n.removesuffix(".py") for n in RUNTIME if not n.endswith("/__init__.py")]
+    open_ = {n: imported(n) & set(names) - {n} for n in names}
+    while free := [n for n, others in open_.items() if not others & open_.keys()]:
+        for name in free:
+            del open_[name]
+    assert not open_, f"circles among {sorted(open_)}"
+
+
+def test_sizes():
+    for name in RUNTIME:
+        lines = (ROOT / name).read_text(encoding="utf-8").count("\n")
+        assert lines <= 300, f"{name}: {lines} lines"
+        for node in ast.walk(SOURCES[name]):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 50, f"{name}: {node.name} is longer than 50 lines"
+    folders = [str(Path(name).parent) for name in RUNTIME]
+    assert max(folders.count(folder) for folder in folders) <= 20
 
 
 @pytest.mark.parametrize("name", [n for n in RUNTIME if not n.startswith("datasets/preprocess/")])
