@@ -169,7 +169,7 @@ class DaNet(nn.Module):
     def forward(self, image: Float[Tensor, "B 3 224 224"], *, iuv_only: bool = False) -> DaNetOutput:
         """Raw maps and, unless `iuv_only`, the body.
 
-        image: RGB, normalised by `datasets.transforms.preprocess`; sides are multiples of 32 (224 in training).
+        image: RGB, normalised by `utils.images.network_input`; sides are multiples of 32 (224 in training).
         In training mode crops jitter, PartDrop hides parts from the regressor and auxiliary predictions are given.
         Raises ValueError for another shape.
         """

@@ -50,7 +50,7 @@ class HMR(nn.Module):
             nn.init.xavier_uniform_(decoder.weight, gain=0.01)
 
     def forward(self, image: Float[Tensor, "B 3 224 224"]) -> SMPLParams:
-        """The body of each crop. image: RGB, normalised by `datasets.transforms.preprocess`.
+        """The body of each crop. image: RGB, normalised by `utils.images.network_input`.
 
         Raises ValueError for another shape.
         """

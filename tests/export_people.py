@@ -37,15 +37,10 @@ def make_person(body=ASSETS.body) -> ExportMotion:
     posed = layer(body)(rotmat[None], betas)
     part = torch.randint(0, 25, (1, 56, 56), generator=generator).numpy().astype(np.uint8)
     arrays = {
-        "cam": cam.numpy(),
-        "cam_t": cam_to_translation(cam).numpy(),
-        "betas": betas[0].numpy(),
-        "rotmat": rotmat.numpy(),
-        "vertices": posed.vertices[0].numpy(),
-        "joints": posed.joints[0].numpy(),
-        "smpl_joints": posed.smpl_joints[0].numpy(),
-        "iuv": np.concatenate([part, 100 + part, 200 + part]),
-    }
+        "cam": cam.numpy(), "cam_t": cam_to_translation(cam).numpy(), "betas": betas[0].numpy(),
+        "rotmat": rotmat.numpy(), "vertices": posed.vertices[0].numpy(), "joints": posed.joints[0].numpy(),
+        "smpl_joints": posed.smpl_joints[0].numpy(), "iuv": np.concatenate([part, 100 + part, 200 + part]),
+    }  # fmt: skip
     camera = full_camera(cam, CENTER, SCALE, IMAGE_SIZE)
     facts = {
         "picture": "a picture.jpg", "person": 2, "box": (300.0, 100.0, 200.0, 300.0), "score": 0.9, "center": CENTER,

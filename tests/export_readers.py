@@ -8,8 +8,6 @@ import struct
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-# --------------------------------------------------------------------------------------------------------- GLB
-
 
 def read_glb(data: bytes) -> tuple[dict, bytes]:
     magic, version, length, size, kind = struct.unpack_from("<4sII I4s", data)
@@ -65,9 +63,6 @@ def skinned(data: bytes, key: int | None = None) -> np.ndarray:
             blended = np.einsum("vi,vixy->vxy", read[f"WEIGHTS_{i}"], joints[read[f"JOINTS_{i}"]])
             posed += np.einsum("vxy,vy->vx", blended, points)
     return posed[:, :3]
-
-
-# --------------------------------------------------------------------------------------------------------- BVH
 
 
 def bvh_frames(text: str) -> tuple[float, np.ndarray]:

@@ -16,22 +16,15 @@ import numpy as np
 import torch
 
 EXCLUDE_PREFIX = ("iuv2smpl.smpl.",)  # body model: not weights
-EXCLUDE_SUFFIX = (
-    ".I_n",
-    ".A_link",
-    ".A",
-    ".A_mask",
-    ".r2p_A",
-    ".p2r_A",  # graphs
-    ".mean_cam_shape",
-    ".mean_pose",
-    "init_pose",
-    "init_shape",
-    "init_cam",
-    ".learned_ratio",
-    ".learned_offset",
-    "num_batches_tracked",
-)
+EXCLUDE_SUFFIX = (  # graphs, mean parameters, counters
+    ".I_n", ".A_link", ".A", ".A_mask", ".r2p_A", ".p2r_A", ".mean_cam_shape", ".mean_pose", "init_pose", "init_shape",
+    "init_cam", ".learned_ratio", ".learned_offset", "num_batches_tracked",
+)  # fmt: skip
+GAINS = {  # of convolutions whose key holds the word
+    "final_pred.predict_u.": 0.03, "final_pred.predict_v.": 0.03, "final_pred.predict_uv_index.": 0.15,
+    "final_pred.predict_ann_index.": 0.15, "final_pred.predict_hm.1.": 0.025, "final_pred.predict_partial_iuv.": 0.06,
+    "pose_regressors": 0.06, "coord_regressors": 0.06,
+}  # fmt: skip
 CALIB_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fill_calib.npz")
 
 
@@ -52,14 +45,9 @@ def make_value(key, shape, keys):
         s = 1.0
         parent, name = stem.rsplit(".", 1) if "." in stem else ("", stem)
         dot = parent + "." if parent else ""
-        has3 = (dot + "bn3.weight") in keys
-        if name == "bn3" or (
-            name == "bn2"
-            and not has3
-            and (dot + "conv1.weight") in keys
-            and (dot + "conv2.weight") in keys
-            and (dot + "layer1.0.conv1.weight") not in keys
-        ):
+        has = lambda other: dot + other + ".weight" in keys  # noqa: E731
+        in_basic_block = has("conv1") and has("conv2") and not has("bn3") and not has("layer1.0.conv1")
+        if name == "bn3" or (name == "bn2" and in_basic_block):
             s = 0.25  # last norm of a residual block
         if ".fuse_layers." in key:
             s = 0.35
@@ -69,21 +57,9 @@ def make_value(key, shape, keys):
     if leaf == "edge_importance":
         return 1.0 + 0.7 * rs.randn(*shape)  # some negative: relu matters
     if leaf == "weight" and len(shape) == 4:
-        if "deconv_layers" in key:  # (in, out, k, k), stride 2
-            fan = shape[0] * shape[2] * shape[3] / 4.0
-        else:
-            fan = shape[1] * shape[2] * shape[3]
-        gain = 1.0
-        if "final_pred.predict_u." in key or "final_pred.predict_v." in key:
-            gain = 0.03
-        if "final_pred.predict_uv_index." in key or "final_pred.predict_ann_index." in key:
-            gain = 0.15
-        if "final_pred.predict_hm.1." in key:
-            gain = 0.025
-        if "final_pred.predict_partial_iuv." in key:
-            gain = 0.06
-        if "pose_regressors" in key or "coord_regressors" in key:
-            gain = 0.06
+        channels = shape[0] / 4.0 if "deconv_layers" in key else shape[1]  # (in, out, k, k), stride 2
+        fan = channels * shape[2] * shape[3]
+        gain = next((gain for word, gain in GAINS.items() if word in key), 1.0)
         return gain * np.sqrt(2.0 / fan) * rs.randn(*shape)
     if leaf == "weight" and len(shape) == 2:
         fan = shape[0] if "_gcn.gc." in key else shape[1]  # graph conv stores (in, out)

@@ -55,14 +55,25 @@ FORBIDDEN = ("os.system", "subprocess.", "os.exec", "os.posix_spawn", "os.fork",
              "compile", "import", "pickle.", "os.remove", "os.rename", "shutil.")  # fmt: skip
 TRAPPED = 77
 
-# ------------------------------------------------------------------------------------------------- good files
-
 
 class Foreign:
     """Pickles as an object of another package."""
 
     def __init__(self, state: dict) -> None:
         self.__dict__.update(state)
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes text and bytes as Python 2 did: as byte strings."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, obj):
+        raw = obj.encode("latin1") if isinstance(obj, str) else obj
+        self.write(b"T" + struct.pack("<i", len(raw)) + raw)
+        self.memoize(obj)
+
+    dispatch[bytes] = dispatch[str] = save_string
 
 
 def pickled(value: object, protocol: int) -> bytes:
@@ -101,11 +112,6 @@ def saved(write: Callable[[io.BytesIO], object]) -> bytes:
     return buffer.getvalue()
 
 
-def deflated(raw: bytes) -> bytes:
-    """The same zip archive, its members deflated."""
-    return rewritten(raw, lambda name, data: data, zipfile.ZIP_DEFLATED)
-
-
 def rewritten(raw: bytes, change: Callable[[str, bytes], bytes], packing: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w", packing) as new:
@@ -132,8 +138,6 @@ def good_files() -> list[tuple[str, bytes]]:
     files += [(".json", json.dumps({"images": [{"id": 1, "file_name": "\u00e4"}], "a": [1.5, None, True]}).encode())]
     return files
 
-
-# -------------------------------------------------------------------------------------------------- mutations
 
 NUMBERS = [0, 1, 2, 127, 128, 255, 2**15, 2**16 - 1, 2**27, 2**28, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1]
 
@@ -172,8 +176,6 @@ def mutated_file(suffix: str, raw: bytes, rng: random.Random) -> bytes:
         return raw[:132] + struct.pack("<I", len(packed)) + packed
     return mutated(raw, rng)
 
-
-# ---------------------------------------------------------------------------------------------------- grammar
 
 NAMES = [
     "numpy dtype", "numpy ndarray", "numpy.core.multiarray _reconstruct", "numpy.core.multiarray scalar",
@@ -251,18 +253,12 @@ def hostile_files(count: int, seed: int) -> list[tuple[str, bytes]]:
     return made
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
 READERS: dict[str, tuple[Callable[[Path], object], ...]] = {
     ".pkl": (read_pickle, load_learned_ratio, read_smpl_file),
-    ".npz": (lambda path: load_npz(path, objects=True), load_npz),
-    ".npy": (load_npy,),
-    ".pt": (load_torch, load_checkpoint),
-    ".mat": (load_mat,),
-    ".safetensors": (load_checkpoint, safetensors_shapes),
-    ".yaml": (load_tree,),
-    ".json": (load_json,),
-}
+    ".npz": (lambda path: load_npz(path, objects=True), load_npz), ".npy": (load_npy,),
+    ".pt": (load_torch, load_checkpoint), ".mat": (load_mat,),
+    ".safetensors": (load_checkpoint, safetensors_shapes), ".yaml": (load_tree,), ".json": (load_json,),
+}  # fmt: skip
 
 
 def use(value: object) -> None:

@@ -20,12 +20,6 @@ from datasets.augment import (
 from utils.skeleton import GT24_FLIP, JOINT49_FLIP
 
 
-@pytest.fixture
-def numbers(golden):
-    with np.load(golden / "data_functions.npz") as file:
-        return {name.replace("__", "/"): file[name] for name in file.files}
-
-
 def test_flips_bit_for_bit(numbers):
     assert np.array_equal(flip_keypoints(numbers["flip/k24"], GT24_FLIP), numbers["flip/k24o"])
     assert np.array_equal(flip_keypoints(numbers["flip/k49"], JOINT49_FLIP), numbers["flip/k49o"])

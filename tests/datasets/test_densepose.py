@@ -26,13 +26,6 @@ from utils.io import DataFileError
 
 
 @pytest.fixture(scope="module")
-def numbers(request):
-    path = request.config.rootpath / "tests" / "golden" / "data_functions.npz"
-    with np.load(path) as file:
-        return {name.replace("__", "/"): file[name] for name in file.files}
-
-
-@pytest.fixture(scope="module")
 def person(numbers):
     empty = set(numbers["dp_ann/empty_masks"])
     masks = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +14,7 @@ from datasets.people.crops import People
 from datasets.people.detector import MoveNet, box_iou, letterbox, suppress, tiles, to_detection
 from datasets.people.openpose import OPENPOSE25_TO_COCO17, KeypointFiles
 from utils.images import read_image
-from utils.people import BadImage, Detection
+from utils.people import Detection
 from utils.skeleton import OPENPOSE25_NAMES
 
 COCO17 = (
@@ -140,9 +139,6 @@ def test_a_face_is_not_another_person_but_a_child_in_front_is():
     assert suppress([Detection(face.box, 0.5), adult]) == [adult, Detection(face.box, 0.5)]
 
 
-# --------------------------------------------------------------------------------------------- the shipped network
-
-
 def test_the_shipped_network_finds_the_people_of_the_examples(root):
     finder = MoveNet()
     for name in ("grace_hopper", "rendered_1", "rendered_2", "rendered_3", "rendered_4"):
@@ -162,15 +158,6 @@ def test_a_missing_or_damaged_network_is_a_sentence(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"x")
     with pytest.raises(ValueError, match="may be damaged"):
         detector.load_session(tmp_path / "bad.onnx")
-
-
-def test_a_missing_package_is_a_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match="pip install onnxruntime"):
-        detector.load_session()
-
-
-# ---------------------------------------------------------------------------------------------- on the way to crops
 
 
 def save(path, picture):
@@ -239,29 +226,6 @@ def test_six_people_at_a_look_may_not_be_all():
     finder = MoveNet(SimpleNamespace(run=lambda *_: [rows]))
     assert len(finder.detect(marked(200, 200, 0, 0, 8))) == 6
     assert list(finder.unused.counts.values()) == [1] and "may be missing" in finder.unused.line()
-
-
-def test_a_missing_detector_is_said_once_and_at_the_start(tmp_path, monkeypatch):
-    save(tmp_path / "a.png", marked(200, 200, 40, 40, 120))
-    load = detector.load_session
-    monkeypatch.setattr(detector, "load_session", lambda: load(tmp_path / "gone.onnx"))
-    with pytest.raises(ValueError, match="gone.onnx' is missing"):
-        People(tmp_path, detector="auto")
-
-
-def test_any_detector_will_do_and_finding_nobody_is_reported(tmp_path):
-    class Given:
-        def detect(self, picture):
-            return [Detection((10, 10, 50, 90)), Detection((300, 10, 50, 90))] if picture.any() else []
-
-    (
-        save(tmp_path / "a.png", marked(200, 200, 60, 60, 80)),
-        save(tmp_path / "b.png", marked(100, 100, 0, 0, 0)),
-    )
-    good, outside, nobody = People(tmp_path, detector=Given())
-    assert (good.stem, good.box) == ("a_0", (10, 10, 50, 90))
-    assert isinstance(outside, BadImage) and "outside the image" in outside.reason
-    assert "no person was found; --detector none" in nobody.reason
 
 
 def openpose(points):

@@ -34,9 +34,6 @@ def arrays(golden):
         return {key.removeprefix("fits/"): file[key] for key in file.files}
 
 
-# ---------------------------------------------------------------------------------------------------- look-up
-
-
 def test_look_up_of_2020(arrays):
     """Two data sets in one batch, with rotations and flips."""
     fits = Fits({"h36m": table(arrays["h36m"]), "dp_coco": table(arrays["dp"], valid=False)})
@@ -80,9 +77,6 @@ def test_people_without_a_table_have_no_fit():
     assert not Fits({})(batch).valid.any()
     with pytest.raises(IndexError, match=f"Person {N} of 'coco' was asked for, its fits hold 0..{N - 1}"):
         fits.look_up(["coco"], np.array([N]), np.zeros(1), np.zeros(1))
-
-
-# ------------------------------------------------------------------------------------------------------ files
 
 
 def write_npz(folder: Path, name: str, **changes: np.ndarray) -> Path:
@@ -150,9 +144,6 @@ def test_numbers_of_an_invalid_fit_do_no_harm(tmp_path):
     assert found.valid.tolist() == [False, True, True, False]
 
 
-# -------------------------------------------------------------------------------------------------- of a mix
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fits")
@@ -163,12 +154,6 @@ def folder(tmp_path_factory):
     write_set(folder, "mpi_inf_3dhp_train", "mpi_inf_3dhp", ("part", "S", "pose", "shape"),
               has_smpl=np.array([1, 0, 1, 1]))  # fmt: skip
     return folder
-
-
-def test_members_that_need_no_fits(folder):
-    fits = load_fits(mix_of("h36m_dp", folder), folder)
-    assert not fits.tables and fits.description == "fits: none needed"
-    assert not load_fits(mix_of("h36m+dp_coco", folder), folder).tables
 
 
 @pytest.mark.parametrize("name", ["coco", "mpi-inf-3dhp"])

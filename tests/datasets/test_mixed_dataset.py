@@ -7,7 +7,6 @@ import pytest
 import torch
 from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
 
-from datasets.base_dataset import BaseDataset
 from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MIXES, MixedDataset, mix_of, parse_mix
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from utils.structures import collate_samples
@@ -57,13 +56,6 @@ def test_a_mix_of_2020(folder):
     assert torch.equal(mix_of("h36m_dp", folder, seed=5)[2].image, sample.image)
 
 
-def test_repeated_people_are_augmented_anew(folder):
-    short, long = BaseDataset("h36m", folder), Stub(200)
-    mix = MixedDataset([short, long], [1.0, 0.0])
-    first, again = mix[1], mix[1 + N]
-    assert int(first.index) == int(again.index) == 1 and not torch.equal(first.image, again.image)
-
-
 @pytest.mark.parametrize(
     ("probabilities", "said"),
     [([0.5], "2 data sets were given 1"), ([0.5, 0.6], "add up to 1"), ([1.5, -0.5], "add up to 1")],
@@ -71,18 +63,6 @@ def test_repeated_people_are_augmented_anew(folder):
 def test_wrong_probabilities(probabilities, said):
     with pytest.raises(ValueError, match=said):
         MixedDataset([Stub(1), Stub(2)], probabilities)
-
-
-def test_other_refusals(folder):
-    with pytest.raises(ValueError, match="no training data '3dpw'; choose h36m_dp, h36m_coco_itw"):
-        mix_of("3dpw", folder)
-    with pytest.raises(FileNotFoundError, match="lsp_dataset_original_train.npz"):
-        mix_of("h36m_coco_itw", folder)
-    with pytest.raises(IndexError, match="holds 0..2"):
-        MixedDataset([Stub(3)], [1.0])[3]
-
-
-# ------------------------------------------------------------------------------------------ names of mixtures
 
 
 @pytest.mark.parametrize(
@@ -126,9 +106,6 @@ def test_mixtures_by_name(name, shares, bodies):
 def test_names_that_are_no_mixtures(name, said):
     with pytest.raises(ValueError, match=said):
         parse_mix(name)
-
-
-# ------------------------------------------------------------------------------------- members that are there
 
 
 def test_members_that_a_user_lacks(folder, caplog):

@@ -12,8 +12,12 @@ from PIL import Image
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
 from datasets.people.images import list_images
+from datasets.people.video_people import VideoPeople
+from examples import box_to_crop
 from models.inference.image_files import write_image
 from utils.images import network_input, normalize
+from utils.people import Detection, Frame
+from utils.unused import EXAMPLES, Unused
 
 
 def photo(height=60, width=40):
@@ -125,11 +129,6 @@ def test_names_that_differ_in_their_folder_only_are_refused(tmp_path, content):
         boxes_file(tmp_path, content)
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
-    people = boxes_file(tmp_path, {"a.png": BOXES}, "utf-8-sig").detections(tmp_path / "a.png")
-    assert [person.box for person in people] == BOXES
-
-
 def test_boxes_without_a_picture_are_named(tmp_path, caplog):
     save(tmp_path / "a_1.png")
     People(tmp_path, boxes_file(tmp_path, {"a_1.png": BOXES, "typo.png": BOXES, "none.png": []}))
@@ -137,3 +136,56 @@ def test_boxes_without_a_picture_are_named(tmp_path, caplog):
     caplog.clear()
     People(tmp_path, boxes_file(tmp_path, [{"image_id": i, "bbox": BOXES[0]} for i in range(1, 30)]))
     assert "(28)" in caplog.text and "image id 2," in caplog.text and "image id 25" not in caplog.text
+
+
+def people_of(found: list[list[Detection]], fps: float = 30.0) -> tuple[list[int], VideoPeople]:
+    """Number of people in each frame, for who is detected in it."""
+    picture, each = np.full((80, 60, 3), 90, np.uint8), iter(found)
+    frames = (Frame(i, i / fps, picture) for i in range(len(found)))
+    people = VideoPeople(frames, lambda _: next(each), smooth=True)
+    return [len(frame.people) for frame in people], people
+
+
+def test_who_is_not_drawn_in_a_video_is_counted_by_reason():
+    one, unsure = (Detection((10.0, 5.0, 30.0, 60.0), score) for score in (0.9, 0.3))
+    for frames in (1, 2, 3, 9):  # whoever is in all frames of a short video counts
+        counts, people = people_of([[one]] * frames)
+        assert counts == [1] * frames and not people.unused and people.min_seen == min(3, frames)
+    counts, people = people_of([[unsure], [], [one], [one], [], []])
+    assert counts == [0] * 6 and people.empty_frames == 3
+    assert people.unused.counts == {
+        "detections with a score below 0.35 that continue no track": 1,
+        "detections of people who were not seen again soon enough to be sure of": 2,
+        "people who were seen in fewer than 3 frames": 1,
+    }
+
+
+def test_what_a_folder_holds_beside_pictures_is_counted(tmp_path):
+    save(tmp_path / "a.png"), save(tmp_path / "b.png")
+    for name in ("notes.txt", ".hidden.png", "clip.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "more").mkdir()
+    boxes = boxes_file(tmp_path, {"a.png": BOXES[:1], "gone.png": BOXES[:1]})
+    unused = People(tmp_path, boxes).unused
+    assert sorted(unused.counts.values()) == [1, 1, 1, 1, 2]
+    assert unused.counts["hidden files"] == 1
+    assert unused.examples["images without a person in the boxes file"] == ["b.png"]
+    assert unused.examples["names in the boxes file without an image"] == ["gone.png"]
+    assert "sub-folders, whose images are not looked at: 1" in unused.line()
+
+
+def test_counts_add_up_and_examples_stay_few():
+    one, two = Unused(), Unused()
+    one.add_names("files", (f"{i}\udcff" for i in range(1000)))
+    two.add("files", 3)
+    two.add("boxes", 0)
+    total = one.with_others([two])
+    assert total.counts == {"files": 1003} and len(total.examples["files"]) == EXAMPLES
+    assert json.loads(json.dumps(total.as_json()))["files"]["count"] == 1003
+    assert total.line() == "Not used: files: 1003." and Unused().line() == "Everything that was given was used."
+
+
+def test_the_script_draws_the_image_of_the_crop_rule(tmp_path):
+    box_to_crop.main(["--out", str(tmp_path / "a.png")])
+    drawn, shipped = (np.asarray(Image.open(p).convert("RGB"), float) for p in (tmp_path / "a.png", box_to_crop.OUT))
+    assert drawn.shape == shipped.shape and np.abs(drawn - shipped).mean() < 3  # fonts differ a little

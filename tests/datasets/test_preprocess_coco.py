@@ -29,15 +29,9 @@ def keypoints(unlabelled=(), hidden=()):
 def person(number, image=9, bbox=(50.5, 60.0, 100.0, 240.0), **more):
     labels = more.pop("keypoints", keypoints())
     return {
-        "id": number,
-        "image_id": image,
-        "bbox": list(bbox),
-        "keypoints": labels,
-        "num_keypoints": sum(v > 0 for v in labels[2::3]),
-        "iscrowd": 0,
-        "category_id": 1,
-        "area": 1234.5,
-    } | more
+        "id": number, "image_id": image, "bbox": list(bbox), "keypoints": labels,
+        "num_keypoints": sum(v > 0 for v in labels[2::3]), "iscrowd": 0, "category_id": 1, "area": 1234.5,
+    } | more  # fmt: skip
 
 
 def write(folder, name, people, split="train", broken=False, names=COCO17_NAMES):
@@ -51,9 +45,6 @@ def write(folder, name, people, split="train", broken=False, names=COCO17_NAMES)
 
 def part(unlabelled=()):
     return rows24({ROWS[k]: (*POINTS[k], 1) for k in range(17) if k not in unlabelled})
-
-
-# ------------------------------------------------------------------------------------------------- keypoints
 
 
 def test_training_people_have_all_joints_of_the_body(tmp_path, capsys):
@@ -137,9 +128,6 @@ def test_detections_of_the_nearest_person_are_taken(tmp_path):
     assert not data["openpose"].any()
 
 
-# ------------------------------------------------------------------------------------------------- DensePose
-
-
 def rle(left, right):
     """A run-length code, as in the public file, of columns left to right of 256 x 256."""
     mask = np.zeros((256, 256), np.uint8, order="F")
@@ -199,8 +187,6 @@ def test_smpl_joints_equal_the_golden_ones(golden):
     with np.load(golden / "coco_to_smpl.npz") as data:
         np.testing.assert_allclose(smpl_keypoints(data["coco"]), data["smpl"], rtol=1e-12)
 
-
-# ---------------------------------------------------------------------------------------------- damaged files
 
 FILES = {"coco": "person_keypoints_train2014.json", "dp_coco": "densepose_coco_2014_train.json"}
 

@@ -45,9 +45,6 @@ def test_files_hold_the_fields_that_are_loaded(tmp_path, file):
     check_fields(file, Rows(file).arrays())
 
 
-# --------------------------------------------------------------------------------------------- rows and boxes
-
-
 def test_items_are_kept_or_counted():
     rows = Rows("h36m_valid_protocol1.npz")
     assert rows.add(**item(rows.file))
@@ -87,9 +84,6 @@ def test_only_plain_values_are_pickled(tmp_path, value):
     with pytest.raises(TypeError, match="'dp_annot' holds more than numbers"):
         save_labels(tmp_path / "a.npz", rows.arrays())
     assert not list(tmp_path.iterdir())
-
-
-# ------------------------------------------------------------------------------------------- MATLAB 7.3 files
 
 
 def test_arrays_and_cells(tmp_path):

@@ -77,15 +77,6 @@ def test_extended_pictures_by_hand(tmp_path, capsys):
     assert "left out 1 without a box" in capsys.readouterr().out
 
 
-def test_labels_without_a_picture_are_left_out(tmp_path, capsys):
-    write(tmp_path, lspet_joints(5))
-    for number in (2, 4):
-        (tmp_path / f"im{number:05d}.png").touch()
-    data = convert("lspet", tmp_path, tmp_path / "out")["hr-lspet_train.npz"]
-    assert list(data["imgname"]) == ["im00002.png", "im00004.png"]
-    assert "left out 3 without an image" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("module", ["lsp", "lsp_orig", "lspet"])
 def test_missing_and_damaged_files_are_named(tmp_path, capsys, module):
     out, path = tmp_path / "out", tmp_path / "joints.mat"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 from converters import convert, refused
-from PIL import Image
 
 # Rows of the 24 joints, then the rows of the 17 test joints and of the 28 training joints, by name.
 JOINTS = {
@@ -42,10 +40,7 @@ def expected(frame, rows, count, size=1.0):
     return part, S
 
 
-# --------------------------------------------------------------------------------------------------- test set
-
-
-def write_test(root, sequence="TS1", frames=4, pictures=None, **more):
+def write_test(root, sequence="TS1", frames=4, **more):
     folder = root / "mpi_inf_3dhp_test_set" / sequence
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
@@ -58,10 +53,6 @@ def write_test(root, sequence="TS1", frames=4, pictures=None, **more):
     with h5py.File(folder / "annot_data.mat", "w", userblock_size=512) as file:
         for name, array in arrays.items():
             file[name] = array
-    if pictures:
-        (folder / "imageSequence").mkdir()
-        for frame in range(frames):
-            Image.new("RGB", pictures).save(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg")
     return folder
 
 
@@ -91,19 +82,6 @@ def test_test_frames_by_hand(tmp_path, capsys):
     assert "3D joints are annot3." in capsys.readouterr().out
 
 
-def test_the_size_comes_from_the_pictures_where_they_are(tmp_path, capsys):
-    folder = write_test(tmp_path, pictures=(44, 200))  # frame f reaches to 42 + f
-    (folder / "imageSequence" / "img_000002.jpg").write_bytes(b"damaged")
-    data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out")["mpi_inf_3dhp_valid.npz"]
-    assert [n[-10:] for n in data["imgname"]] == ["000001.jpg"]
-    said = capsys.readouterr().out
-    assert "left out 2 with a joint outside the image" in said
-    assert "left out 1 without a readable image" in said
-
-
-# ----------------------------------------------------------------------------------------------- training set
-
-
 def cells(arrays):
     column = np.empty((len(arrays), 1), object)
     for index, array in enumerate(arrays):
@@ -122,8 +100,8 @@ def training_arrays(frames=14, videos=14):
     }
 
 
-def write_train(root, sequence="S1/Seq1", hdf5=False, **more):
-    path = root / sequence / "annot.mat"
+def write_train(root, hdf5=False, **more):
+    path = root / "S1" / "Seq1" / "annot.mat"
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = training_arrays() | more
     if not hdf5:
@@ -160,38 +138,6 @@ def test_training_frames_by_hand(tmp_path, capsys, hdf5):
     assert "left out 1 with a joint outside the image" in said
     assert "left out 99 that are not every 10th" in said
     assert "kept 12 of 112" in said and "3D joints are annot3; no body parameters" in said
-
-
-def test_the_count_of_every_10th_runs_on_over_sequences(tmp_path):
-    for sequence in ("S1/Seq1", "S2/Seq1"):
-        write_train(tmp_path, sequence)
-    data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out", "--split", "train")["mpi_inf_3dhp_train.npz"]
-    # 111 frames of S1 are inside: the first of S2 is number 112, the next 10th number 121.
-    assert data["imgname"][12] == "S2/Seq1/imageFrames/video_0/frame_000011.jpg"
-
-
-def test_pictures_come_from_the_videos(tmp_path, capsys):
-    write_train(tmp_path)
-    folder = tmp_path / "S1" / "Seq1" / "imageSequence"
-    folder.mkdir()
-    for video in (0, 1, 2, 4, 5, 6, 7, 8):
-        path = folder / f"video_{video}.avi"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
-        for frame in range(12):
-            writer.write(np.full((48, 64, 3), 20 * frame, np.uint8))
-        writer.release()
-    data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out", "--extract")["mpi_inf_3dhp_train.npz"]
-    assert len(data["imgname"]) == 10  # two lie behind the end
-    assert "left out 2 behind the end of the video" in capsys.readouterr().out
-    for name, (_, frame) in zip(data["imgname"], [c for c in CHOSEN if c[1] < 12], strict=True):
-        assert abs(cv2.imread(str(tmp_path / name)).mean() - 20 * frame) < 3
-    (folder / "video_0.avi").write_bytes(b"no video")
-    (tmp_path / data["imgname"][0]).unlink()
-    said = refused(capsys, "mpi_inf_3dhp", tmp_path, tmp_path / "b", "--extract")
-    assert "video_0.avi is not a readable video" in said
-
-
-# ---------------------------------------------------------------------------------------------- damaged files
 
 
 def test_missing_and_damaged_files_are_named(tmp_path, capsys):

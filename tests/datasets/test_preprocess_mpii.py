@@ -17,12 +17,9 @@ def person(**more):
     joints = [[100.0 + j, 200.0 - j] for j in range(16)]
     joints[0] = [-1.0, -1.0]
     return {
-        "image": "015601864.jpg",
-        "center": [594.0, 257.0],
-        "scale": 3.021046,
-        "joints": joints,
+        "image": "015601864.jpg", "center": [594.0, 257.0], "scale": 3.021046, "joints": joints,
         "joints_vis": [0] + [1] * 15,
-    } | more
+    } | more  # fmt: skip
 
 
 def write(folder, people):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
-import struct
 
 import numpy as np
 from converters import convert, refused
+from fuzz_files import Python2Pickler
 
 F = 4
 POSE = np.arange(2 * F * 72, dtype=np.float64).reshape(2, F, 72) / 500
@@ -41,19 +40,6 @@ def sequence(**more):
         "trans": [np.zeros((F, 3))] * 2,
         "img_frame_ids": np.arange(F),
     } | more  # fmt: skip
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes what Python 2 wrote: protocol 2, text and the content of arrays as byte strings."""
-
-    dispatch = pickle._Pickler.dispatch.copy()
-
-    def save_byte_string(self, value):
-        raw = value if isinstance(value, bytes) else value.encode("latin1")
-        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
-        self.memoize(value)
-
-    dispatch[bytes] = dispatch[str] = save_byte_string
 
 
 def write(folder, content, name="downtown_x_00.pkl"):

@@ -18,21 +18,18 @@ from datasets.synthetic.appearance import draw_outfit
 from datasets.synthetic.background import FAMILIES, make_background, random_crop
 from datasets.synthetic.body import make_assets, pose_body
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from datasets.synthetic.generator import MAX_SCALE, MIN_SCALE, Camera, SyntheticRender, paint
+from datasets.synthetic.generator import MAX_SCALE, MIN_SCALE, Camera, paint
 from datasets.synthetic.pose import (
     LIMIT_HIGH,
     LIMIT_LOW,
-    TURN,
     blend,
     draw_pose,
-    draw_view,
     load_motions,
     mirror_pose,
     reach,
 )
 from datasets.synthetic.preview import part_map
 from datasets.synthetic.split import HELD_OUT_BACKGROUNDS, HELD_OUT_CLIPS, Split
-from datasets.synthetic.texture import make_tile
 from models.smpl import SMPL
 from models.targets import TargetBuilder
 from utils.body import load_open_atlas, load_open_body
@@ -92,17 +89,6 @@ def test_workers_make_the_same_people(people, samples):
     assert batches[1].name == tuple(s.name for s in samples[4:8])
 
 
-def test_samples_have_the_shapes_of_every_data_set(samples):
-    batch = collate_samples(samples)
-    assert batch.image.shape == (12, 3, 224, 224)
-    assert batch.image.dtype == batch.keypoints.dtype == torch.float32
-    assert batch.keypoints.shape == (12, 49, 3)
-    assert batch.joints_3d.shape == batch.smpl_keypoints.shape[:2] + (4,) == (12, 24, 4)
-    assert batch.has_smpl.all() and batch.has_joints_3d.all() and not batch.has_dense.any()
-    assert batch.dense.xy.shape == (12, 196, 2) and batch.dense.ann_labels.shape == (12, 56, 56)
-    assert batch.dataset == ("synthetic",) * 12
-
-
 def test_labels_camera_and_rendered_maps_agree(people, samples, renders):
     """The body layer and the camera fitted to the keypoints give back the labels and the part map."""
     smpl, renderer = SMPL(load_open_body()), IUV_Renderer(atlas=load_open_atlas())
@@ -141,30 +127,6 @@ def test_values_stay_in_their_ranges(people):
         keypoints = people.sample(index, Draw(labels_only=True)).keypoints
         inside = (keypoints[:, :2].abs() <= 1).all(1)
         assert torch.equal(keypoints[:, 2] == 1, inside) and inside[25:].sum() >= 4
-
-
-def test_views_come_from_all_sides_and_people_mostly_stand(people):
-    rng, made_of = np.random.default_rng(0), people.resources
-    poses = [draw_pose(rng, made_of.motions, made_of.assets.joint_template) for _ in range(150)]
-    matrices = np.array([cv2.Rodrigues(draw_view(rng, pose)[0])[0] for pose in poses])
-    fronts = -matrices[:, 2, 2]  # +1 faces the camera
-    assert (fronts > 0.5).mean() > 0.3 and (fronts < -0.5).mean() > 0.08
-    assert (-matrices[:, 1, 1] > 0.7).mean() > 0.7
-
-
-def test_left_and_right(people):
-    """An upright person who faces the camera has the left hand on the image's right side."""
-    pose = np.zeros((24, 3))
-    pose[0] = TURN.as_rotvec()
-    body = pose_body(people.resources.assets, pose, np.zeros(10))
-    assert body.smpl_joints[22, 0] > 0.5
-    assert body.smpl_joints[15, 1] < body.smpl_joints[0, 1] < body.smpl_joints[7, 1]  # y is down
-    assert body.joints[0, 2] < body.smpl_joints[15, 2]  # the nose is nearer than the head's middle
-    render = SyntheticRender(np.zeros((224, 224, 3), np.uint8), np.float32([0.9, 0, 0.2]), body)
-    parts = part_map(render, people.resources.assets)
-    columns = np.arange(224)[None].repeat(224, 0)
-    assert columns[parts == 4].mean() > 112 > columns[parts == 3].mean()
-    assert (parts == 2).sum() > 10 * (parts == 1).sum()  # the front of the torso
 
 
 def test_mirrored_pose_mirrors_the_body(people):
@@ -220,12 +182,6 @@ def test_backgrounds_fill_the_image(family):
         np.testing.assert_array_equal(image, make_background(family, 17, clutter))
 
 
-def test_textures_differ_by_seed():
-    tiles = [make_tile(seed) for seed in range(20)]
-    assert all(t.shape == (64, 64, 3) and t.min() >= 0 and t.max() <= 1 for t in tiles)
-    assert len({round(float(t.mean()), 4) for t in tiles}) > 15
-
-
 def test_own_backgrounds_are_used(tmp_path):
     for number in range(12):
         cv2.imwrite(str(tmp_path / f"{number:02d}.png"), np.full((80, 120, 3), (0, 255, 0), np.uint8))
@@ -251,13 +207,6 @@ def test_wrong_values_are_errors(people):
         people.render(1000, FULL)
     with pytest.raises(ValueError, match="belongs to the body"):
         make_assets(replace(load_open_body(), model_id="smpl"), load_open_atlas(), None, None)
-
-
-def test_preview_writes_a_sheet(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["--preview", "--count", "3", "--split", "eval"]) == 0
-    assert cv2.imread("output/people.jpg").shape == (448, 8 * 224, 3)
-    assert "3 people of the eval split" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from datasets.synthetic.__main__ import main
-from datasets.synthetic.annotations import part_image
-from datasets.synthetic.body import pose_body, project
 from datasets.synthetic.generator import Resources, load_resources
-from datasets.synthetic.sets import LAYOUTS, h36m_name, write_sets
-from datasets.synthetic.wide import place_body, render_wide, see_surface
-from datasets.transforms import crop_image, image_points_to_crop
+from datasets.synthetic.sets import LAYOUTS, write_sets
+from datasets.synthetic.wide import render_wide
+from datasets.transforms import image_points_to_crop
 from models.smpl import SMPL
 from utils.body import OPEN_DIR, load_open_atlas, load_open_body, read_regressor
 from utils.geometry import batch_rodrigues
@@ -95,24 +93,6 @@ def test_fields_have_the_kinds_and_shapes_of_the_real_set(written, persons, name
         assert np.abs(shown.astype(int) - person.image).mean() < 6  # JPEG
 
 
-def test_names_follow_the_real_sets(written):
-    labels = written.labels
-    assert labels["h36m_valid_protocol2"]["imgname"][0] == "images/S9_Directions_1.60457274_000001.jpg"
-    assert all(".60457274_" in name for name in labels["h36m_valid_protocol2"]["imgname"])
-    assert len({name.split(".")[1][:8] for name in labels["h36m_valid_protocol1"]["imgname"]}) == 4
-    assert labels["3dpw_test"]["imgname"][1] == "imageFiles/open_people_00/image_00001.jpg"
-    assert labels["3dpw_test"]["gender"].tolist() == ["m", "f"] * (COUNT // 2)
-    assert labels["mpi_inf_3dhp_valid"]["imgname"][2].startswith(
-        "mpi_inf_3dhp_test_set/TS3/imageSequence/img_"
-    )
-    assert labels["lsp_dataset_test"]["imgname"][3] == "images/im1004.jpg"
-    assert labels["lsp_dataset_test"]["partname"][3] == "data/lsp/im1004_part_segmentation.png"
-    assert {h36m_name(i, 1).split("_")[1] for i in range(15)} >= {"Directions", "SittingDown", "WalkTogether"}
-    assert len({h36m_name(i, 1) for i in range(700)}) == 700
-    assert [s.split(":")[0] for s in written.sentences] == [f"{name}.npz" for name in FIELDS]
-    assert all(f"{COUNT} people" in s for s in written.sentences)
-
-
 def test_a_perfect_prediction_has_no_error(written, posed):
     regressor = torch.from_numpy(read_regressor(OPEN_DIR / "regressors.npz", "h36m").matrix)
     joints = (regressor @ posed.vertices).double()
@@ -141,24 +121,6 @@ def test_sets_annotate_their_own_joints_and_none_outside(written, persons):
     assert set(np.unique(smpl[..., 2])) == {0, 0.5}  # they weigh half, and some lie outside
 
 
-@pytest.mark.parametrize("name", ["h36m_valid_protocol2", "coco_2014_val"])
-def test_the_stored_box_crops_the_person(written, persons, posed, name):
-    """The true body, drawn by the network's camera, covers the person in the crop."""
-    renderer = IUV_Renderer(out_size=224, atlas=load_open_atlas())
-    for index, person in enumerate(persons):
-        center, scale = (written.labels[name][key][index] for key in ("center", "scale"))
-        mask = np.repeat(person.surface.mask[..., None], 3, axis=2).astype(np.uint8) * 255
-        crop = crop_image(mask, center, scale)[..., 0] > 127
-        pixels = project(posed.vertices[index].numpy(), person.view.cam)
-        inside = crop_image(np.full_like(mask, 255), center, scale)[..., 0] > 127
-        body = renderer.verts2uvimg(posed.vertices[index : index + 1], camera(person))[0, 0].numpy() > 0
-        body = body & inside
-        assert (crop & body).sum() / (crop | body).sum() > 0.97
-        assert max(map(np.ptp, np.nonzero(crop))) + 1 == pytest.approx(224 / 1.2, abs=4)
-        xy = image_points_to_crop(person.view.project(posed.vertices[index].numpy())[:, :2], center, scale)
-        np.testing.assert_allclose(xy, pixels[:, :2], atol=1e-3)
-
-
 def test_a_perfect_prediction_has_the_masks_and_parts_of_lsp(written, persons, posed):
     """What the evaluation draws of the true body differs from the labels by pixels of the outline only."""
     body = load_open_body()
@@ -174,23 +136,6 @@ def test_a_perfect_prediction_has_the_masks_and_parts_of_lsp(written, persons, p
         center, scale = (written.labels["lsp_dataset_test"][key][index] for key in ("center", "scale"))
         found = uncrop(crop, center, scale, truth.shape)
         assert (found == truth).mean() > 0.99 and (found == truth)[truth > 0].mean() > 0.95
-
-
-def test_a_part_image_shows_the_class_of_the_nearest_face(made_of):
-    pose = np.zeros((24, 3))
-    pose[0] = [np.pi, 0, 0]
-    body = pose_body(made_of.assets, pose, np.zeros(10))
-    view = place_body(body.vertices, 120, np.array([200, 160]), size=(400, 320))
-    surface = see_surface(made_of.assets, body.vertices, view)
-    assert view.metre == pytest.approx(120)
-    assert np.isin([3, 4, 5, 6, 23, 24], surface.part).all()
-    columns = np.arange(400)[None].repeat(320, 0)
-    right, left = (columns[surface.part == part].mean() for part in (3, 4))  # hands
-    assert right < 200 < left
-    classes = np.arange(len(made_of.assets.faces)) % 6 + 1
-    parts = part_image(surface, classes.astype(np.uint8), unknown_rim=False)
-    np.testing.assert_array_equal(parts[surface.mask], classes[surface.face[surface.mask]])
-    assert not parts[~surface.mask].any()
 
 
 def test_coco_scores_perfect_keypoints_with_one(written, persons):
@@ -220,15 +165,6 @@ def test_coco_scores_perfect_keypoints_with_one(written, persons):
     assert score.stats[[0, 5]] == pytest.approx(1)
     kinds = {kind for a in written.coco["annotations"] for kind in a["keypoints"][2::3]}
     assert {1, 2} <= kinds <= {0, 1, 2}  # some are hidden
-
-
-def test_bystanders_are_annotated_without_keypoints(written, persons):
-    empty = [a for a in written.coco["annotations"] if a["num_keypoints"] == 0]
-    shown = [p for p in persons if p.bystander is not None and p.bystander.sum() >= 300]
-    assert len(empty) == len(shown) > 0
-    for annotation, person in zip(empty, shown, strict=True):
-        assert annotation["area"] == person.bystander.sum()
-        assert not (person.bystander & person.surface.mask).any() and not any(annotation["keypoints"])
 
 
 def test_dense_points_agree_with_the_rendered_surface(written, persons, posed):
@@ -262,22 +198,6 @@ def _check_masks(masks: list, points: dict[str, np.ndarray]) -> None:
     expected = np.array([class_of[int(part)] for part in points["dp_I"]])
     found = grid[np.round(points["dp_y"]).astype(int), np.round(points["dp_x"]).astype(int)]
     assert (found == expected).mean() > 0.93
-
-
-def test_some_people_are_cut_by_the_edge_and_keep_their_visible_box(persons):
-    cut = 0
-    for person in persons:
-        xy = person.view.project(person.body.vertices)[:, :2]
-        x, y, w, h = person.view.box
-        assert 0 <= x < x + w <= person.view.size[0] + 1e-9 and 0 <= y < y + h <= person.view.size[1] + 1e-9
-        rows, cols = np.nonzero(person.surface.mask)
-        seen = [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
-        np.testing.assert_allclose([x, y, x + w, y + h], seen, atol=2)
-        cut += bool(((xy < 0) | (xy > person.view.size)).any())
-    assert cut > 0
-
-
-# ------------------------------------------------------------------------------------------- the command line
 
 
 def test_sets_are_written_from_the_command_line_and_replaced_only_on_demand(tmp_path, capsys):

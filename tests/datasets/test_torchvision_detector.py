@@ -11,8 +11,7 @@ from PIL import Image
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from datasets.people.crops import People, build_detector
-from datasets.people.detector import MoveNet, WholeImage
+from datasets.people.crops import People
 from datasets.people.torchvision_detector import (
     PUBLISHED,
     TorchvisionDetector,
@@ -20,8 +19,6 @@ from datasets.people.torchvision_detector import (
     cache_folder,
     load_torchvision,
 )
-from utils.io import UnsafeFileError
-from utils.people import PersonCrop
 
 BOXES = [[10.0, 20.0, 60.0, 120.0], [5.0, 5.0, 50.0, 50.0], [1.0, 2.0, 31.0, 42.0], [0.0, 0.0, 9.0, 9.0]]
 
@@ -71,37 +68,11 @@ def test_keypoints_keep_their_place_and_their_scores_become_confidences():
     assert TorchvisionDetector(Answer(keypoints=False)).detect(read_only())[0].keypoints is None
 
 
-def test_people_are_cut_out_with_it(tmp_path, monkeypatch):
-    Image.fromarray(read_only(150, 150)).save(tmp_path / "a.png")
-    asked = []
-    monkeypatch.setattr(
-        "datasets.people.crops.load_torchvision",
-        lambda weights: asked.append(weights) or TorchvisionDetector(Answer()),
-    )
-    one, two = People(tmp_path, detector="torchvision", detector_weights="file.pth")
-    assert isinstance(one, PersonCrop) and (one.box, two.score) == ((10, 20, 50, 100), pytest.approx(0.6))
-    assert one.scale == pytest.approx(1.2 * 100 / 200) and one.keypoints.shape == (17, 3)
-    assert asked == ["file.pth"]
-
-
-def test_detectors_are_built_by_name(monkeypatch):
-    monkeypatch.setattr("datasets.people.crops.load_torchvision", lambda weights: weights)
-    assert isinstance(build_detector("none"), WholeImage)
-    assert isinstance(build_detector("movenet"), MoveNet)
-    assert build_detector("torchvision", "f") == "f" and build_detector("torchvision") is None
-    assert isinstance(build_detector("auto").finder, MoveNet)
-    with pytest.raises(ValueError, match="Unknown detector 'other'"):
-        build_detector("other")
-
-
 @pytest.mark.parametrize("name", ["auto", "none", "movenet"])
 def test_weights_of_another_detector_are_refused(tmp_path, name):
     Image.fromarray(read_only()).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=f"belongs to --detector torchvision, not to '{name}'"):
         People(tmp_path, detector=name, detector_weights="file.pth")
-
-
-# ------------------------------------------------------------------------------------------------------ weights
 
 
 @pytest.fixture
@@ -118,15 +89,6 @@ def test_without_weights_the_message_says_what_is_missing_where_and_whence(torch
     assert str(torch_home) in str(caught.value) and "--detector_weights FILE" in str(caught.value)
     with pytest.raises(ValueError, match="no weights file 'gone.pth'.*fetch https://"):
         load_torchvision("gone.pth")
-
-
-def test_the_cache_is_looked_into_for_keypoints_first(torch_home, monkeypatch):
-    monkeypatch.setattr("datasets.people.torchvision_detector._network", lambda path: path)
-    torch_home.mkdir(parents=True)
-    for published in reversed(PUBLISHED):
-        file = torch_home / published.url.rsplit("/")[-1]
-        file.touch()
-        assert load_torchvision().model == file
 
 
 @pytest.mark.parametrize(
@@ -148,15 +110,6 @@ def test_other_files_are_refused_in_a_short_sentence(tmp_path, content, said):
     with pytest.raises(ValueError, match=said) as caught:
         load_torchvision(tmp_path / "w.pth")
     assert len(str(caught.value)) < 1000
-
-
-def test_damaged_and_dangerous_files_are_refused(tmp_path):
-    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 no more")
-    with pytest.raises(ValueError, match="not a readable checkpoint"):
-        load_torchvision(tmp_path / "cut.pth")
-    torch.save({"roi_heads.box_predictor.a": re.compile("x")}, tmp_path / "code.pth")
-    with pytest.raises(UnsafeFileError):
-        load_torchvision(tmp_path / "code.pth")
 
 
 def published_form(model):

@@ -8,7 +8,7 @@ import crossing
 import numpy as np
 import pytest
 
-from datasets.people.tracking import MAX_LOST, NEW_SCORE, Tracker, color_distance, torso_colors
+from datasets.people.tracking import MAX_LOST, NEW_SCORE, Tracker
 from utils.people import Detection
 
 FPS = crossing.FPS
@@ -80,38 +80,9 @@ def test_unsure_detections_continue_tracks_and_start_none():
     assert tracker.update([unsure], 0.2) == [0]
 
 
-def test_the_order_of_detections_does_not_matter_and_each_number_is_given_once():
-    people, rng = crossing.crossing(), np.random.default_rng(0)
-    one, two = Tracker(), Tracker()
-    for frame in range(crossing.FRAMES):
-        found = crossing.detections(people, frame, rng, hidden=False)
-        first = one.update(found, frame / FPS)
-        second = two.update(found[::-1], frame / FPS)
-        assert len(set(first)) == len(first)
-        if frame == 0:
-            names = dict(zip(first, second[::-1], strict=True))
-        assert [names[number] for number in first] == second[::-1]
-
-
 def test_frames_without_anybody_and_time_that_stands_still():
     tracker = Tracker()
     assert tracker.update([], 0.0) == []
     assert tracker.update([Detection(BOX)], 0.1) == [0]
     with pytest.raises(ValueError, match="order of time"):
         tracker.update([Detection(BOX)], 0.1)
-
-
-def test_colours_of_torsos_tell_people_apart():
-    people = crossing.crossing()
-    first, last = (crossing.picture(people, frame) for frame in (5, 55))
-    red, blue = (
-        [
-            torso_colors(picture, Detection(tuple(person.boxes[frame]), keypoints=person.keypoints[frame]))
-            for picture, frame in ((first, 5), (last, 55))
-        ]
-        for person in people
-    )
-    assert color_distance(*red) < 0.8 and color_distance(*blue) < 0.8  # light changes
-    assert min(color_distance(a, b) for a in red for b in blue) > 0.9
-    assert torso_colors(first, Detection((-100.0, 0.0, 50.0, 50.0))) is None
-    assert color_distance(red[0], red[0]) == pytest.approx(0.0, abs=1e-6)

@@ -25,9 +25,6 @@ def clip(tmp_path_factory):
     return path
 
 
-# ------------------------------------------------------------------------------------------------------- frames
-
-
 def test_frames_of_a_file_come_in_order_with_their_times(clip):
     frames = VideoFrames(str(clip))
     assert (frames.size, frames.fps, frames.count, frames.stem) == (SIZE, FPS, FRAMES, "two people")
@@ -142,9 +139,6 @@ def test_a_camera_that_is_not_there_is_refused_in_words(monkeypatch):
         VideoFrames("3")
 
 
-# --------------------------------------------------------------------------------------------------- video files
-
-
 @pytest.mark.parametrize("fps", [12.5, 23.976, 29.97, 60.0, 66.6667, 119.987, 239.867])
 @pytest.mark.parametrize("size", [(64, 48), (65, 49)])
 def test_a_written_video_is_read_back(tmp_path, size, fps):
@@ -165,20 +159,6 @@ def test_a_written_video_is_read_back(tmp_path, size, fps):
     with av.open(str(video.path)) as container:  # what browsers play
         (stream,) = container.streams
         assert (stream.codec.name, stream.pix_fmt, stream.frames) == ("h264", "yuv420p", 12)
-
-
-def test_a_video_without_frames_leaves_nothing_and_other_sizes_are_refused(tmp_path):
-    with VideoFile(tmp_path / "x.mp4", (64, 48), 30.0) as video, pytest.raises(ValueError, match="64 x 48"):
-        video.write(np.zeros((48, 48, 3), np.uint8))
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_error_leaves_the_frames_before_it(tmp_path):
-    with pytest.raises(KeyError), VideoFile(tmp_path / "x.mp4", (64, 48), 30.0) as video:
-        for _ in range(5):
-            video.write(np.zeros((48, 64, 3), np.uint8))
-        raise KeyError("x")
-    assert crossing.frames_in(tmp_path / "x.mp4") == 5
 
 
 def test_a_video_that_cannot_be_written_is_an_error_in_words(tmp_path, monkeypatch):

@@ -46,15 +46,9 @@ def state_2020(model, prefix="module."):
     return {
         "model": weights,
         "optimizer": {"state": {0: {"step": 1, "exp_avg": torch.ones(2)}}, "param_groups": groups},
-        "epoch": np.int64(2),
-        "batch_idx": 0,
-        "batch_size": 16,
-        "dataset_perm": [np.int64(i) for i in (2, 0, 1)],
-        "total_step_count": 40000,
-    }
-
-
-# ---------------------------------------------------------------------------------------------------- loading
+        "epoch": np.int64(2), "batch_idx": 0, "batch_size": 16,
+        "dataset_perm": [np.int64(i) for i in (2, 0, 1)], "total_step_count": 40000,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module."])
@@ -85,13 +79,6 @@ def test_every_key_that_does_not_fit_is_listed_and_the_model_stays(tmp_path):
     for words in (*missing, "img2iuv.2.extra", "bonus", "iuv2smpl.bias [7], [2]", "a.pt"):
         assert words in str(error)
     assert same(before, target.state_dict())
-
-
-def test_a_hopeless_file_gives_a_short_message(tmp_path):
-    save_checkpoint(tmp_path / "a.pt", {"model": {f"k{i}": torch.zeros(1) for i in range(5000)}})
-    with pytest.raises(StateMismatchError, match="and 4900 more") as caught:
-        load_danet(Net(), tmp_path / "a.pt")
-    assert len(caught.value.unexpected) == 5000 and len(str(caught.value).splitlines()) < 130
 
 
 def test_keys_of_the_default_network_are_those_of_2020(golden):
@@ -150,21 +137,15 @@ def test_two_spellings_of_a_key_are_refused(tmp_path):
         load_danet(nn.Linear(1, 1), tmp_path / "a.pt")
 
 
-# ---------------------------------------------------------------------------------------------------- writing
-
-
 def test_training_state_round_trip(tmp_path):
     model = Net()
     optimizer = torch.optim.Adam(model.parameters())
     model.iuv2smpl(torch.ones(1, 4)).sum().backward()
     optimizer.step()
     state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "step": 3,
-        "config": {"name": "run", "steps": [0, 3], "resume": None, "ratio": 0.5},
-    }
+        "model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
+        "step": 3, "config": {"name": "run", "steps": [0, 3], "resume": None, "ratio": 0.5},
+    }  # fmt: skip
     save_checkpoint(tmp_path / "deep" / "00000003.pt", state)
     back = load_checkpoint(tmp_path / "deep" / "00000003.pt")
     assert same(back["model"], state["model"]) and back["config"] == state["config"]

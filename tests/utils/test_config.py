@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pytest
@@ -14,7 +15,6 @@ from utils.config import (
     ConfigError,
     from_dict,
     group,
-    leaves,
     option,
     parse_config,
     read_yaml,
@@ -49,10 +49,6 @@ class Script:
     network: Network = group(Network, preset_by="model", preset=PRESETS.__getitem__)
 
 
-def words(text: str) -> list[str]:
-    return text.split()
-
-
 def fails(capsys, argv) -> str:
     with pytest.raises(SystemExit) as stop:
         parse_config(Script, argv)
@@ -64,7 +60,7 @@ def test_flags_are_flat_and_typed():
     flags = "--batch_size 2 --widths 8 16 --no_use_bias --verbose --size 1 2 --checkpoint a.pt"
     network = Network(widths=(8, 16), use_bias=False)
     expected = Script(batch_size=2, verbose=True, size=(1, 2), checkpoint="a.pt", network=network)
-    assert parse_config(Script, words(flags)) == expected
+    assert parse_config(Script, flags.split()) == expected
 
 
 def test_file_wins_over_defaults_and_flags_win_over_file(tmp_path):
@@ -78,13 +74,13 @@ def test_file_wins_over_defaults_and_flags_win_over_file(tmp_path):
 
 def test_preset_sits_between_defaults_and_everything_else(tmp_path):
     assert parse_config(Script, ["--model", "small"]).network == PRESETS["small"]
-    assert parse_config(Script, words("--model small --widths 7")).network == replace(PRESETS["small"], widths=(7,))
+    assert parse_config(Script, "--model small --widths 7".split()).network == replace(PRESETS["small"], widths=(7,))
     file = tmp_path / "a.yaml"
     file.write_text("model: small\nvis_threshold: 0\n")
     assert parse_config(Script, ["--cfg", str(file)]).network == replace(PRESETS["small"], vis_threshold=0.0)
 
 
-@pytest.mark.parametrize("argv", [[], words("--model small --checkpoint x --size 3 4 --verbose")])
+@pytest.mark.parametrize("argv", [[], "--model small --checkpoint x --size 3 4 --verbose".split()])
 def test_yaml_round_trip(argv, tmp_path):
     config = parse_config(Script, argv)
     file = tmp_path / "dump.yaml"
@@ -95,7 +91,7 @@ def test_yaml_round_trip(argv, tmp_path):
 
 
 def test_misc_sets_any_key():
-    config = parse_config(Script, words("--misc network.widths [1,2] batch_size 4 DANET.STN_PART_VIS_SCORE 0.2"))
+    config = parse_config(Script, "--misc network.widths [1,2] batch_size 4 DANET.STN_PART_VIS_SCORE 0.2".split())
     assert (config.network.widths, config.batch_size, config.network.vis_threshold) == ((1, 2), 4, 0.2)
 
 
@@ -150,10 +146,8 @@ def test_bad_command_lines_end_with_a_sentence(capsys, argv, said):
 def test_bad_files_are_refused(tmp_path, text, said):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=".") as error:
-        from_file = read_yaml(Script, file)
-        raise AssertionError(from_file)
-    assert said in str(error.value)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_yaml(Script, file)
 
 
 def test_2020_tree_goes_through_the_key_map(tmp_path, caplog):
@@ -221,15 +215,14 @@ def test_2020_files_choose_networks(changes, ours):
     ],
 )
 def test_senseless_2020_networks_are_refused(changes, said):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=re.escape(said)):
         from_dict(Choosing, {"DANET": DEFAULTS_2020 | changes})
-    assert said in str(error.value)
 
 
 def test_2020_networks_on_the_command_line_and_beside_our_own_keys(caplog):
     config = parse_config(
         Choosing,
-        words("--misc DANET.REFINE_STRATEGY gcn_direct DANET.USE_6D_ROT false DANET.ORTHOGONAL_WEIGHTS 1"),
+        "--misc DANET.REFINE_STRATEGY gcn_direct DANET.USE_6D_ROT false DANET.ORTHOGONAL_WEIGHTS 1".split(),
     )
     assert config.net.refinement == "gcn_direct"
     assert "DANET.USE_6D_ROT (it follows from DANET.REFINE_STRATEGY)" in caplog.text
@@ -242,14 +235,6 @@ def test_2020_networks_on_the_command_line_and_beside_our_own_keys(caplog):
     assert "DANET.REFINE_ON (no such setting in this script)" in caplog.text
     with pytest.raises(ConfigError, match="REFINE_STRATEGY both give 'refinement'"):
         from_dict(Choosing, {"DANET": {"REFINE_STRATEGY": "lstm"}, "refinement": "lstm"})
-
-
-def test_unknown_2020_keys_and_empty_branches_are_named_and_ignored(tmp_path, caplog):
-    file = tmp_path / "old.yaml"
-    file.write_text("DANET:\nSOLVER: {NO_SUCH: 1}\nSMPL: {lower: {ODD: null}}\nbatch_size: 3\n")
-    assert read_yaml(Script, file) == {"batch_size": 3}
-    (line,) = caplog.messages
-    assert "SOLVER.NO_SUCH, SMPL.lower.ODD (nothing here corresponds to it)" in line
 
 
 def test_2020_loss_weights_and_schedule_are_carried_over():
@@ -273,26 +258,3 @@ def test_2020_loss_weights_and_schedule_are_carried_over():
     for steps in (None, "soon"):
         with pytest.raises(ConfigError, match="'lr_steps' takes a list of values"):
             from_dict(Training, {"SOLVER": {"STEPS": steps}})
-
-
-def test_two_settings_of_one_name_are_refused():
-    @dataclass(frozen=True)
-    class Clash:
-        widths: int = 1
-        network: Network = field(default_factory=Network)
-
-    hints = {"widths": int, "network": Network}
-    Clash.__annotations__ = hints
-    with pytest.raises(TypeError, match=r"'network\.widths' has the same flag --widths as widths"):
-        leaves(Clash)
-
-
-def test_required_setting(capsys):
-    @dataclass(frozen=True)
-    class Needs:
-        name: str = option(help="run name")
-
-    with pytest.raises(SystemExit):
-        parse_config(Needs, [])
-    assert "--name is required" in capsys.readouterr().err
-    assert parse_config(Needs, ["--name", "a"]).name == "a"

@@ -18,10 +18,8 @@ from scipy.spatial.transform import Rotation
 
 from utils.export import EXPORTS, ExportMotion, check_formats, require_export_packages, write_exports
 from utils.export.formats import STILL_EXPORTS, VIDEO_EXPORTS
-from utils.export.gltf import influences
 from utils.export.motion import Y_UP, Z_UP
-from utils.export.params import humans4d_arrays
-from utils.geometry import nearest_rotations, project_to_crop
+from utils.geometry import project_to_crop
 from utils.io import load_npz
 from utils.io.marks import DEMO, is_marked
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, SMPL_PARENTS
@@ -43,9 +41,6 @@ def files(motion, tmp_path_factory):
     return {path.name.removeprefix("a.b."): path for path in write_exports(stem, VIDEO_EXPORTS, motion)}
 
 
-# ------------------------------------------------------------------------------------------------------ meshes
-
-
 @pytest.mark.parametrize("kind, turn, up", [("obj", Y_UP, 1), ("ply", Z_UP, 2)])
 def test_trimesh_reads_the_posed_mesh_upright(kind, turn, up, still, tmp_path):
     (path,) = write_exports(tmp_path / "p", [kind], still)
@@ -57,16 +52,6 @@ def test_trimesh_reads_the_posed_mesh_upright(kind, turn, up, still, tmp_path):
     feet = (still.body.weights[:, 10] > 0.9) | (still.body.weights[:, 11] > 0.9)
     assert mesh.vertices[head, up].mean() > mesh.vertices[feet, up].mean() + 0.8
     assert "metres" in path.read_bytes()[:400].decode("latin-1") and is_marked(path, DEMO)
-
-
-def test_trimesh_reads_the_resting_mesh_of_the_glb_upright(motion, files):
-    (mesh,) = trimesh.load(files["glb"], process=False).geometry.values()
-    vertices, joints = motion.rest()
-    assert np.allclose(mesh.vertices, vertices, atol=1e-6) and np.array_equal(mesh.faces, motion.body.faces)
-    assert mesh.bounds[1, 1] > joints[15, 1] > joints[0, 1] > joints[7, 1] > mesh.bounds[0, 1]
-
-
-# --------------------------------------------------------------------------------------------------------- GLB
 
 
 @pytest.mark.parametrize("body", [ASSETS.body, bending_body()], ids=["open", "with correctives"])
@@ -98,17 +83,6 @@ def test_the_glb_names_its_joints_and_says_its_frame(motion, files):
     assert np.allclose(weights.sum(axis=1), 1, atol=1e-6) and (np.diff(weights, axis=1) <= 1e-6).all()
 
 
-def test_few_weights_need_one_set_and_unused_places_are_zero():
-    weights = np.zeros((2, 24))
-    weights[0, [3, 9]], weights[1, 5] = (0.25, 0.75), 1
-    ((numbers, shares),) = influences(weights)
-    assert numbers.tolist() == [[9, 3, 0, 0], [5, 0, 0, 0]]
-    assert np.allclose(shares, [[0.75, 0.25, 0, 0], [1, 0, 0, 0]])
-
-
-# --------------------------------------------------------------------------------------------------------- BVH
-
-
 def test_bvh_kinematics_give_the_joints_of_every_frame(motion, files):
     text = files["bvh"].read_text()
     time, values = bvh_frames(text)
@@ -122,9 +96,6 @@ def test_bvh_kinematics_give_the_joints_of_every_frame(motion, files):
     ends = {name.removesuffix(" end") for name in set(found) - set(SMPL_JOINT_NAMES)}
     assert ends == {name for joint, name in enumerate(SMPL_JOINT_NAMES) if joint not in SMPL_PARENTS}
     assert 0.1 < np.linalg.norm(found["head end"] - found["head"]) < 0.35
-
-
-# -------------------------------------------------------------------------------------------------- parameters
 
 
 def test_amass_numbers_move_the_body_in_its_frame(motion, files):
@@ -186,12 +157,6 @@ def test_4d_humans_numbers_are_the_same_person_in_the_same_frames(motion, files)
     assert np.abs(seen - data["2d_joints"]).max() < 30
 
 
-def test_4d_humans_confidence_is_a_number_where_no_detector_scored(still):
-    assert humans4d_arrays(still)["conf"] == np.float32(0.9)
-    arrays = {**still.arrays, "confidence": np.float32([0.75]), "score": np.array([np.nan])}
-    assert humans4d_arrays(dataclasses.replace(still, arrays=arrays))["conf"].tolist() == [0.75]
-
-
 def test_densepose_image_has_detectron2s_order(still, tmp_path):
     (path,) = write_exports(tmp_path / "p", ["densepose"], still)
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -200,16 +165,6 @@ def test_densepose_image_has_detectron2s_order(still, tmp_path):
     assert np.array_equal(image[3::4, 3::4], image[::4, ::4])
     with Image.open(io.BytesIO(path.read_bytes())) as read:
         assert "part 0..24, 255 U, 255 V" in read.text["Description"]
-
-
-# --------------------------------------------------------------------------------------------------- the rest
-
-
-def test_matrices_that_are_no_rotations_become_the_nearest_ones():
-    turn = Rotation.from_rotvec([0.3, -0.2, 0.9]).as_matrix()
-    assert np.allclose(nearest_rotations(1.3 * turn[None]), turn)
-    mirrored = nearest_rotations(np.diag([1.0, 0.9, -0.2])[None])
-    assert np.allclose(mirrored, np.eye(3)) and np.linalg.det(mirrored[0]) > 0
 
 
 def test_unknown_formats_and_those_without_motion_are_named(tmp_path):
@@ -231,10 +186,3 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch):
         with pytest.raises(ImportError, match=f"{name} needs {package}: pip install -r requirements-export.txt"):
             require_export_packages(["bvh", name])
     require_export_packages(["bvh", "amass", "densepose"])
-
-
-def test_a_failed_write_leaves_no_file(still, tmp_path):
-    (tmp_path / "p.obj").mkdir()
-    with pytest.raises(OSError):
-        write_exports(tmp_path / "p", ["obj"], still)
-    assert [path.name for path in tmp_path.iterdir()] == ["p.obj"]

@@ -9,18 +9,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datasets.transforms import crop_image, image_points_to_crop
-from utils.body import body_tensors, load_open_atlas, load_open_body, skin
+from datasets.transforms import image_points_to_crop
+from utils.body import load_open_atlas, load_open_body
 from utils.geometry import CROP_SIZE
 from utils.io import DataFileError
 from utils.renderer import IUV_Renderer
-from utils.renderer.lsp_parts import (
-    PartRenderer,
-    face_classes,
-    skinning_classes,
-    uncrop,
-)
-from utils.skeleton import SMPL_PARENTS
+from utils.renderer.lsp_parts import PartRenderer, face_classes, skinning_classes, uncrop
 
 HEAD, TORSO, RIGHT_ARM, LEFT_ARM, RIGHT_LEG, LEFT_LEG = range(1, 7)
 CAM = torch.tensor([[0.9, 0.0, 0.25]])
@@ -29,17 +23,6 @@ CAM = torch.tensor([[0.9, 0.0, 0.25]])
 @pytest.fixture(scope="module")
 def body():
     return load_open_body()
-
-
-@pytest.fixture(scope="module")
-def standing(body):
-    """The open body in its rest pose, facing the camera: [1, V, 3] in camera axes."""
-    rotmat = torch.eye(3).repeat(1, 24, 1, 1)
-    rotmat[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    return skin(body_tensors(body), SMPL_PARENTS, rotmat, torch.zeros(1, 10))[0].transpose(1, 2).contiguous()
-
-
-# ----------------------------------------------------------------------------------------------- classes of faces
 
 
 def test_faces_of_the_open_body_belong_where_they_lie(body, tmp_path):
@@ -71,7 +54,9 @@ def official(body):
 
 def write_tables(folder, colors, cells, shape=(100, 92, 17)):
     """vertex_texture.npy with one colour a face, cube_parts.npy with the classes of some cells."""
-    texture = np.ones((1, len(colors), 2, 2, 2, 3), np.float32) * np.float32(colors)[None, :, None, None, None]
+    texture = (
+        np.ones((1, len(colors), 2, 2, 2, 3), np.float32) * np.float32(colors)[None, :, None, None, None]
+    )
     table = np.zeros(shape, np.float32)
     for cell, value in cells.items():
         table[cell] = value
@@ -88,12 +73,6 @@ def test_colours_name_the_faces_of_the_official_body(official, tmp_path):
     classes, source = face_classes(official, tmp_path)
     assert classes.tolist() == [1, 6, 0, 3, 3] and np.issubdtype(classes.dtype, np.integer)
     assert "vertex_texture.npy" in source and "skinning" not in source
-
-
-def test_official_body_without_tables_uses_its_weights(official, body, tmp_path):
-    classes, source = face_classes(official, tmp_path)
-    assert np.array_equal(classes, skinning_classes(body)[:5])
-    assert "skinning weights" in source and "cube_parts.npy" in source
 
 
 @pytest.mark.parametrize("name", ["vertex_texture.npy", "cube_parts.npy"])
@@ -120,9 +99,6 @@ def test_tables_that_do_not_fit_are_refused(official, tmp_path, colors, cells, s
     write_tables(tmp_path, colors, cells, shape)
     with pytest.raises(DataFileError, match=words):
         face_classes(official, tmp_path)
-
-
-# -------------------------------------------------------------------------------------------------------- drawing
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])
@@ -163,20 +139,6 @@ def test_a_triangle_is_seen_from_both_sides_and_the_near_one_wins():
     assert behind[0, 112, 112] == 5 and set(behind.unique().tolist()) <= {0, 3, 5}
 
 
-def test_a_distant_body_is_drawn_unless_a_far_plane_is_asked_for(body, standing):
-    far_away, classes = torch.tensor([[0.3, 0.0, 0.25]]), skinning_classes(body)
-    assert PartRenderer(body.faces, classes)(standing, far_away).any()
-    assert not PartRenderer(body.faces, classes, far=100.0)(standing, far_away).any()
-
-
-def test_classes_must_fit_the_faces(body):
-    with pytest.raises(ValueError, match="Expected a class for each"):
-        PartRenderer(body.faces, np.ones(3, int))
-
-
-# ----------------------------------------------------------------------------------------------------- back again
-
-
 @pytest.mark.parametrize(
     ("center", "scale"), [((130.3, 99.8), 0.9), ((40.0, 180.5), 1.37), ((200.1, 20.2), 0.31)]
 )
@@ -188,21 +150,6 @@ def test_each_pixel_takes_the_crop_pixel_that_its_centre_falls_into(center, scal
         x, y = np.floor(image_points_to_crop(np.array([column + 0.5, row + 0.5]), center, scale)).astype(int)
         inside = 0 <= x < 224 and 0 <= y < 224
         assert back[row, column] == (parts[y, x] if inside else 0)
-
-
-def test_crop_and_back_keep_a_shape():
-    """A disc in the picture, cut out as every script does, comes back but for its rim."""
-    y, x = np.mgrid[:300, :400] + 0.5
-    disc = (np.hypot(x - 210.2, y - 140.7) < 60).astype(np.uint8)
-    center, scale = (190.6, 150.1), 0.97
-    crop = crop_image(np.repeat(255 * disc[..., None], 3, axis=2), center, scale)[..., 0] > 127
-    back = uncrop(crop, center, scale, disc.shape)
-    assert set(np.unique(back)) == {0, 1}
-    wrong = back != disc
-    assert wrong.sum() < 60 and (np.abs(np.hypot(x - 210.2, y - 140.7) - 60)[wrong] < 1).all()
-    # Not shifted either: the centres of gravity agree to a fraction of a pixel.
-    for axis in (x, y):
-        assert axis[back > 0].mean() == pytest.approx(axis[disc > 0].mean(), abs=0.05)
 
 
 def test_other_shapes_and_squares_are_refused():

@@ -18,12 +18,8 @@ from utils.metrics import (
     mpjpe,
     pa_mpjpe,
     pck,
-    per_joint_error,
-    pve,
     similarity_align,
 )
-
-# ------------------------------------------------------------------------------------------- distances in space
 
 
 def svd_align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -83,20 +79,6 @@ def test_a_broken_sample_scores_nan_and_leaves_the_others_alone():
     torch.testing.assert_close(error[[0, 2]], expected[[0, 2]])
 
 
-def test_errors_by_joint_and_vertex():
-    true = torch.randn(2, 24, 3)
-    pred = true.clone()
-    pred[1, 5] += torch.tensor([0.0, 0.3, 0.4])
-    error = per_joint_error(pred, true)
-    assert error.shape == (2, 24) and error[1, 5].item() == pytest.approx(0.5) and error.sum() < 0.51
-    torch.testing.assert_close(pve(pred, true), mpjpe(pred, true))
-    with pytest.raises(ValueError, match=r"\(2, 14, 3\)"):
-        mpjpe(pred[:, :14], true)
-
-
-# ----------------------------------------------------------------------------------------- distances in pictures
-
-
 def test_pck_by_hand():
     true = torch.zeros(3, 4, 2)
     pred = torch.tensor([[3.0, 4.0], [0.0, 5.1], [0.0, 0.0], [90.0, 0.0]]).expand(3, 4, 2)
@@ -106,9 +88,6 @@ def test_pck_by_hand():
     assert score[2].isnan()
     score = pck(pred, true, visible > 0, torch.full((3,), 50.0), 0.1)
     torch.testing.assert_close(score[:2], torch.tensor([2 / 3, 2 / 4]))
-
-
-# --------------------------------------------------------------------------------------------------- per action
 
 
 def test_actions_of_picture_names():
@@ -135,9 +114,6 @@ def test_means_by_action():
         by_action(["S9_Walking.1.jpg", "im1001.jpg"], [1.0, 2.0])
     with pytest.raises(ValueError, match="1 for 2"):
         by_action(names[:2], [1.0])
-
-
-# ------------------------------------------------------------------------------------------------ label pictures
 
 
 def test_mask_scores_by_hand():
@@ -175,9 +151,6 @@ def test_label_pictures_that_do_not_fit_are_refused(pred, true, words):
         confusion_counts(pred.astype(np.uint8), true.astype(np.uint8), 7)
 
 
-# ------------------------------------------------------------------------------------------------------ IUV maps
-
-
 def test_iuv_scores_by_hand():
     """Four pixels: right part, wrong part, missed, false alarm."""
     target, pred = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
@@ -189,8 +162,3 @@ def test_iuv_scores_by_hand():
     assert scores["foreground_iou"].item() == 0.5
     assert abs(scores["part_accuracy"].item() - 1 / 3) < 1e-6
     assert abs(scores["uv_error"].item() - 0.1) < 1e-6
-
-
-def test_empty_picture_is_left_out():
-    empty = iuv_img2map(torch.zeros(1, 3, 4, 4))
-    assert all(value.isnan().all() for value in iuv_scores(empty, empty).values())

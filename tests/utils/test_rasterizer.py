@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.renderer.rasterizer import rasterize, rasterize_numpy
+from utils.renderer.rasterizer import rasterize
 from utils.structures import Fragments
 
 BACKENDS = ("numba", "torch")
@@ -119,21 +119,6 @@ def test_numbers_that_are_not_finite_or_huge_are_harmless():
     first, second = (rasterize(points, faces, 24, backend=b) for b in BACKENDS)
     assert_equal(first, second)
     assert torch.isfinite(first.bary).all() and torch.isfinite(first.depth).all()
-
-
-def test_faces_without_area_give_nothing(backend):
-    line = points_of((-1, -1, 2), (0, 0, 2), (1, 1, 2))
-    faces = torch.tensor([[0, 1, 2], [1, 1, 1], [0, 2, 2]])
-    assert (rasterize(line, faces, 6, backend=backend).face == -1).all()
-
-
-def test_numpy_entry_takes_one_body_or_a_batch():
-    points, faces = random_scene(7)
-    batch = rasterize_numpy(points.numpy(), faces.numpy(), 16)
-    single = rasterize_numpy(points[1].numpy(), faces.numpy(), 16)
-    assert [a.shape for a in single] == [(16, 16), (16, 16, 3), (16, 16)]
-    for whole, one in zip(batch, single, strict=True):
-        np.testing.assert_array_equal(whole[1], one)
 
 
 def test_empty_inputs(backend):

@@ -17,7 +17,7 @@ import torch
 from utils.body import body_tensors, load_open_body, skin
 from utils.renderer import MeshRenderer
 from utils.renderer import backends as render_backends
-from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
+from utils.renderer.backends import RENDERERS, mesh_renderer_class, renderer_problem
 from utils.renderer.rasterizer import rasterize
 from utils.skeleton import SMPL_PARENTS
 
@@ -62,9 +62,6 @@ def test_installed_renderers_draw_what_ours_draws(name, body):
     if problem is not None:
         pytest.skip(problem)
     compare(name, body)
-
-
-# -------------------------------------------------------------------------------------------------------- fakes
 
 
 def draw(
@@ -143,9 +140,6 @@ def test_neural_renderer_is_told_the_same_picture(fake_neural_renderer, body):
     compare("neural_renderer", body)
 
 
-# ------------------------------------------------------------------------------------------------ what is missing
-
-
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_missing_package_is_named_with_what_to_do(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
@@ -153,16 +147,3 @@ def test_a_missing_package_is_named_with_what_to_do(name, monkeypatch):
     assert problem.startswith(f"{name} does not work here") and not problem.endswith(".")
     with pytest.raises(ValueError, match=rf"{name} does not work here .*\. It needs .*builtin always works"):
         mesh_renderer_class(name)
-
-
-def test_a_package_that_draws_nothing_is_found_out(fake_opendr, monkeypatch):
-    empty = np.zeros((16, 16, 4), np.float32)
-    monkeypatch.setattr(render_backends.OpendrMeshRenderer, "draw", lambda *_: empty)
-    assert renderer_problem("opendr") == "opendr does not work here (it draws nothing)"
-
-
-def test_a_missing_opendr_is_one_line(body, caplog, monkeypatch):
-    monkeypatch.setitem(sys.modules, "opendr", None)
-    with caplog.at_level("WARNING"):
-        assert opendr_or_none(body[1]) is None
-    assert len(caplog.records) == 1 and "built-in" in caplog.records[0].getMessage()

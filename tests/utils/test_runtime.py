@@ -7,28 +7,13 @@ import logging
 import pytest
 import torch
 
-from utils.runtime import (
-    choose_device,
-    keep_for_log_file,
-    make_run_folder,
-    report_error,
-    setup_logging,
-    shared_threads,
-)
+from utils.runtime import choose_device, keep_for_log_file, make_run_folder, setup_logging, shared_threads
 
 
 @pytest.mark.parametrize("name", ["gpu", "meta", "xla", ""])
 def test_devices_that_cannot_run_a_network_are_refused(name):
     with pytest.raises(ValueError, match=f"'{name}' is not known; give auto, cpu, cuda, cuda:N or mps"):
         choose_device(name)
-
-
-def test_mps_is_taken_where_it_is(monkeypatch):
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("mps").type == "mps"
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="No MPS device is there for --device mps"):
-        choose_device("mps")
 
 
 def test_device_numbers_end(monkeypatch):
@@ -51,14 +36,6 @@ def test_bad_run_names(tmp_path, name):
         make_run_folder(tmp_path, name)
 
 
-def test_a_refusal_says_why_and_names_the_doctor(caplog):
-    assert report_error(logging.getLogger("a script"), ValueError("There are 7% of no pictures.")) == 1
-    assert [record.getMessage() for record in caplog.records] == [
-        "There are 7% of no pictures.",
-        "`python -m utils.doctor`, in the project's folder, checks installation and data files.",
-    ]
-
-
 def test_threads_are_shared_for_a_while():
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -71,12 +48,6 @@ def test_threads_are_shared_for_a_while():
             assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-
-
-def test_runs_of_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("time.strftime", lambda _: "Nov21-14-05-09")
-    names = [make_run_folder(tmp_path, "t").name for _ in range(3)]
-    assert names == ["log_Nov21-14-05-09", "log_Nov21-14-05-09-2", "log_Nov21-14-05-09-3"]
 
 
 def test_the_log_file_has_what_was_said_before_its_name_was_known(tmp_path):

@@ -77,15 +77,6 @@ def test_the_lag_of_an_even_motion_is_that_of_its_cutoff(rate):
     assert angles(turned, pose) == pytest.approx([max(roots)], rel=1e-6)
 
 
-def test_half_turns_and_reversed_signs_are_followed_the_short_way():
-    """Rotations around pi, whose rotation vectors jump from one sign to the other, do not."""
-    rotation = RotationFilter(OneEuro(2.0, 1.0))
-    for i in range(60):
-        angle = math.pi + 0.2 * math.sin(i / 5)
-        truth = turns(np.array([[0.0, angle, 0.0], [angle, 0.0, 0.0]]))
-        assert (angles(rotation(truth, i / 30), truth) < 0.2).all()
-
-
 def test_reflections_and_singular_matrices_become_the_nearest_rotations():
     """As networks give them whose matrices come as they are."""
     pose = turns(np.random.default_rng(6).normal(size=(3, 3)))

@@ -95,9 +95,6 @@ def test_marked_images_are_the_same_images(tmp_path, ending):
     assert is_marked(path, DEMO) and not is_marked(path, EVAL)
 
 
-# ---------------------------------------------------------------------------------------------------- kills
-
-
 def write_set(folder, content, names=("a.npz", "a.obj", "a_result.png")):
     with files_together(folder, "a.npz") as aside:
         for name in names:
@@ -178,9 +175,6 @@ def test_what_killed_processes_left_goes_and_nothing_else_does(tmp_path):
     (tmp_path / dead.replace(".tmp.png", ".tmp") / "a.npz").touch()
     writable_folder(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {mine, foreign, elsewhere[1]}
-
-
-# ------------------------------------------------------------------------------------------------ a full disk
 
 
 @pytest.mark.parametrize(

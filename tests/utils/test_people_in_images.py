@@ -9,7 +9,6 @@ import torch
 from utils.geometry import (
     assumed_focal_length,
     check_focal_length,
-    crop_focal_length,
     crop_to_full_weak,
     full_weak_to_perspective,
     project_to_crop,
@@ -36,14 +35,6 @@ def crop_pixels(people):
 def pinhole(points, translation, focal, principal):
     moved = points + translation[:, None]
     return focal * moved[..., :2] / moved[..., 2:] + principal[:, None]
-
-
-def test_with_the_crop_s_own_focal_length_and_middle_the_pixels_are_the_same(people):
-    points, cam, center, scale, _ = people
-    focal = crop_focal_length(scale)
-    weak = crop_to_full_weak(cam, center, scale, 2 * center)  # as if the crop's middle were the picture's
-    got = pinhole(points, full_weak_to_perspective(weak, focal), focal[:, None, None], center)
-    assert (got - crop_pixels(people)).abs().max() < 1e-3
 
 
 def test_the_body_s_origin_stays_where_it_is_for_any_focal_length(people):
@@ -81,8 +72,6 @@ def test_people_are_drawn_where_their_crops_show_them(people):
         pinhole_pixels = 500.0 * plain[:, :2] / plain[:, 2:] + camera.principal_point
         assert np.abs(pinhole_pixels - expected.numpy()).max() > 5
 
-
-# -------------------------------------------------------------------------------------------------- the picture
 
 SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
 FACES = np.array([[0, 1, 2], [0, 2, 3], [2, 1, 0], [3, 2, 0]])  # both sides
