@@ -64,9 +64,7 @@ def write_set(
 
 
 def write_h36m(data_dir: Path, **changes: np.ndarray) -> dict[str, np.ndarray]:
-    return write_set(
-        data_dir, "h36m_mosh_train", "h36m", ("part", "openpose", "S", "pose", "shape"), **changes
-    )
+    return write_set(data_dir, "h36m_mosh_train", "h36m", ("part", "openpose", "S", "pose", "shape"), **changes)
 
 
 def dp_entry(seed: int = 3, count: int = 40, box=(60.0, 40.0, 110.0, 150.0)) -> dict:

@@ -182,9 +182,7 @@ def test_lsp_masks(tmp_path):
         BaseDataset("lsp", tmp_path, is_train=False)
     for name in np.concatenate(list(masks.values())):
         write_picture(tmp_path / "elsewhere" / str(name), np.zeros((10, 10), np.uint8))
-    people = BaseDataset(
-        "lsp", tmp_path, PathsConfig(upi_s1h_root=str(tmp_path / "elsewhere")), is_train=False
-    )
+    people = BaseDataset("lsp", tmp_path, PathsConfig(upi_s1h_root=str(tmp_path / "elsewhere")), is_train=False)
     assert people.mask_path(2) == tmp_path / "elsewhere" / "data/lsp/im0002_mask.png"
     assert people.part_path(1).is_file()
 
@@ -209,9 +207,7 @@ def test_missing_files_are_told(tmp_path):
         FileNotFoundError, match=r"dataset_extras.mpii_train.npz; `python -m datasets.preprocess.mpii`"
     ):
         BaseDataset("mpii", tmp_path)
-    write_labels(
-        tmp_path, "mpii_train", **{k: base_arrays()[k] for k in ("imgname", "center", "scale", "part")}
-    )
+    write_labels(tmp_path, "mpii_train", **{k: base_arrays()[k] for k in ("imgname", "center", "scale", "part")})
     with pytest.raises(FileNotFoundError, match="in the folder .*mpii, which is not there.*--mpii_root"):
         BaseDataset("mpii", tmp_path)
     (tmp_path / "mpii").mkdir()
@@ -282,11 +278,7 @@ def test_unusual_but_readable_fields(tmp_path):
 
 def test_unreadable_pictures_are_named(tmp_path):
     write_set(
-        tmp_path,
-        "mpii_train",
-        "mpii",
-        ("part",),
-        center=np.array([[120.0, 120], [120, 120], [900, 120], [1, 1]]),
+        tmp_path, "mpii_train", "mpii", ("part",), center=np.array([[120.0, 120], [120, 120], [900, 120], [1, 1]])
     )
     people = BaseDataset("mpii", tmp_path)
     people.image_path(1).write_bytes(b"no picture")

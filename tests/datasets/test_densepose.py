@@ -40,9 +40,7 @@ def person(numbers):
 @pytest.fixture(scope="module")
 def symmetry():
     tables = uv_symmetry()
-    return UVSymmetry(
-        *(np.stack(list(tables[n][0])).astype(np.float32) for n in ("U_transforms", "V_transforms"))
-    )
+    return UVSymmetry(*(np.stack(list(tables[n][0])).astype(np.float32) for n in ("U_transforms", "V_transforms")))
 
 
 def test_label_map_golden(numbers, person):

@@ -58,9 +58,7 @@ def test_points_come_back_to_where_they_were_in_rectangular_pictures(height, wid
     asked = points * factor / (canvas.shape[2], canvas.shape[1])
     row = np.concatenate([np.c_[asked[:17, ::-1], np.full(17, 0.5)].ravel(), asked[17:, ::-1].ravel(), [0.7]])
     found = to_detection(row, canvas.shape[1:3], factor, (width, height))
-    assert (
-        np.allclose(found.keypoints[:, :2], points[:17], atol=1e-3) and (found.keypoints[:, 2] == 0.5).all()
-    )
+    assert np.allclose(found.keypoints[:, :2], points[:17], atol=1e-3) and (found.keypoints[:, 2] == 0.5).all()
     assert np.allclose(found.box, [*points[17], *(points[18] - points[17])], atol=1e-6)
     assert found.score == 0.7
 

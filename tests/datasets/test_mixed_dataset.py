@@ -120,9 +120,7 @@ def test_members_that_a_user_lacks(folder, caplog):
     )
     assert "runs without mpii" in caplog.text and "mpii_train.npz is not there" in caplog.text
     assert mix.bodies == LABELS_OR_FITS and {mix[i].dataset for i in range(N)} <= {"h36m", "coco"}
-    with pytest.raises(
-        FileNotFoundError, match=r"No member of the mix 'mpii\+lspet' is there.*mpii_train.npz"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"No member of the mix 'mpii\+lspet' is there.*mpii_train.npz"):
         mix_of("mpii+lspet", folder, skip_missing=True)
 
 

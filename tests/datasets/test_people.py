@@ -77,10 +77,7 @@ KINDS = {
     "annotations": {
         "images": [{"id": 7, "file_name": "000000000042.png"}],
         "annotations": [{"image_id": 7, "category_id": 1, "bbox": b} for b in BOXES]
-        + [
-            {"image_id": 7, "category_id": 18, "bbox": BOXES[0]},
-            {"image_id": 7, "iscrowd": 1, "bbox": BOXES[0]},
-        ],
+        + [{"image_id": 7, "category_id": 18, "bbox": BOXES[0]}, {"image_id": 7, "iscrowd": 1, "bbox": BOXES[0]}],
     },
     "detections": [{"image_id": 42, "category_id": 1, "bbox": b, "score": 0.9} for b in BOXES]
     + [{"image_id": 42, "category_id": 1, "bbox": BOXES[0], "score": 0.1}],

@@ -123,9 +123,7 @@ def test_what_lies_elsewhere_or_is_no_array_is_refused(tmp_path):
         assert not nowhere[0, 0]
     with open_hdf5(path) as file:
         for name in ("link", "soft", "raw", "virtual", "huge", "text", "group", "absent", "nowhere"):
-            with pytest.raises(
-                DataFileError, match=f"'{name}' of .*a.mat cannot be read|a.mat needs .* bytes"
-            ):
+            with pytest.raises(DataFileError, match=f"'{name}' of .*a.mat cannot be read|a.mat needs .* bytes"):
                 file.array(name)
         for name in ("x", "group", "nowhere"):
             with pytest.raises(DataFileError, match=name):

@@ -100,9 +100,7 @@ def test_pictures_come_from_the_videos(tree):
     kept.write_bytes(b"already there")
     data = convert("h36m", tree, tree / "out", "--extract")["h36m_valid_protocol1.npz"]
     assert len(data["imgname"]) == 4
-    assert sorted(p.name for p in (tree / "images").iterdir()) == sorted(
-        n.split("/")[1] for n in data["imgname"]
-    )
+    assert sorted(p.name for p in (tree / "images").iterdir()) == sorted(n.split("/")[1] for n in data["imgname"])
     assert kept.read_bytes() == b"already there"
     picture = cv2.imread(str(tree / f"images/S9_Directions_1.{FRONT}_000006.jpg"))
     assert picture.shape == (48, 64, 3) and abs(picture.mean() - 125) < 5

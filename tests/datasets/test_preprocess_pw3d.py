@@ -82,11 +82,7 @@ def test_frames_without_points_or_with_broken_numbers_are_counted(tmp_path, caps
     data = convert("pw3d", tmp_path, tmp_path / "out")["3dpw_test.npz"]
     assert len(data["imgname"]) == 4
     said = capsys.readouterr().out
-    for reason in (
-        "1 without a box",
-        "1 with a number that is not finite",
-        "2 with a camera that is no rotation",
-    ):
+    for reason in ("1 without a box", "1 with a number that is not finite", "2 with a camera that is no rotation"):
         assert f"left out {reason}" in said
 
 

@@ -19,15 +19,7 @@ from datasets.synthetic.background import FAMILIES, make_background, random_crop
 from datasets.synthetic.body import make_assets, pose_body
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from datasets.synthetic.generator import MAX_SCALE, MIN_SCALE, Camera, paint
-from datasets.synthetic.pose import (
-    LIMIT_HIGH,
-    LIMIT_LOW,
-    blend,
-    draw_pose,
-    load_motions,
-    mirror_pose,
-    reach,
-)
+from datasets.synthetic.pose import LIMIT_HIGH, LIMIT_LOW, blend, draw_pose, load_motions, mirror_pose, reach
 from datasets.synthetic.preview import part_map
 from datasets.synthetic.split import HELD_OUT_BACKGROUNDS, HELD_OUT_CLIPS, Split
 from models.smpl import SMPL

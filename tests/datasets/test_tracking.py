@@ -65,10 +65,7 @@ def test_a_lost_person_is_expected_where_the_velocity_leads():
     tracker = Tracker()
     for i in range(20):
         tracker.update([Detection((100.0 + 5 * i, 50.0, 40.0, 100.0))], i / FPS)
-    there, back = (
-        Detection((100.0 + 5 * 35, 50.0, 40.0, 100.0)),
-        Detection((100.0 + 5 * 10, 50.0, 40.0, 100.0)),
-    )
+    there, back = (Detection((100.0 + 5 * 35, 50.0, 40.0, 100.0)), Detection((100.0 + 5 * 10, 50.0, 40.0, 100.0)))
     assert tracker.update([back, there], 35 / FPS) == [1, 0]
 
 

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.transforms import (
-    box_to_center_scale,
-    crop_image,
-    crop_points_to_image,
-    image_points_to_crop,
-)
+from datasets.transforms import box_to_center_scale, crop_image, crop_points_to_image, image_points_to_crop
 from utils.images import denormalize, normalize, normalize_bytes, to_tensor
 
 

@@ -11,16 +11,7 @@ import yaml
 
 from models import DaNetConfig
 from models.losses import LossWeights
-from utils.config import (
-    ConfigError,
-    from_dict,
-    group,
-    option,
-    parse_config,
-    read_yaml,
-    to_dict,
-    to_yaml,
-)
+from utils.config import ConfigError, from_dict, group, option, parse_config, read_yaml, to_dict, to_yaml
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,7 @@ def test_times_of_an_even_video_keep_its_rate_to_the_last_digit(motion, fps):
 
 def test_lost_frames_are_filled_evenly_the_short_way():
     motion = make_motion()
-    turns = Rotation.from_euler(
-        "y", [[170], [-130]], degrees=True
-    ).as_matrix()  # 60 degrees apart through 180
+    turns = Rotation.from_euler("y", [[170], [-130]], degrees=True).as_matrix()  # 60 degrees apart through 180
     two = {name: array[:2].copy() for name, array in motion.arrays.items()}
     two["rotmat"] = np.repeat(turns[:, None], 24, axis=1).astype(np.float32)
     two["frame_ids"], two["cam_t_full"] = np.array([3, 6]), np.array([[0, 0, 4], [3, 0, 1.0]])

@@ -54,9 +54,7 @@ def official(body):
 
 def write_tables(folder, colors, cells, shape=(100, 92, 17)):
     """vertex_texture.npy with one colour a face, cube_parts.npy with the classes of some cells."""
-    texture = (
-        np.ones((1, len(colors), 2, 2, 2, 3), np.float32) * np.float32(colors)[None, :, None, None, None]
-    )
+    texture = np.ones((1, len(colors), 2, 2, 2, 3), np.float32) * np.float32(colors)[None, :, None, None, None]
     table = np.zeros(shape, np.float32)
     for cell, value in cells.items():
         table[cell] = value
@@ -139,9 +137,7 @@ def test_a_triangle_is_seen_from_both_sides_and_the_near_one_wins():
     assert behind[0, 112, 112] == 5 and set(behind.unique().tolist()) <= {0, 3, 5}
 
 
-@pytest.mark.parametrize(
-    ("center", "scale"), [((130.3, 99.8), 0.9), ((40.0, 180.5), 1.37), ((200.1, 20.2), 0.31)]
-)
+@pytest.mark.parametrize(("center", "scale"), [((130.3, 99.8), 0.9), ((40.0, 180.5), 1.37), ((200.1, 20.2), 0.31)])
 def test_each_pixel_takes_the_crop_pixel_that_its_centre_falls_into(center, scale):
     parts = np.random.default_rng(1).integers(0, 7, (224, 224)).astype(np.uint8)
     back = uncrop(parts, center, scale, (210, 250))

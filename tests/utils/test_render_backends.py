@@ -64,9 +64,7 @@ def test_installed_renderers_draw_what_ours_draws(name, body):
     compare(name, body)
 
 
-def draw(
-    pixels: np.ndarray, depth: np.ndarray, colors: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def draw(pixels: np.ndarray, depth: np.ndarray, colors: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """RGB and hits of triangles [F, 3, 2] in a square picture whose pixel i has its centre at i + 0.5."""
     ndc = np.dstack([2 * pixels[..., 0] / size - 1, 1 - 2 * pixels[..., 1] / size, depth])
     points = torch.from_numpy(ndc.astype(np.float32).reshape(1, -1, 3))

@@ -65,9 +65,7 @@ def test_the_lag_of_an_even_motion_is_that_of_its_cutoff(rate):
     The speed in cutoff = min_cutoff + beta speed is counted from the filtered value, v + rate lag, as in the paper.
     """
     speed, settings = 2.0, OneEuro(0.5, 1.0)
-    roots = np.roots(
-        [2 * math.pi * settings.beta * rate, 2 * math.pi * (0.5 + settings.beta * speed), -speed]
-    )
+    roots = np.roots([2 * math.pi * settings.beta * rate, 2 * math.pi * (0.5 + settings.beta * speed), -speed])
     vector, rotation = VectorFilter(settings), RotationFilter(settings)
     for i in range(20 * rate):
         seconds = i / rate

@@ -128,9 +128,7 @@ def interrupt():
 @pytest.mark.parametrize(
     ("number", "is_older"), [(1, False), (2, False), (3, False), *((i, True) for i in range(1, 7))]
 )
-def test_a_set_that_is_killed_at_any_rename_has_no_last_file_or_is_whole(
-    tmp_path, number, is_older
-):
+def test_a_set_that_is_killed_at_any_rename_has_no_last_file_or_is_whole(tmp_path, number, is_older):
     if is_older:
         write_set(tmp_path, "old")
     child = os.fork()
