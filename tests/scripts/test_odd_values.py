@@ -140,7 +140,7 @@ def test_a_word_that_yaml_takes_for_something_else_is_asked_for_in_quotes(tmp_pa
     [
         ("--base_lr 0", "would never move"), ("--base_lr -1", "between 0"), ("--ema_decay 1", "never move"),
         ("--partdrop_rate 1", "every part is hidden"), ("--uv_weight -1", "between 0"), ("--seed -1", "between 0"),
-        ("--pretr_step -1", "between 0"), ("--time_to_run -1", "between 0"), ("--test_steps -5", "at least 0"),
+        ("--pretr_step -1", "between 0"), ("--time_to_run -1", "between 0"), ("--test_steps -5", "between 0"),
         ("--backbone_width 0", "between 1"), ("--hrnet_modules 1 0 1", "between 1"), ("--base_lr inf", "finite"),
         ("--features 1000000000", "between 1"),
     ],
