@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 
 from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
+from utils.images import normalize, to_tensor
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -109,3 +111,8 @@ def _cut(
             f"image of {size[0]} x {size[1]} px."
         )
     return np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]), low.astype(np.float64)
+
+
+def preprocess(image: np.ndarray, center: Sequence[float], scale: float) -> torch.Tensor:
+    """RGB image [H,W,3] uint8 and a person's square -> normalised network input [3,224,224] float32."""
+    return normalize(to_tensor(crop_image(image, center, scale)))

@@ -109,6 +109,19 @@ def translation_to_cam(
     return torch.stack([2 * focal_length / size / cam_t[..., 2], cam_t[..., 0], cam_t[..., 1]], dim=-1)
 
 
+def perspective_projection(
+    points: Float[Tensor, "B N 3"],
+    rotation: Float[Tensor, "B 3 3"],
+    translation: Float[Tensor, "B 3"],
+    focal_length: float = FOCAL_LENGTH,
+    camera_center: Float[Tensor, "B 2"] | None = None,
+) -> Float[Tensor, "B N 2"]:
+    """Pixels of points (metres) after a rigid motion; without `camera_center` the principal point is 0."""
+    moved = points @ rotation.transpose(1, 2) + translation[:, None]
+    pixels = focal_length * moved[..., :2] / moved[..., 2:]
+    return pixels if camera_center is None else pixels + camera_center[:, None]
+
+
 def project_to_crop(points: Float[Tensor, "B N 3"], cam: Float[Tensor, "B 3"]) -> Float[Tensor, "B N 2"]:
     """Crop coordinates in [-1, 1] of camera-frame points under the weak camera."""
     moved = points + cam_to_translation(cam)[:, None]
@@ -146,6 +159,14 @@ def full_weak_to_perspective(
     """
     depth = (focal_length / full_cam[..., 0]).unsqueeze(-1)
     return torch.cat([full_cam[..., 1:], depth], dim=-1)
+
+
+def crop_focal_length(scale: Float[Tensor, "*B"], focal_length: float = FOCAL_LENGTH) -> Float[Tensor, "*B"]:
+    """Focal length of a crop in pixels of the full image: f b / 224, with b = 200 scale the side of the crop.
+
+    With it, and the crop's middle for principal point, the pinhole camera of the full image is the crop's own.
+    """
+    return focal_length * BOX_UNIT * scale / CROP_SIZE
 
 
 def check_focal_length(focal_length: float | None, image_size: tuple[int, int]) -> str:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.transforms import box_to_center_scale, crop_image, crop_points_to_image, image_points_to_crop
+from datasets.transforms import (
+    box_to_center_scale,
+    crop_image,
+    crop_points_to_image,
+    image_points_to_crop,
+    preprocess,
+)
 from utils.images import denormalize, normalize, normalize_bytes, to_tensor
 
 
@@ -67,7 +73,7 @@ def test_box_rule():
 
 def test_normalisation():
     picture = noise(224, 224)
-    image = normalize(to_tensor(picture))
+    image = preprocess(picture, (112, 112), 1.12)
     assert image.shape == (3, 224, 224) and image.dtype == torch.float32
     assert np.allclose(normalize_bytes(picture), image, atol=1e-6)
     assert torch.allclose(denormalize(image), to_tensor(picture), atol=1e-6)

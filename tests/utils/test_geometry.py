@@ -17,11 +17,16 @@ def numbers(request):
 
 
 def test_goldens(numbers):
+    projected = geo.perspective_projection(
+        *(numbers[f"perspective_projection/{k}"] for k in "pRt"),
+        camera_center=torch.tensor([[112.0, 112.0], [0.0, 0.0]]),
+    )
     fitted = geo.estimate_translation(numbers["estimate_translation/S"], numbers["estimate_translation/kp"])
     for name, ours, tolerance in (
         ("batch_rodrigues", geo.batch_rodrigues(numbers["batch_rodrigues/aa"]), 1e-6),
         ("rot6d", geo.rot6d_to_rotmat(numbers["rot6d/x"]), 1e-6),
         ("rotmat_to_aa", geo.rotmat_to_rotvec(numbers["rotmat_to_aa/R"]), 1e-5),
+        ("perspective_projection", projected, 2e-4),
         ("estimate_translation", fitted, 1e-4),
     ):
         torch.testing.assert_close(ours, numbers[f"{name}/out"], atol=tolerance, rtol=0)
@@ -55,6 +60,11 @@ def test_rot6d_gives_rotations_for_any_number_of_rows(rows):
     rotmat = geo.rot6d_to_rotmat(torch.randn(rows, 6, dtype=torch.float64))
     torch.testing.assert_close(rotmat @ rotmat.mT, torch.eye(3, dtype=torch.float64).expand(rows, 3, 3))
     torch.testing.assert_close(torch.linalg.det(rotmat), torch.ones(rows, dtype=torch.float64))
+
+
+def test_camera_round_trip():
+    cam = torch.tensor([[0.9, 0.1, -0.2], [2.0, 0.0, 0.3]])
+    torch.testing.assert_close(geo.translation_to_cam(geo.cam_to_translation(cam)), cam)
 
 
 def _keypoints(joints, cam):
