@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from no_network import CAN_FORBID
+from forked_runs import Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,30 +59,11 @@ def _refuse_the_network(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_refuse_the_network)
-SCRIPTS_WITHOUT_NETWORK = pytest.StashKey[subprocess.Popen]()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start what `test_no_network.py` waits for: it sleeps most of its time, while other tests run."""
-    if CAN_FORBID and any(item.path.name == "test_no_network.py" for item in session.items):
-        folder = Path(session.config._tmp_path_factory.mktemp("no_network"))
-        (folder / "home").mkdir()
-        environment = {**os.environ, "HOME": str(folder / "home")}
-        for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
-            environment.pop(name, None)
-        session.config.stash[SCRIPTS_WITHOUT_NETWORK] = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "no_network.py"), str(folder)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-        )  # fmt: skip
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if process := session.config.stash.get(SCRIPTS_WITHOUT_NETWORK, None):
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture
-def scripts_without_network(request: pytest.FixtureRequest) -> subprocess.Popen:
-    """The process of `no_network.py`, started with the session."""
-    return request.config.stash[SCRIPTS_WITHOUT_NETWORK]
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    """Runs train.py in processes that a test may kill."""
+    runner = Runner()
+    yield runner
+    runner.close()

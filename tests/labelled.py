@@ -40,15 +40,10 @@ def base_arrays(seed: int = 0) -> dict[str, np.ndarray]:
     smpl = np.concatenate([rng.uniform(20, 220, (N, 24, 2)), rng.integers(0, 2, (N, 24, 1)) / 2], -1)
     return {
         "imgname": np.array([f"images/S1_Walk.cam_{i:06d}.png" for i in range(N)]),
-        "center": rng.uniform(90, 140, (N, 2)),
-        "scale": rng.uniform(0.5, 0.9, N),
-        "part": part,
-        "openpose": openpose,
-        "S": np.concatenate([rng.normal(size=(N, 24, 3)), np.ones((N, 24, 1))], -1),
-        "pose": rng.normal(size=(N, 72)) * 0.4,
-        "shape": rng.normal(size=(N, 10)),
-        "smpl_2dkps": smpl,
-    }
+        "center": rng.uniform(90, 140, (N, 2)), "scale": rng.uniform(0.5, 0.9, N), "part": part,
+        "openpose": openpose, "S": np.concatenate([rng.normal(size=(N, 24, 3)), np.ones((N, 24, 1))], -1),
+        "pose": rng.normal(size=(N, 72)) * 0.4, "shape": rng.normal(size=(N, 10)), "smpl_2dkps": smpl,
+    }  # fmt: skip
 
 
 def write_set(

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tiny import STEADY
 from torch import nn
 
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from models import build_danet
-from models.danet import DaNetConfig
 from models.targets import TargetBuilder
 from models.training.stages import Stage
 from models.training.step import SupervisedNetwork, add_gradients, distribute
@@ -19,11 +19,6 @@ from utils.checkpoint import save_checkpoint
 from utils.runtime import Processes, joined_processes
 from utils.structures import Batch, DensePosePoints, Sample, collate_samples
 
-# Nothing random, so that samples do not depend on their place in a batch.
-STEADY = DaNetConfig(
-    backbone_width=8, hrnet_stem=8, hrnet_blocks=1, hrnet_modules=(1, 1, 1), body_width=4, limb_width=4,
-    features=8, gcn_hidden=8, center_jitter=0.0, scale_jitter=0.0, partdrop_rate=0.0,
-)  # fmt: skip
 CPU = torch.device("cpu")
 
 

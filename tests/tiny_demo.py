@@ -10,15 +10,9 @@ from models import DaNetConfig, build_danet
 from utils.checkpoint import export_safetensors
 
 TINY = {
-    "backbone_width": 8,
-    "hrnet_stem": 8,
-    "hrnet_blocks": 1,
-    "hrnet_modules": (1, 1, 1),
-    "body_width": 8,
-    "limb_width": 8,
-    "features": 16,
-    "gcn_hidden": 16,
-}
+    "backbone_width": 8, "hrnet_stem": 8, "hrnet_blocks": 1, "hrnet_modules": (1, 1, 1), "body_width": 8,
+    "limb_width": 8, "features": 16, "gcn_hidden": 16,
+}  # fmt: skip
 FLAGS = ["--model", "danet", "--body", "open", "--device", "cpu"]
 for key, value in TINY.items():
     FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import weakref
-from html import unescape
 from urllib.parse import unquote
 
 import cv2
@@ -241,43 +240,6 @@ def test_filters_and_policy_hold_in_a_browser(text, tmp_path):
     assert [t for a, t in shown.all("output") if a.get("name") == "count"] == ["1 of 4 people"]
     assert shown.all("div", **{"data-look": "iuv"})
     assert "open" in shown.all("dialog")[0][0] and "beach_1" in shown.all("dialog")[0][1]
-
-
-STEPS = """
-const log = [], wait = () => new Promise((done) => setTimeout(done, 60));
-const order = () => shown.map((person) => person.dataset.stem);
-const name = () => $("dialog h2").textContent, turned = () => controls.getAzimuthalAngle().toFixed(1);
-const type = (field, value) => {
-  form.elements[field].value = value;
-  form.dispatchEvent(new Event("input"));
-};
-const key = (key, shiftKey = false) =>
-  canvas.dispatchEvent(new KeyboardEvent("keydown", {key, code: key, shiftKey, bubbles: true, cancelable: true}));
-(async () => {
-  type("find", "É"); log.push(order());
-  type("find", ""); type("confidence", "0.65"); log.push(order());
-  type("confidence", "0"); type("sort", "best"); log.push(order());
-  people[0].click(); await wait(); log.push([name(), $("#backdrop").hidden]);
-  key("ArrowRight"); await wait(); log.push(name());
-  key("ArrowLeft"); await wait(); log.push(name());
-  key("ArrowRight", true); log.push([turned() !== "0.0", $("#backdrop").hidden]);
-  key("0"); log.push([turned(), $("#backdrop").hidden]);
-  key("+"); log.push(camera.zoom);
-  $("[name=close]").click(); log.push(dialog.open);
-  document.title = JSON.stringify(log);
-})();
-"""
-
-
-def test_keys_do_what_they_should(text, tmp_path):
-    path = tmp_path / "index.html"
-    path.write_text(text.replace("route();\n</script>", f"route();{STEPS}</script>"), encoding="utf-8")
-    found = browse(tmp_path, path.as_uri(), "--dump-dom", *WITH_GL)
-    log = json.loads(unescape(re.search("<title>(.*?)</title>", found).group(1)))
-    assert log == [
-        [NASTY], ["beach_0", NASTY], ["beach_0", NASTY, "street", "beach_1"], ["beach_0", False], NASTY, "beach_0",
-        [True, True], ["0.0", False], 1.2, False,
-    ]  # fmt: skip
 
 
 def test_body_lies_where_its_camera_puts_it(folder, tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from models.hmr import HMR, build_hmr
 from utils.body import load_mean_params
-from utils.checkpoint import StateMismatchError, load_danet
+from utils.checkpoint import load_danet
 from utils.geometry import rot6d_to_rotmat, rotmat_to_rot6d
 from utils.io import save_npz_atomic
 
@@ -54,21 +54,6 @@ def test_silent_decoders_give_the_mean_body(filled):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("iterations", [1, 3])
-def test_each_round_adds_the_decoders_bias(iterations):
-    model, mean = HMR(load_mean_params(), iterations).eval(), load_mean_params()
-    bias = {"decpose": 0.01 * torch.randn(144), "decshape": torch.randn(10), "deccam": torch.randn(3)}
-    for name, value in bias.items():
-        torch.nn.init.zeros_(getattr(model, name).weight)
-        getattr(model, name).bias.copy_(value)
-    params = model.regress(torch.randn(2, 2048))
-    torch.testing.assert_close(params.cam[1], mean.cam + iterations * bias["deccam"])
-    torch.testing.assert_close(params.betas[0], mean.betas + iterations * bias["decshape"])
-    pose = mean.pose_6d + iterations * bias["decpose"]
-    torch.testing.assert_close(params.rotmat[1], rot6d_to_rotmat(pose))
-
-
-@torch.inference_mode()
 def test_the_regressor_is_linear_in_its_input():
     """Nothing but matrices between the features and the numbers: three rounds by hand."""
     model = HMR(load_mean_params()).eval().double()
@@ -98,13 +83,6 @@ def test_evaluation_is_deterministic_and_samples_do_not_mix(filled):
     assert (first[0] - first[1]).abs().max() > 1e-3  # the picture matters
 
 
-def test_dropout_in_training_only(filled):
-    features = torch.randn(2, 2048)
-    model = HMR(load_mean_params())
-    assert not torch.equal(model.train().regress(features).cam, model.regress(features).cam)
-    assert torch.equal(model.eval().regress(features).cam, model.regress(features).cam)
-
-
 def test_mean_parameters_come_from_the_users_folder(tmp_path):
     save_npz_atomic(
         tmp_path / "smpl_mean_params.npz", cam=[0.5, 0.1, 0.2], shape=[0.3] * 10, pose=[1, 0, 0, 1, 0, 0] * 24
@@ -130,12 +108,3 @@ def test_checkpoints_in_spins_form_load(tmp_path, filled):
     assert report.ignored == ("smpl.v_template",) and report.loaded == len(filled.state_dict())
     features = torch.randn(1, 2048)
     assert torch.equal(target.regress(features).to_vector(), filled.regress(features).to_vector())
-
-
-def test_weights_of_another_network_are_refused(tmp_path, filled):
-    weights = dict(filled.state_dict())
-    weights["fc.weight"], weights["decpose.weight"] = torch.zeros(1000, 2048), torch.zeros(72, 1024)
-    torch.save({"model": weights}, tmp_path / "hmr.pt")
-    with pytest.raises(StateMismatchError) as caught:
-        load_danet(build_hmr(), tmp_path / "hmr.pt")
-    assert caught.value.unexpected == ["fc.weight"] and "decpose.weight" in caught.value.misshapen[0]

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import STEADY, TINY, unlabelled, with_joints
 
-from models import SMPL, DaNetConfig, build_danet
+from models import SMPL, build_danet
 from models.losses import IUVCriterion, LossWeights, SMPLCriterion, heatmap_loss
 from models.targets import TargetBuilder
 from utils.body import resolve_body
-from utils.geometry import project_to_crop
 from utils.renderer import IUV_Renderer
 from utils.structures import BodyFits, DensePosePoints, Sample
 
@@ -26,10 +26,7 @@ def build_targets():
 
 @pytest.fixture(scope="module")
 def model():
-    return build_danet(
-        DaNetConfig(backbone_width=8, hrnet_stem=8, hrnet_blocks=1, hrnet_modules=(1, 1, 1), body_width=4,
-                    limb_width=4, features=8, gcn_hidden=8)
-    )  # fmt: skip
+    return build_danet(TINY)
 
 
 @pytest.fixture
@@ -38,30 +35,16 @@ def batch(build_targets) -> Sample:
     rotvec = 0.2 * torch.randn(BATCH, 72)
     rotvec[:, :3] = torch.tensor([3.1, 0.0, 0.0])
     body = build_targets.smpl(torch.eye(3).expand(BATCH, 24, 3, 3), torch.zeros(BATCH, 10))
-    xy = project_to_crop(body.joints, torch.tensor([[0.8, 0.0, 0.2]]).expand(BATCH, 3))
     part = torch.randint(0, 25, (BATCH, 196))
-    return Sample(
-        image=torch.randn(BATCH, 3, 224, 224),
-        rotvec=rotvec,
-        betas=torch.randn(BATCH, 10),
-        keypoints=torch.cat([xy, torch.ones(BATCH, 49, 1)], dim=-1),
-        joints_3d=torch.cat([body.joints[:, 25:], torch.ones(BATCH, 24, 1)], dim=-1),
-        smpl_keypoints=torch.rand(BATCH, 24, 3),
-        dense=DensePosePoints(
-            torch.randint(0, 15, (BATCH, 56, 56)), 55 * torch.rand(BATCH, 196, 2), part,
-            torch.rand(BATCH, 196), torch.rand(BATCH, 196),
-        ),
-        has_smpl=torch.tensor([True, True, False]),
-        has_dense=torch.tensor([False, False, True]),
-        has_joints_3d=torch.tensor([True, False, False]),
-        is_flipped=torch.zeros(BATCH, dtype=torch.bool),
-        rotation_deg=torch.zeros(BATCH),
-        center=torch.zeros(BATCH, 2),
-        scale=torch.ones(BATCH),
-        gender=torch.full((BATCH,), -1),
-        index=torch.arange(BATCH),
-        dataset=("h36m", "h36m", "dp_coco"),
-        name=("a", "b", "c"),
+    dense = DensePosePoints(
+        torch.randint(0, 15, (BATCH, 56, 56)), 55 * torch.rand(BATCH, 196, 2), part, torch.rand(BATCH, 196),
+        torch.rand(BATCH, 196),
+    )  # fmt: skip
+    return replace(
+        with_joints(unlabelled(BATCH), body, torch.tensor([0.8, 0.0, 0.2])), image=torch.randn(BATCH, 3, 224, 224),
+        rotvec=rotvec, betas=torch.randn(BATCH, 10), smpl_keypoints=torch.rand(BATCH, 24, 3), dense=dense,
+        has_smpl=torch.tensor([True, True, False]), has_dense=torch.tensor([False, False, True]),
+        has_joints_3d=torch.tensor([True, False, False]), dataset=("h36m", "h36m", "dp_coco"),
     )  # fmt: skip
 
 
@@ -87,16 +70,13 @@ CASES = {
     "no centre weight": {"smpl_keypoints": torch.zeros(BATCH, 24, 3), "has_smpl": NONE},
     "extreme betas": {"betas": torch.full((BATCH, 10), 50.0)},
     "dense alone": {
-        "dataset": ("dp_coco",) * BATCH,
-        "has_smpl": NONE,
-        "has_dense": ~NONE,
-        "has_joints_3d": NONE,
+        "dataset": ("dp_coco",) * BATCH, "has_smpl": NONE, "has_dense": ~NONE, "has_joints_3d": NONE,
     },
     "fits alone": {"dataset": ("coco",) * BATCH, "has_smpl": NONE, "has_dense": NONE, "fitted": ~NONE},
     "some fits": {"has_smpl": NONE, "fitted": torch.tensor([True, False, True])},
     "no valid fit": {"dataset": ("coco",) * BATCH, "has_smpl": NONE, "has_dense": NONE, "fitted": NONE},
     "one dense point": {"dense_points": 1},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -165,10 +145,7 @@ def test_heatmap_loss_is_lowest_at_the_joint():
 def test_training_falls_on_one_batch(build_targets, batch):
     """Twenty steps on one batch: the total falls in both stages."""
     torch.manual_seed(0)
-    model = build_danet(
-        DaNetConfig(backbone_width=8, hrnet_stem=8, hrnet_blocks=1, hrnet_modules=(1, 1, 1), body_width=4, limb_width=4,
-                    features=8, gcn_hidden=8, center_jitter=0, scale_jitter=0, partdrop_rate=0)
-    ).train()  # fmt: skip
+    model = build_danet(STEADY).train()
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     weights, totals = LossWeights(), []
     targets = build_targets(batch)

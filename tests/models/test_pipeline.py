@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from models.inference.pipeline import Seconds, TaskQueue, prefetch
+from models.inference.pipeline import TaskQueue, prefetch
 
 
 def test_items_come_in_order_and_are_made_ahead_but_not_further():
@@ -50,10 +50,6 @@ def test_a_consumer_that_stops_ends_the_thread():
     assert not thread.is_alive()
 
 
-def test_none_is_an_item_like_any():
-    assert list(prefetch([None, 1, None], 1)) == [None, 1, None]
-
-
 def test_results_come_in_the_order_of_the_calls():
     first = threading.Event()
 
@@ -94,13 +90,3 @@ def test_what_a_call_raises_is_raised_where_results_are_asked_for():
         tasks.submit(int, "no number")
         with pytest.raises(ValueError, match="no number"):
             list(tasks.finish())
-
-
-def test_seconds_of_a_stage_add_up():
-    seconds = Seconds()
-    for _ in range(2):
-        with seconds.of("reading"):
-            time.sleep(0.01)
-    assert list(seconds.each("reading", "ab")) == ["a", "b"]
-    found = seconds.so_far()
-    assert found.keys() == {"reading", "whole run"} and found["whole run"] >= found["reading"] >= 0.02

@@ -152,15 +152,6 @@ def test_histograms_of_odd_values_are_drawn(values):
     )
 
 
-def test_captions_say_what_is_drawn():
-    chart = report.histogram("t", np.r_[np.linspace(20, 100, 400), 5000.0, np.nan], "mm")
-    assert chart.caption.startswith("401 samples, 1 without a value left out, median 60.1 mm, mean 72.")
-    assert "greatest 5000 mm, the last bar holds all from 9" in chart.caption
-    texts = ["".join(t.itertext()) for t in svg_of(VALUES["charts"][0]).iter() if t.tag.endswith("}text")]
-    assert texts == ["left <hip>", "$neck$", "10", "–"]
-    assert report.histogram("t", [1.0, 2.0]) == report.histogram("t", [1.0, 2.0])  # the same file each time
-
-
 def test_missing_matplotlib_is_said_before_an_evaluation(tmp_path, monkeypatch):
     monkeypatch.setattr("utils.packages.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs matplotlib: pip install -r requirements-report.txt"):

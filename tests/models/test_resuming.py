@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -208,11 +206,3 @@ def test_the_checksum_sees_keys_kinds_shapes_and_order(tmp_path):
     assert len(set(sums)) == len(sums)
     save_checkpoint(tmp_path / "a.pt", {"model": {"w": torch.zeros(2).bfloat16()}, "empty": torch.zeros(0)})
     assert load_unchanged(tmp_path / "a.pt")["model"]["w"].dtype is torch.bfloat16
-
-
-def test_what_a_run_says_of_its_starts(tmp_path):
-    folder = make_run(tmp_path, "a")
-    note_start(folder, "", 3, {})
-    starts = json.loads((folder / "git.json").read_text())
-    assert [start["number"] for start in starts] == [1, 2] and [start["step"] for start in starts] == [0, 3]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", starts[0]["time"])

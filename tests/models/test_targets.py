@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import unlabelled, with_joints
 
 from models import SMPL
 from models.targets import TargetBuilder
 from utils.body import resolve_body
 from utils.geometry import batch_rodrigues, project_to_crop
 from utils.renderer import IUV_Renderer
-from utils.structures import BodyFits, DensePosePoints, Sample
+from utils.structures import BodyFits, Sample
 
 BATCH = 4
 CAM = torch.tensor([[0.8, 0.05, 0.2]]).expand(BATCH, 3)
@@ -45,30 +46,11 @@ def batch(parts) -> Sample:
     rotvec, betas = upright(2), torch.full((BATCH, 10), 4.0)
     labelled = torch.tensor([False, False, False, True])
     body = smpl(batch_rodrigues(rotvec.view(-1, 3)).view(-1, 24, 3, 3), betas)
-    xy = project_to_crop(body.joints, CAM)
-    no = torch.zeros(BATCH, dtype=torch.bool)
-    return Sample(
-        image=torch.zeros(BATCH, 3, 224, 224),
-        rotvec=rotvec * labelled[:, None],
-        betas=betas * labelled[:, None],
-        keypoints=torch.cat([xy, torch.ones(BATCH, 49, 1)], dim=-1),
-        joints_3d=torch.zeros(BATCH, 24, 4),
-        smpl_keypoints=torch.rand(BATCH, 24, 3),
-        dense=DensePosePoints(
-            torch.zeros(BATCH, 56, 56, dtype=torch.long), torch.zeros(BATCH, 196, 2),
-            torch.zeros(BATCH, 196, dtype=torch.long), torch.zeros(BATCH, 196), torch.zeros(BATCH, 196),
-        ),
-        has_smpl=labelled,
-        has_dense=no,
-        has_joints_3d=no,
-        is_flipped=no,
-        rotation_deg=torch.zeros(BATCH),
-        center=torch.zeros(BATCH, 2),
-        scale=torch.ones(BATCH),
-        gender=torch.full((BATCH,), -1),
-        index=torch.arange(BATCH),
+    batch = with_joints(unlabelled(BATCH), body, CAM[0])
+    return replace(
+        batch, rotvec=rotvec * labelled[:, None], betas=betas * labelled[:, None], joints_3d=torch.zeros(BATCH, 24, 4),
+        smpl_keypoints=torch.rand(BATCH, 24, 3), has_smpl=labelled, has_joints_3d=torch.zeros_like(labelled),
         dataset=("coco",) * BATCH,
-        name=tuple("abcd"),
     )  # fmt: skip
 
 

@@ -30,12 +30,9 @@ MEGABYTE = 1_000_000
 def tracked() -> list[Path]:
     """Files of the project: what git would ship, or all files where there is no git."""
     listing = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
         check=False,
-    )
+    )  # fmt: skip
     if listing.returncode == 0:
         found = [ROOT / line for line in listing.stdout.splitlines()]
     else:

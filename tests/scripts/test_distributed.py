@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import torch
-from forked_runs import Runner, flags
+from forked_runs import flags
 from shared_step import gradients
 
 from datasets.sampler import Share, StepSampler, order_of
@@ -15,13 +15,6 @@ from models.training.step import distribute
 from utils.checkpoint import CHECKSUM, load_checkpoint
 from utils.io import load_torch
 from utils.runtime import Processes
-
-
-@pytest.fixture(scope="module")
-def runner():
-    runner = Runner()
-    yield runner
-    runner.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +46,8 @@ def test_two_processes_average_to_the_gradients_of_one(runner, whole, tmp_path):
     assert_gradients_equal(found, whole)
 
 
-@pytest.mark.parametrize("parts", [2])
-def test_parts_add_up_to_the_gradients_of_the_whole(whole, parts):
-    assert_gradients_equal(gradients(Processes(), parts), whole)
+def test_parts_add_up_to_the_gradients_of_the_whole(whole):
+    assert_gradients_equal(gradients(Processes(), 2), whole)
 
 
 def test_each_stage_has_gradients_where_it_should(whole):

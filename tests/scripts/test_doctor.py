@@ -88,15 +88,6 @@ def test_without_a_package_the_page_still_comes(root, tmp_path):
     assert "  ok      open/body.npz " in done.stdout and "are broken or missing." in done.stdout
 
 
-def test_what_is_broken_is_listed_with_what_to_do(own, capsys, monkeypatch):
-    put(own / BODY, (own / BODY).read_bytes()[:5000])
-    for name in ("packages", "optional_packages", "demo_run"):
-        monkeypatch.setattr(doctor, name, lambda: ())
-    assert doctor.main(["--data_dir", str(own)]) == 1
-    page = " ".join(capsys.readouterr().out.split())
-    assert "1 is broken or missing." in page and "get it again: from smplify" in page
-
-
 # ------------------------------------------------------------------------------------------------ licensed files
 
 
@@ -191,12 +182,6 @@ def test_packages(tmp_path, monkeypatch):
     assert package("no_such_package", "1.0", ABSENT, "").mark == ABSENT
     broken = package("broken_package", "1.0", MISSING, "")
     assert broken.mark == BROKEN and "no library" in broken.text
-
-
-def test_a_demo_that_fails_is_reported_in_its_own_words(tmp_path):
-    command = [sys.executable, "demo.py", "--img_dir", str(tmp_path / "nothing"), "--out_dir", str(tmp_path)]
-    with pytest.raises(ValueError, match=r"exit code 1: .*nothing"):
-        files.try_demo(command, tmp_path)
 
 
 def test_wrong_numbers_are_found():

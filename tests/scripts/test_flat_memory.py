@@ -22,7 +22,6 @@ from models.inference.video_run import READ_AHEAD, VideoRun
 from utils.io.row_store import RowStore
 from utils.people import Detection, Frame
 from utils.script import StopSignals
-from utils.smoothing import MOST_TRACKS, TrackFilters
 from utils.structures import SMPLParams
 
 BATCH = 8
@@ -171,12 +170,3 @@ def test_rows_come_back_from_the_file_and_from_memory(tmp_path, monkeypatch):
 
 def fail(*_, **__):
     raise OSError(28, "No space left on device")
-
-
-def test_filters_of_tracks_that_went_long_ago_are_forgotten():
-    filters = TrackFilters(object)
-    first = filters[0]
-    for track in range(1, 3 * MOST_TRACKS):
-        filters[track]
-        assert filters[0] is first
-    assert len(filters) == MOST_TRACKS

@@ -98,20 +98,6 @@ def test_a_whole_archive_arrives_once(served, project, loader):
     assert again.returncode == 0 and "already" in again.stdout
 
 
-def test_a_missing_file_is_added_beside_what_is_there(served, project):
-    folder, address = served
-    members = whole()
-    archive(folder / "a.tar.gz", members)
-    target = project / "data" / "UV_data"
-    target.mkdir(parents=True)
-    mine = mat()
-    (target / NAMES[0]).write_bytes(mine)
-    (target / "notes.txt").write_bytes(b"keep")
-    assert run(project, f"{address}/a.tar.gz").returncode == 0
-    assert (target / NAMES[0]).read_bytes() == mine and (target / "notes.txt").exists()
-    assert (target / NAMES[1]).read_bytes() == members[f"UV_data/{NAMES[1]}"]
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"<html>moved</html>" * 1000, mat(2000)], ids=["empty", "page", "cut"]
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked_runs import Runner, flags
+from forked_runs import flags
 
 from models.training.checkpoints import find_latest
 from utils.checkpoint import load_checkpoint
@@ -16,13 +16,6 @@ from utils.checkpoint import load_checkpoint
 # An epoch and a half in stage one; a checkpoint at every step, and the moving average.
 SCHEDULE = {"num_epochs": 2, "pretr_step": 3, "checkpoint_steps": 1, "keep": 2, "ema_decay": 0.9}
 STEPS = 4
-
-
-@pytest.fixture(scope="module")
-def runner():
-    runner = Runner()
-    yield runner
-    runner.close()
 
 
 @pytest.fixture(scope="module")

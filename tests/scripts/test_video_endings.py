@@ -50,13 +50,6 @@ def test_a_stopped_run_leaves_a_video_and_tracks(clip, tmp_path, monkeypatch):
     assert len(load_npz(tmp_path / "two people_track1.npz")["rotmat"]) == 20
 
 
-def test_stopping_a_camera_is_no_shortcoming(clip, tmp_path, monkeypatch):
-    stop = StopSignals()
-    find = find_until(20, lambda: setattr(stop, "asked", "SIGINT"))
-    result = run_video(clip, tmp_path, monkeypatch, find=find, stop=stop, camera=True)
-    assert result.run.video.frames == 20 and result.tracks and result.problems == []
-
-
 def test_a_failing_run_leaves_what_it_has(clip, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="out of memory"):
         run_video(clip, tmp_path, monkeypatch, find=find_until(30, fail))
