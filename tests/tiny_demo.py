@@ -13,9 +13,10 @@ TINY = {
     "backbone_width": 8, "hrnet_stem": 8, "hrnet_blocks": 1, "hrnet_modules": (1, 1, 1), "body_width": 8,
     "limb_width": 8, "features": 16, "gcn_hidden": 16,
 }  # fmt: skip
-FLAGS = ["--model", "danet", "--body", "open", "--device", "cpu"]
+NETWORK = ["--model", "danet"]
 for key, value in TINY.items():
-    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    NETWORK += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+FLAGS = [*NETWORK, "--body", "open", "--device", "cpu"]
 
 
 def write_weights(folder: Path) -> Path:

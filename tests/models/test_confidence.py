@@ -15,7 +15,6 @@ from models.inference.confidence import (
     KEYPOINT_ERROR,
     MAX_BETA,
     bounded_betas,
-    center_errors,
     own_confidence,
     why_no_body,
     with_keypoints,
@@ -88,13 +87,6 @@ def test_without_sure_keypoints_or_without_a_map_the_networks_own_stands():
     assert with_keypoints(arrays, None, CENTER, SCALE) == pytest.approx(0.6)
     assert with_keypoints(arrays, keypoints * [1, 1, 0.2], CENTER, SCALE) == pytest.approx(0.6)
     assert with_keypoints(person(0.0)[0], keypoints, CENTER, SCALE) == 0
-
-
-def test_centre_error_is_the_median_distance_in_halves_of_the_crop():
-    joints, cam = torch.zeros(1, 24, 3), torch.tensor([[1.0, 0.0, 0.0]])
-    centers = torch.zeros(1, 24, 2)
-    centers[0, :, 0], centers[0, :5, 0] = 0.1, 9.0
-    assert float(center_errors(centers, joints, cam)) == pytest.approx(0.1)
 
 
 def test_shapes_are_bounded_and_numbers_that_are_none_stay():

@@ -15,7 +15,7 @@ from datasets.fits import load_fits
 from datasets.label_counts import UNLABELLED, count_labels, passed_over
 from datasets.training_data import DataConfig, build_mix
 from models.losses import LossWeights
-from models.training.loss_feed import SILENT_STEPS, SilentSteps, as_table, feeding, require_fed
+from models.training.loss_feed import SILENT_STEPS, SilentSteps, require_fed
 from models.training.stages import Stage, Stages
 
 
@@ -87,13 +87,6 @@ def test_a_stage_that_nothing_feeds_is_refused(data_dir, caplog):
     with pytest.raises(ValueError, match="weights of all its losses are 0"):
         weights = dict.fromkeys(LossWeights.__dataclass_fields__, 0.0)
         require_fed(LossWeights(**weights), counts_of(data_dir, "synthetic"), [Stage.IUV])
-
-
-def test_the_table_of_losses(data_dir):
-    fed = feeding(LossWeights(), counts_of(data_dir, "coco+synthetic"))
-    assert fed["keypoints_2d"] == {"coco": N, "synthetic": 4} and fed["Udp, Vdp"] == {}
-    assert "smpl_verts" not in fed and "hm" not in fed  # their weights are 0
-    assert "keypoints_2d               coco 4, synthetic 4" in as_table(fed)
 
 
 def test_stages_that_a_run_passes():

@@ -148,18 +148,3 @@ def test_conversion_refuses_foreign_files(tmp_path):
     wrong.write_bytes(b"not a tar file")
     with pytest.raises(ValueError, match="npm pack"):
         read_graph(wrong)
-
-
-@pytest.mark.parametrize(
-    ("weight", "name"),
-    [
-        ("model/expanded_conv_depthwise/depthwise_weights", "blocks.0.depthwise"),
-        ("model/block_16_project/Conv2D_weights", "blocks.16.project"),
-        ("model/Conv_1/Conv2D_weights", "top"),
-        ("conv2d/Conv2D/ReadVariableOp", "bridge"),
-        ("conv2d_3/Conv2D/ReadVariableOp", "laterals.2"),
-        ("separable_conv2d/separable_conv2d_weights", "smooth.0.pointwise"),
-    ],
-)
-def test_layer_names(weight, name):
-    assert module_name(LAYERS + weight) == name

@@ -94,11 +94,6 @@ def test_the_true_body_follows_the_gender(batch, truth, predictor):
     assert rows["mpjpe"][[0, 2]].max() < 1e-6 < 0.01 < rows["mpjpe"][[1, 3]].min()
 
 
-def test_a_regressor_of_another_body_is_refused(predictor):
-    with pytest.raises(ValueError, match="belongs to the body 'other'"):
-        JointRegressor(predictor.smpl, replace(predictor.assets.h36m, model_id="other"))
-
-
 class Labels(SimpleNamespace):
     def __len__(self):
         return PEOPLE
@@ -123,13 +118,6 @@ def test_own_parts_are_all_right_and_those_of_another_person_are_not(batch, trut
     assert [score.value for score in protocol.scores(rows)] == [1, 1, 1, 1]
     wrong = protocol.score(truth, batch, extras[::-1])["part_counts"][:, :7]
     assert (wrong * ~np.eye(7, dtype=bool)).sum() > 1000
-
-
-def test_a_body_comes_back_from_its_rows(batch, truth, predictor):
-    protocol = PosedBodies(predictor, J14, {-1: predictor.smpl}, "", lambda: None)
-    vertices, cam = protocol.body(protocol.score(truth, batch), 2)
-    torch.testing.assert_close(vertices, predictor.smpl(truth.rotmat, truth.betas).vertices[2], atol=1e-5, rtol=0)
-    torch.testing.assert_close(cam, truth.cam[2])
 
 
 # ----------------------------------------------------------------------------------------- checks of the truth
@@ -165,17 +153,6 @@ def test_own_parameters_pass_whatever_their_origin(labels, predictor):
 )
 def test_other_parameters_are_refused(field, change, labels, predictor):
     assert not posed(predictor, **{field: change(getattr(labels, field))})(labels).passed
-
-
-def test_the_body_matters(labels, predictor):
-    assets = predictor.assets
-    other = SMPL(replace(assets.body, v_template=assets.body.v_template * 1.05), assets.extra, assets.surface)
-    assert not posed(predictor, bodies={-1: other})(labels).passed
-
-
-def test_without_stored_joints_it_says_that_nothing_was_compared(labels, predictor):
-    certificate = posed(predictor, smpl_joints=None)(labels)
-    assert certificate.passed and "cannot be compared" in certificate.findings[0]
 
 
 @pytest.mark.parametrize("joint_set", [J14, J17], ids=["J14", "J17"])

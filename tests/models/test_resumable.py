@@ -88,6 +88,19 @@ def test_rows_come_back_in_the_order_of_the_set_and_unreadable_samples_are_named
     np.testing.assert_array_equal(np.floor(results.of_scored("value")), good)
 
 
+def finish(tmp_path, plan) -> int:
+    """Continue a run to the rows of an unbroken one; how many batches were scored for it."""
+    again = []
+
+    def counting(planned):
+        again.append(planned)
+        return score(planned)
+
+    results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, counting)
+    assert_same(results, whole(tmp_path, plan))
+    return len(again)
+
+
 @pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
 def test_an_interrupted_run_continues_to_the_same_rows(tmp_path, plan, stop_after, monkeypatch):
     monkeypatch.setattr("models.evaluation.resumable.SAVE_SECONDS", 0.0)  # a file for every batch
@@ -101,16 +114,9 @@ def test_an_interrupted_run_continues_to_the_same_rows(tmp_path, plan, stop_afte
 
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan, RowStore(tmp_path / "run", PRINT), False, Processes(), load, failing)
-    again = []
-
-    def counting(planned):
-        again.append(planned)
-        return score(planned)
-
-    results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, counting)
-    assert_same(results, whole(tmp_path, plan))
+    again = finish(tmp_path, plan)
     with_people = sum(any(i not in BAD for i in batch) for batch in plan)
-    assert len(again) == with_people - stop_after
+    assert again == with_people - stop_after
 
 
 def run_shared(folder, plan, count):
@@ -155,15 +161,7 @@ def test_spoiled_files_cost_their_batches_only(tmp_path, plan, monkeypatch, how)
     monkeypatch.setattr("models.evaluation.resumable.SAVE_SECONDS", 0.0)
     run_plan(plan, RowStore(tmp_path / "run", PRINT), False, Processes(), load, score)
     SPOILED[how](sorted((tmp_path / "run").glob("rows_*.npz"))[0])
-    again = []
-
-    def counting(planned):
-        again.append(planned)
-        return score(planned)
-
-    results = run_plan(plan, RowStore(tmp_path / "run", PRINT), True, Processes(), load, counting)
-    assert_same(results, whole(tmp_path, plan))
-    assert len(again) == 1
+    assert finish(tmp_path, plan) == 1
 
 
 def test_another_run_is_not_continued(tmp_path, plan):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from models.training.checkpoints import find_latest, prune_checkpoints
+from models.training.checkpoints import find_latest
 from utils.checkpoint import save_checkpoint
 
 
@@ -24,14 +23,3 @@ def test_newest_whole_checkpoint_is_found(tmp_path, caplog):
     raw[len(raw) // 2] ^= 255  # one flipped byte, length unchanged
     (tmp_path / "00000099.pt").write_bytes(raw)
     assert find_latest(tmp_path) == tmp_path / "00000005.pt"
-
-
-def test_old_checkpoints_are_pruned(tmp_path):
-    for step in range(5):
-        save_checkpoint(tmp_path / f"{step:08d}.pt", {"model": {}})
-    (tmp_path / "best.pt").touch()
-    gone = prune_checkpoints(tmp_path, keep=2)
-    assert [p.name for p in gone] == ["00000000.pt", "00000001.pt", "00000002.pt"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["00000003.pt", "00000004.pt", "best.pt"]
-    with pytest.raises(ValueError, match="keep=0"):
-        prune_checkpoints(tmp_path, keep=0)

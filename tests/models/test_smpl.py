@@ -145,12 +145,6 @@ def test_gradients_reach_pose_and_shape(tiny):
     )
 
 
-def test_body_stays_out_of_the_state_dict(layer):
-    assert not layer.state_dict() and not list(layer.parameters())
-    assert layer.double().template.dtype == torch.float64
-    assert layer.float().model_id == "tiny" and layer.faces.dtype == torch.int64
-
-
 def test_wrong_input_is_refused(layer):
     rotmat, betas = random_input(2)
     for bad in (

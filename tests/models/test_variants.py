@@ -8,7 +8,6 @@ import math
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from fill import fill_state_dict
@@ -22,7 +21,6 @@ from models.smpl_regressor import apply_grouped
 from models.targets import TargetBuilder
 from utils.body import load_mean_params, resolve_body
 from utils.checkpoint import IGNORED
-from utils.export import people_arrays
 from utils.geometry import batch_rodrigues, project_to_crop, rot6d_to_rotmat
 from utils.iuvmap import iuv_img2map, iuvmap_clean
 from utils.renderer import IUV_Renderer
@@ -382,19 +380,6 @@ def test_fast_form_gives_the_same(name):
     orthogonal = torch.allclose(rotmat @ rotmat.mT, torch.eye(3), atol=1e-4)
     assert orthogonal == (name not in RAW)
     assert slow.smpl.aux_rotmat == () and slow.smpl.aux_joints == ()
-
-
-@pytest.mark.parametrize("name", ["gcn", "global", "lstm_direct"])
-def test_a_persons_arrays(name):
-    model, assets = filled(name), resolve_body("open")
-    with torch.inference_mode():
-        output = model(torch.randn(1, 3, SIZE, SIZE))
-        params = output.smpl.params
-        arrays = people_arrays(output, SMPL(assets.body, assets.extra)(params.rotmat, params.betas))[0]
-    assert arrays["rotmat"].shape == (24, 3, 3) and np.isfinite(arrays["vertices"]).all()
-    assert {"part_iuv", "part_centers", "part_scales"} & arrays.keys() == (
-        set() if name == "global" else {"part_iuv", "part_centers", "part_scales"}
-    )
 
 
 # ------------------------------------------------------------------------------------------------- refusals

@@ -10,7 +10,6 @@ from video_runs import FPS, FRAMES, SIZE, KnownBodies, find_people, owner, run_v
 
 from datasets.people.video import VideoFrames
 from datasets.people.video_people import MIN_SEEN, VideoPeople
-from models.inference.video_files import VideoFiles
 from utils.geometry import crop_to_full_weak
 from utils.io import load_npz
 from utils.skeleton import JOINT_NAMES
@@ -176,18 +175,3 @@ def test_a_prediction_that_is_not_finite_is_left_out_and_counted(clip, tmp_path,
     assert result.run.video.frames == FRAMES and "2 predictions are left out, each of which is not finite" in problem
     data = load_npz(tmp_path / "two people_track0.npz")
     assert 10 not in data["frame_ids"] and np.isfinite(data["joints"]).all()
-
-
-def test_frames_in_which_the_network_sees_nobody_are_left_out_and_counted(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(KnownBodies, "seen", lambda self, person: round(person.seconds * FPS) != 10)
-    result = run_video(clip, tmp_path, monkeypatch)
-    (problem,) = result.problems
-    assert problem.startswith("2 predictions are left out") and "map is empty" in problem
-    data = load_npz(tmp_path / "two people_track0.npz")
-    assert 10 not in data["frame_ids"] and 11 in data["frame_ids"]
-    assert result.outcomes[0].confidence == pytest.approx(data["confidence"].mean(), abs=1e-5)
-
-
-def test_export_formats_of_stills_are_refused_at_once(tmp_path):
-    with pytest.raises(ValueError, match="obj"):
-        VideoFiles(tmp_path, "x", crossing.assets(), ["obj"])

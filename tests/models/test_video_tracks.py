@@ -52,12 +52,3 @@ def test_a_track_that_cannot_be_written_is_named_and_keeps_no_other_from_it(tmp_
         name: b"older" for name in older if "track0" in name
     }
     assert set(left) == {"camera0_track1.npz", "camera0_track1.amass.npz"}
-
-
-def test_older_files_that_cannot_be_removed_hide_nothing(tmp_path, caplog):
-    for name in ("camera0_track7.npz", "camera0_track8.npz", "camera0_track0.npz"):
-        (tmp_path / name / "x").mkdir(parents=True)
-    files, facts = filled_files(tmp_path, tracks=(0, 1))
-    assert set(files.write(facts, remove_older=True)) == {0}
-    assert "camera0_track7.npz" in caplog.text and "camera0_track8.npz" in caplog.text
-    assert (tmp_path / "camera0_track1.npz").is_file()

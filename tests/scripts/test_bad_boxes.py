@@ -22,7 +22,6 @@ def ramp():
 
 # ---------------------------------------------------------------------------------------------------------- boxes
 
-SIDE = 224  # of a crop
 GOOD = [20, 20, 60, 60]
 
 
@@ -53,13 +52,6 @@ def with_boxes(folder, boxes):
 def test_a_bad_box_is_reported_and_the_next_one_is_cut_out(tmp_path, box, said):
     bad, good = with_boxes(tmp_path, [box, GOOD])
     assert bad.reason.startswith("box 0: ") and said in bad.reason and good.box == tuple(GOOD)
-
-
-def test_a_box_may_reach_far_beyond_the_picture_and_the_rest_is_black(tmp_path):
-    (person,) = with_boxes(tmp_path, [[90, 0, 100, 100]])
-    side = 1.2 * 100
-    seen = round((100 - (140 - side / 2)) / side * SIDE)
-    assert person.crop[60:160, : seen - 1].any(axis=-1).all() and not person.crop[:, seen + 1 :].any()
 
 
 NOT_A_BOX = r"a box is four numbers \[x, y, width, height\], got "
@@ -144,12 +136,6 @@ def test_boxes_that_are_corners_are_refused_and_a_single_one_is_suspected(tmp_pa
         with_boxes(tmp_path, corners)
 
 
-def test_a_boxes_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
-    for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(ValueError, match="cannot be read"):
-            load_boxes(path)
-
-
 # ------------------------------------------------------------------------------------------------------ keypoints
 
 POINTS = [[10.0 + i, 20.0 + 2 * i, 0.9] for i in range(25)]
@@ -198,11 +184,3 @@ def test_a_bad_file_of_keypoints_costs_its_picture_only(tmp_path, kind):
     bad, good = with_keypoints(tmp_path, content)
     assert bad.path.name == "a.png" and good.path.name == "b.png" and good.box == (10, 20, 24, 48)
     assert re.search(said, bad.reason), bad.reason
-
-
-def test_keypoint_files_that_are_no_files_are_passed_over(tmp_path):
-    with_keypoints(tmp_path, person(POINTS))
-    (tmp_path / "json" / "a_keypoints.json").unlink()
-    (tmp_path / "json" / "a_keypoints.json").mkdir()
-    (only,) = People(tmp_path, KeypointFiles(tmp_path / "json"))
-    assert only.path.name == "b.png"

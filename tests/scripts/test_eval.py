@@ -11,23 +11,19 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_demo import TINY
+from tiny_demo import NETWORK, write_weights
 
 import eval as evaluation
 import eval_coco
 from datasets.synthetic.generator import load_resources
 from datasets.synthetic.sets import write_sets
-from models import DaNetConfig, build_danet
 from models.evaluation.coco import STAT_NAMES
 from models.evaluation.joints import PosedBodies
 from models.hmr import build_hmr
-from utils.checkpoint import export_safetensors
 from utils.io import load_npz
 
 PEOPLE = 5
-FLAGS = ["--model", "danet", "--device", "cpu", "--batch_size", "2", "--log_freq", "1"]
-for key, value in TINY.items():
-    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+FLAGS = [*NETWORK, "--device", "cpu", "--batch_size", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +35,7 @@ def sets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    export_safetensors(path, build_danet(DaNetConfig(**TINY)).state_dict(), {}, half=False)
-    return path
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def read(out, name):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "crop_mode"), [*((name, "warp") for name in evaluation.SETS), ("lsp", "legacy"), ("3dpw", "legacy")]
+    ("dataset", "crop_mode"), [*((name, "warp") for name in evaluation.SETS), ("lsp", "legacy")]
 )
 def test_every_protocol(dataset, crop_mode, sets, weights, tmp_path, capsys):
     result = tmp_path / "result.npz"
@@ -102,14 +95,14 @@ def test_every_protocol(dataset, crop_mode, sets, weights, tmp_path, capsys):
 
 def test_coco_on_val2014_and_on_any_folder(sets, weights, tmp_path, capsys):
     out = tmp_path / "out"
-    assert eval_coco.main(drop_log(arguments(sets, weights, out))) == 0
+    assert eval_coco.main(arguments(sets, weights, out)) == 0
     tree, errors = read(out, "coco_val2014_danet")
     assert list(tree["scores"]) == list(STAT_NAMES) and errors["keypoints"].shape == (PEOPLE, 17, 2)
     rows = json.loads((out / "results" / "keypoints_val2014_results_danet.json").read_text())
     assert len(rows) == PEOPLE and len(rows[0]["keypoints"]) == 51
     ann_file = sets / "coco" / "annotations" / "person_keypoints_val2014.json"
     given = ("--ann_file", ann_file, "--img_root", sets / "coco" / "val2014")
-    assert eval_coco.main(drop_log(arguments(sets, weights, tmp_path / "again", *given))) == 0
+    assert eval_coco.main(arguments(sets, weights, tmp_path / "again", *given)) == 0
     other, _ = read(tmp_path / "again", "coco_val2014_danet")
     assert other["scores"] == tree["scores"]
     assert all(name in capsys.readouterr().out for name in STAT_NAMES[:1])
@@ -122,17 +115,11 @@ def test_coco_with_detections(sets, weights, tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(found))
     given = ("--ann_file", ann_file, "--img_root", sets / "coco" / "val2014")
     detections = ("--detections", tmp_path / "found.json")
-    assert eval_coco.main(drop_log(arguments(sets, weights, tmp_path, *given, *detections))) == 0
+    assert eval_coco.main(arguments(sets, weights, tmp_path, *given, *detections)) == 0
     rows = json.loads((tmp_path / "results" / "keypoints_val2014_results_danet.json").read_text())
     assert len(rows) == 3 and {row["score"] for row in rows} == {0.7}
     tree, _ = read(tmp_path, "coco_val2014_danet")
     assert "detections" in tree["boxes"]
-
-
-def drop_log(given):
-    """eval_coco.py has no --log_freq."""
-    at = given.index("--log_freq")
-    return given[:at] + given[at + 2 :]
 
 
 def test_an_unreadable_picture_is_reported_and_counted(own_sets, weights, tmp_path, capsys):
@@ -212,18 +199,6 @@ def test_two_processes_give_the_numbers_of_one(sets, weights, tmp_path, root):
         np.testing.assert_allclose(one[1][name], two[1][name], atol=1e-6)
     for name, score in one[0]["scores"].items():
         assert two[0]["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-3)
-
-
-def test_a_dead_worker_is_a_sentence_and_the_rest_is_kept(sets, weights, tmp_path, monkeypatch, capsys):
-    class Deadly(evaluation.BaseDataset):
-        def __getitem__(self, index):
-            return super().__getitem__(index) if index < 2 else os._exit(3)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "BaseDataset", Deadly)
-        assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--num_workers", "1") == 1
-    assert "A data worker ended before its time" in capsys.readouterr().err
-    assert run(sets, weights, tmp_path, "--dataset", "3dpw", "--resume") == 0
 
 
 def test_the_hmr_baseline(sets, tmp_path):

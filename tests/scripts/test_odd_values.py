@@ -66,22 +66,8 @@ def test_every_setting_of_every_script_with_odd_values(config, tmp_path):
                 told
             )
     for value in (
-        None,
-        True,
-        3,
-        -(2**70),
-        1e308,
-        float("inf"),
-        float("nan"),
-        "x",
-        "",
-        b"x",
-        [],
-        [[]],
-        {},
-        {1: 2},
-        (),
-    ):
+        None, True, 3, -(2**70), 1e308, float("inf"), float("nan"), "x", "", b"x", [], [[]], {}, {1: 2}, (),
+    ):  # fmt: skip
         for name in rng.sample(names, 6):
             ends_in_a_sentence(lambda name=name, value=value: from_dict(config, given | {name: value}))
 
@@ -161,15 +147,9 @@ def test_odd_entries_of_weights_name_file_and_entry(load, tmp_path):
         told = ends_in_a_sentence(lambda: load(Tiny(), path))
         assert load is load_matching or ("a.pt" in told and "layer.weight" in told), (value, told)
     for content in (
-        [1],
-        {},
-        {"model": []},
-        {"model": {}},
-        {"model": {3: torch.zeros(1)}},
-        {"model": None},
-        "text",
+        [1], {}, {"model": []}, {"model": {}}, {"model": {3: torch.zeros(1)}}, {"model": None}, "text",
         {1: 2},
-    ):
+    ):  # fmt: skip
         torch.save(content, path)
         assert "a.pt" in ends_in_a_sentence(lambda: load(Tiny(), path)), content
     torch.save({"model": weights, "meta": "text"}, path)

@@ -10,8 +10,6 @@ import torch
 import train as script
 from models.losses import IUVCriterion
 from models.training.optim import OptimConfig, WeightAverage
-from models.training.run_folder import git_state
-from models.training.run_log import Pace
 from models.training.stages import Stage, Stages
 from utils.checkpoint import load_checkpoint, load_danet
 
@@ -62,13 +60,6 @@ def test_run_folder(finished):
         "pred_uv gt_uv stn_centers_pred part_uvi_pred opt_shape pred_shape"
     ).split():
         assert name.encode() in events, name
-
-
-def test_checkpoint_content(finished):
-    saved = weights(finished, 6)
-    assert saved["total_step_count"] == 6 and saved["epoch"] == 3 and saved["batch_size"] == 2
-    assert saved["config"]["pretr_step"] == 2
-    assert saved["average"]["updates"] == 6
 
 
 def test_exported_weights_load(finished):
@@ -145,35 +136,16 @@ def test_stages():
     assert len(Stages(10**9).rendered_epochs(4, 3)) == 0
 
 
-def test_pace_counts_waiting_and_leaves_out_pauses():
-    moments = iter([0, 1, 3, 4, 9, 10, 12])
-    pace = Pace(lambda: next(moments))  # starts at 0
-    batches = pace.timed([8])  # waits from 1 to 3
-    pace.add(next(batches))
-    with pace.paused():  # from 4 to 9
-        pass
-    assert pace.take() == {"samples_per_second": 8 / 5, "waiting_for_data": 2 / 5}  # at 10
-
-
-def test_no_repository_no_state(tmp_path):
-    assert git_state(tmp_path) == {}
-
-
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ("--img_res 256", "224 px only"),
-        ("--train_data h36m_everything", "h36m_dp"),
-        ("--body smpl", "show the open body"),
-        ("--resume --pretrained_checkpoint x", "starts a run"),
-        ("--crop_mode stretched", "legacy"),
-        ("--scale_factor 1", "below 1"),
-        ("--accumulate 0", "must lie between 1"),
-        ("--keep 0", "must lie between 1"),
-        ("--synthetic_size 1", "less than one batch"),
-        ("--pretr_step 1 --rendered_steps 2", "whole epochs"),
+        ("--img_res 256", "224 px only"), ("--train_data h36m_everything", "h36m_dp"),
+        ("--body smpl", "show the open body"), ("--resume --pretrained_checkpoint x", "starts a run"),
+        ("--crop_mode stretched", "legacy"), ("--scale_factor 1", "below 1"),
+        ("--accumulate 0", "must lie between 1"), ("--keep 0", "must lie between 1"),
+        ("--synthetic_size 1", "less than one batch"), ("--pretr_step 1 --rendered_steps 2", "whole epochs"),
     ],
-)
+)  # fmt: skip
 def test_settings_without_sense_are_refused(tmp_path, capsys, flags, sentence):
     with pytest.raises(SystemExit):
         run(tmp_path, *flags.split())

@@ -88,14 +88,6 @@ def test_results_of_an_earlier_run_stay_when_no_video_can_be_begun(clip, tmp_pat
     assert contents(tmp_path) == dict.fromkeys(earlier, EARLIER)
 
 
-def test_results_of_an_earlier_run_stay_when_there_is_no_frame_of_this_one(
-    clip, tmp_path, monkeypatch, earlier
-):
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run_video(clip, tmp_path, monkeypatch, find=find_until(1, fail))
-    assert contents(tmp_path) == dict.fromkeys(earlier, EARLIER)
-
-
 # ------------------------------------------------------------------------------------------------------ full disks
 
 
