@@ -169,7 +169,7 @@ def test_compact_preset_fits_its_budget():
 
 @pytest.mark.parametrize("shape", [(3, 224, 224), (1, 1, 224, 224), (1, 3, 224, 192), (1, 3, 100, 100)])
 def test_wrong_pictures_are_refused(shape):
-    with pytest.raises(ValueError, match="square pictures"):
+    with pytest.raises(ValueError, match="square images"):
         build_danet(TINY)(torch.zeros(shape))
 
 
