@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from fill import fill_state_dict
@@ -346,6 +347,20 @@ def test_missing_outputs_have_no_losses(lesson, build_targets):
     assert names["gcn"] - names["global"] == parts | said
     assert names["gcn"] - names["none"] == {"joint_position1"}
     assert names["gcn"] - names["lstm_direct"] == {"joint_position0", "joint_position1"}
+
+
+def test_the_loss_falls_on_one_batch(lesson, build_targets):
+    """Two samples make batch norm, and so the body's gradient, wild: it is kept from the maps here."""
+    model = build_danet(replace(steady("resnet"), detach_maps=True)).train()
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    totals = []
+    for _ in range(20):
+        total = sum(losses_of(model, "joint", lesson, build_targets.smpl).values())
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert np.median(totals[-5:]) < 0.8 * np.median(totals[:5]), totals
 
 
 def test_orthogonality_is_a_loss_of_raw_matrices(lesson, build_targets):
