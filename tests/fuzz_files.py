@@ -1,11 +1,14 @@
 """Hostile and damaged files by the thousand, read in child processes: each gives a value or an error of ours.
 
+    python tests/fuzz_files.py --count 20000 --seed 1
+
 Files are mutations of good ones and, for pickles, sentences of a grammar of opcodes. A child has little memory and
 time; it dies when a file makes it start a program, open a file for writing, or ask for a socket. A failed file is kept.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -15,6 +18,8 @@ import resource
 import signal
 import struct
 import sys
+import tempfile
+import time
 import warnings
 import zipfile
 import zlib
@@ -27,6 +32,8 @@ import scipy.io
 import scipy.sparse
 import torch
 from safetensors.torch import save
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.body import load_learned_ratio, read_smpl_file
 from utils.checkpoint import load_checkpoint
@@ -354,3 +361,22 @@ def failures(files: list[tuple[str, bytes]], folder: Path, batch: int = 250) -> 
             path.unlink()
     del os.environ[LIMIT_VARIABLE]
     return failed, ended
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    folder, began = Path(tempfile.mkdtemp(prefix="fuzz")), time.monotonic()
+    failed, ended = failures(hostile_files(args.count, args.seed), folder)
+    for kind, count in sorted(ended.items()):
+        print(f"{count:6d} {kind}")
+    for path, why in failed.items():
+        print(f"FAILED {path}: {why}")
+    print(f"{args.count} files in {time.monotonic() - began:.0f} s, {len(failed)} failures")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

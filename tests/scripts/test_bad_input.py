@@ -9,12 +9,14 @@ import re
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from datasets.people.boxes import load_boxes
 from datasets.people.crops import People
+from datasets.people.images import list_images
 from datasets.transforms import box_to_center_scale, crop_image
 from utils.images import ImageError, read_image
 from utils.people import BadImage, PersonCrop
@@ -116,6 +118,14 @@ def test_odd_files_are_read_and_their_colours_are_right(tmp_path, name):
     assert np.abs(person.crop.astype(int) - expected).max() <= tolerance
 
 
+def test_another_reader_sees_the_same_colours_in_the_files_of_this_test():
+    """OpenCV knows CMYK and 16 bits on its own: what is red here is red there."""
+    for name in ("cmyk.jpg", "cmyk_dark.jpg", "grey16.png", "rgb16.png"):
+        content, expected, tolerance = READ[name]
+        theirs = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert np.abs(theirs.astype(int) - expected).max() <= tolerance + 1, name
+
+
 TURNED = {  # from the picture as it is displayed to the one that is stored
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -147,6 +157,11 @@ def test_orientation_is_obeyed_and_boxes_belong_to_the_displayed_picture(
     expected = crop_image(ramp(120, 80), *box_to_center_scale(box))
     assert person.image_size == (80, 120)
     assert np.abs(person.crop.astype(int) - expected).max() <= (16 if kind == "JPEG" else 0)
+
+
+def test_exif_that_is_garbage_does_no_harm(tmp_path):
+    content = encoded("JPEG", quality=95, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
+    assert np.abs(alone(tmp_path, "a.jpg", content).crop.astype(int) - ramp()).max() <= 12
 
 
 # -------------------------------------------------------------------------------------------- what is passed over
@@ -214,6 +229,14 @@ def test_a_file_that_vanishes_or_becomes_a_folder_is_reported(tmp_path):
     assert gone.reason == "the file is not there" and "cannot be read (" in folder.reason
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_reported(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded("PNG"))
+    (tmp_path / "a.png").chmod(0)
+    (bad,) = People(tmp_path)
+    assert bad.reason == "the file may not be read (permission denied)"
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -228,6 +251,16 @@ def test_what_the_system_refuses_is_reported(tmp_path, monkeypatch, error, said)
 
     monkeypatch.setattr(Image, "open", refuse)
     assert alone(tmp_path, "a.png", b"x").reason == said
+
+
+def test_places_that_cannot_be_listed_are_a_sentence(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="cannot be read: "):
+        list_images("a" * 5000)
+    monkeypatch.setattr(
+        type(tmp_path), "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied"))
+    )
+    with pytest.raises(ValueError, match="cannot be read: denied"):
+        list_images(tmp_path)
 
 
 def test_random_damage_gives_a_picture_or_a_reason(tmp_path):

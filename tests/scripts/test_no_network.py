@@ -1,12 +1,44 @@
-"""Nothing asks the network: no Python code in any test, and no telemetry of packages."""
+"""Nothing asks the network: no script, no package that it uses, in Python or in compiled code."""
 
 from __future__ import annotations
 
 import ast
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
+from no_network import CAN_FORBID
 from test_architecture import SOURCES, modules
+
+needs_filter = pytest.mark.skipif(not CAN_FORBID, reason="needs the system call filter of Linux")
+
+
+@needs_filter
+def test_no_script_opens_a_socket_that_leaves_the_machine(root, tmp_path, monkeypatch):
+    """The process would have died of SIGSYS; nor is there an id of the device in the user's cache."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    command = [sys.executable, str(root / "tests" / "no_network.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in home.rglob("*") if path.is_file()] == []
+
+
+@needs_filter
+@pytest.mark.parametrize(
+    ("family", "code"), [("AF_INET", -signal.SIGSYS), ("AF_INET6", -signal.SIGSYS), ("AF_UNIX", 0)]
+)
+def test_the_filter_knows_local_sockets(root, family, code):
+    """From compiled code: Python's own socket function is not asked."""
+    text = "import ctypes, no_network, socket; no_network.forbid_sockets(); "
+    text += f"ctypes.CDLL(None).socket(socket.{family}, 1, 0)"
+    ended = subprocess.run([sys.executable, "-c", text], cwd=root / "tests", check=False)
+    assert ended.returncode == code
 
 
 @pytest.mark.parametrize("address", [("192.0.2.1", 80), ("example.org", 80)])

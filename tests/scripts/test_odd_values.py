@@ -19,6 +19,7 @@ from utils.body import load_learned_ratio, load_mean_params, read_regressor
 from utils.checkpoint import StateMismatchError, load_danet, load_matching
 from utils.config import ConfigError, build, from_dict, leaves, parse_config, read_yaml, to_dict
 from utils.io import DataFileError
+from utils.wording import shown
 
 CONFIGS = [
     kind
@@ -96,6 +97,17 @@ def test_files_that_are_no_text(tmp_path):
     assert ends_in_a_sentence(lambda: read_yaml(train.TrainConfig, tmp_path))
 
 
+@pytest.mark.parametrize(
+    "words", ["name !!timestamp#foo", "a" + ".b" * 5000 + " 1", "DANET" + ".B" * 5000 + " 1", "1 2"]
+)
+def test_odd_misc(words, capsys):
+    pair = [word.replace("#", " ") for word in words.split()]
+    with pytest.raises(SystemExit) as stop:
+        parse_config(train.TrainConfig, ["--name", "t", "--misc", *pair])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "Traceback" not in said and len(said.partition("Known here")[0]) < 800
+
+
 def test_a_word_that_yaml_takes_for_something_else_is_asked_for_in_quotes(tmp_path):
     for text in ("yes", "2020-01-01", "!!binary aGk="):
         with pytest.raises(ConfigError, match="'name' takes a text, not .*Quote it"):
@@ -123,6 +135,28 @@ def test_settings_that_train_nothing_are_refused(flags, said, capsys):
     with pytest.raises(SystemExit):
         parse_config(train.TrainConfig, ["--name", "t", *flags.split()])
     assert said in capsys.readouterr().err
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def test_values_are_shown_in_a_line():
+    deep: list = []
+    for _ in range(10_000):
+        deep = [deep]
+    for value in (
+        deep,
+        "x" * 10**6,
+        10**10_000,
+        {1: Odd()},
+        [[0] * 10**5] * 10**5,
+        torch.zeros(9, 9),
+        "a\nb",
+    ):
+        assert len(shown(value)) <= 500 and "\n" not in shown(value)
+    assert shown("many") == "'many'" and shown([1, 2]) == "[1, 2]"
 
 
 # ------------------------------------------------------------------------------------------------------ weights

@@ -95,6 +95,11 @@ def test_a_fault_of_ours_shows_its_traceback(tmp_path):
     assert code == 1 and "Traceback" in err and "please report the lines above" in err
 
 
+def test_short_memory_is_a_sentence(tmp_path):
+    code, _, err = run(tmp_path, "def main(): raise MemoryError('80 GB')\nrun_script(main)")
+    assert code == 1 and err.count("\n") == 1 and "The memory does not suffice (80 GB)" in err
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_a_script_with_a_line(tmp_path, name):
     number = getattr(signal, name)
@@ -126,6 +131,14 @@ def test_the_first_signal_is_only_noted():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_under_nohup_a_closed_terminal_is_nothing(tmp_path):
+    code, _, err = run(
+        tmp_path, "run_script(lambda: print('ready', flush=True) or time.sleep(0.2))", signal.SIGHUP,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+
+
 # ---------------------------------------------------------------------------------------------------- streams
 
 TELL = """
@@ -141,9 +154,12 @@ run_script(main)
 @pytest.mark.parametrize(
     ("closed", "out", "err"),
     [
-        ((0,), "out\n", "err\n"), ((1,), "", "err\nout\n"), ((2,), "err\nout\n", ""), ((0, 1, 2), "", ""),
+        ((0,), "out\n", "err\n"),
+        ((1,), "", "err\nout\n"),
+        ((2,), "err\nout\n", ""),
+        ((0, 1, 2), "", ""),
     ],
-)  # fmt: skip
+)
 def test_closed_streams_end_nothing(tmp_path, closed, out, err):
     """Text goes where a stream is left, and never into a file of the script's own."""
     code, *said = run(tmp_path, TELL, preexec_fn=lambda: [os.close(n) for n in closed])
