@@ -86,8 +86,9 @@ def find_latest(folder: str | os.PathLike, accept: Accept | None = None) -> Path
         problem = _problem_of(path, accept)
         if problem is None:
             return path
-        other_run = other_run or (problem if isinstance(problem, OtherRunError) else None)
-        reason = shorten(problem) or type(problem).__name__
+        is_other = isinstance(problem, OtherRunError)  # a sentence of ours; other errors may be of any length
+        other_run = other_run or (problem if is_other else None)
+        reason = str(problem) if is_other else shorten(problem) or type(problem).__name__
         log.warning("%s cannot be continued; trying the checkpoint before it. (%s)", path, reason)
     if other_run:
         raise other_run
