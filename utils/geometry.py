@@ -161,14 +161,6 @@ def full_weak_to_perspective(
     return torch.cat([full_cam[..., 1:], depth], dim=-1)
 
 
-def crop_focal_length(scale: Float[Tensor, "*B"], focal_length: float = FOCAL_LENGTH) -> Float[Tensor, "*B"]:
-    """Focal length of a crop in pixels of the full image: f b / 224, with b = 200 scale the side of the crop.
-
-    With it, and the crop's middle for principal point, the pinhole camera of the full image is the crop's own.
-    """
-    return focal_length * BOX_UNIT * scale / CROP_SIZE
-
-
 def check_focal_length(focal_length: float | None, image_size: tuple[int, int]) -> str:
     """A warning about an unusual focal length (pixels) for an image of this width and height, "" for none.
 

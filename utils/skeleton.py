@@ -99,14 +99,6 @@ PART_CHANNELS = _per_joint({
 ANN_CLASSES = ((0,), (1, 2), (3,), (4,), (5,), (6,), (7, 9), (8, 10), (11, 13), (12, 14), (15, 17), (16, 18),
                (19, 21), (20, 22), (23, 24))  # fmt: skip
 
-DENSEPOSE_PART_NAMES = (
-    "background", "torso_back", "torso_front", "right_hand", "left_hand", "left_foot", "right_foot",
-    "right_thigh_back", "left_thigh_back", "right_thigh_front", "left_thigh_front", "right_shank_back",
-    "left_shank_back", "right_shank_front", "left_shank_front", "left_upper_arm_a", "right_upper_arm_a",
-    "left_upper_arm_b", "right_upper_arm_b", "left_lower_arm_a", "right_lower_arm_a", "left_lower_arm_b",
-    "right_lower_arm_b", "right_head", "left_head",
-)  # fmt: skip
-
 # Graph of the refinement (docs/method.md 4.1): the tree, and the links added to it.
 TREE_EDGES = tuple((SMPL_PARENTS[child], child) for child in range(1, 24))
 EXTRA_EDGES = (
