@@ -86,7 +86,7 @@ def start_run(cfg: TrainConfig, processes: Processes) -> tuple[Trainer, Iterator
     device = choose_device(cfg.device, processes.local_rank)
     assets = resolve_body("open" if SYNTHETIC in cfg.data.members else cfg.body, cfg.data_dir)
     body_labels = assets.body.model_id == SMPL_ID
-    mix = build_mix(cfg.data, cfg.data_dir, cfg.seed, body_labels=body_labels)
+    mix = build_mix(cfg.data, cfg.data_dir, cfg.seed, body=assets.body.model_id)
     fits = load_fits(mix, cfg.data_dir, skip_missing=cfg.data.skip_missing) if body_labels else None
     share = Share(processes.rank, processes.count, cfg.accumulate)
     epoch = steps_per_epoch(len(mix), cfg.batch_size, share)
@@ -134,7 +134,7 @@ def check_labels(
     cfg: TrainConfig, data: TrainingData, fits: Fits | None, stages: Sequence[Stage], body_labels: bool
 ) -> dict[str, Any]:
     """What the run uses of its data and settings. Raises ValueError for a stage that would learn nothing."""
-    if not body_labels and cfg.data.members != (SYNTHETIC,):
+    if not body_labels and any(getattr(member, "unused", None) for member in data.mix.members):
         log.warning("Labels of pose and shape belong to SMPL; the open body learns without them.")
     counts = count_labels(data.mix, fits)
     require_fed(cfg.losses, counts, stages)

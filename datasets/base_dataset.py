@@ -24,8 +24,16 @@ from datasets.augment import (
 from datasets.labels.arrays import Labels, read_label_file
 from datasets.labels.check import check_labels, sizes_of_some
 from datasets.labels.densepose import dense_labels, load_symmetry, mirror_box, mirror_person, no_dense_labels
+from datasets.labels.masks import mask_on_grid, no_mask
 from datasets.legacy_crop import crop_box, crop_legacy
-from datasets.registry import EXTRAS, PathsConfig, check_images, find_spec, image_root, origin_of_labels
+from datasets.registry import (
+    PathsConfig,
+    check_images,
+    check_label_images,
+    find_label_file,
+    find_spec,
+    image_root,
+)
 from datasets.transforms import crop_image
 from utils.body import DATA_DIR
 from utils.geometry import BOX_UNIT, CROP_MODES
@@ -34,13 +42,13 @@ from utils.skeleton import JOINT49_FLIP, SMPL_FLIP
 from utils.structures import DensePosePoints, Sample
 
 UNCHANGED = AugmentValues()
-UPI_SOURCE = "the UPi-S1h site; --upi_s1h_root names another folder"
 
 
 class LabelledPeople(Dataset):
     """People with labels in images below one folder; what `BaseDataset` and `COCODataset` share."""
 
     dense_only = False  # see `DatasetSpec`
+    trains_masks = False  # whether samples carry the person's mask
 
     def __init__(
         self,
@@ -156,6 +164,7 @@ class LabelledPeople(Dataset):
             gender=torch.tensor(-1 if labels.gender is None else int(labels.gender[index])),
             index=torch.tensor(index),
             dense_only=torch.tensor(self.dense_only),
+            mask=self._mask(index, box, values),
             dataset=self.name,
             name=self.name_of(index),
         )
@@ -166,14 +175,21 @@ class LabelledPeople(Dataset):
         return int(index) % len(self)
 
     def _image(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
-        crop_with = crop_legacy if self.crop_mode == "legacy" else crop_image
-        image = self.image(index)
-        try:
-            crop = crop_with(image, *box, values.rotation_deg)
-        except ValueError as error:
-            raise ImageError(f"{self.image_path(index)}: {error}") from error
-        crop = crop[:, ::-1] if values.flip else crop
+        crop = self._crop(self.image_path(index), box, values)
         return normalize(to_tensor(change_colors(crop, values.noise)))
+
+    def _mask(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
+        if not self.trains_masks or not self.labels.maskname[index]:
+            return no_mask()
+        return mask_on_grid(self._crop(self.mask_path(index), box, values))
+
+    def _crop(self, path: Path, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
+        crop_with = crop_legacy if self.crop_mode == "legacy" else crop_image
+        try:
+            crop = crop_with(read_image(path), *box, values.rotation_deg)
+        except ValueError as error:  # an `ImageError`, too
+            raise ImageError(f"{path}: {error}") from error
+        return crop[:, ::-1] if values.flip else crop
 
     def _rotvec(self, index: int, has_smpl: bool, values: AugmentValues) -> np.ndarray:
         if not has_smpl and self.crop_mode != "legacy":
@@ -244,17 +260,12 @@ class BaseDataset(LabelledPeople):
         """
         spec = find_spec(name)
         self.dense_only = spec.dense_only
-        self.file = Path(data_dir) / EXTRAS / spec.label_file(is_train)
-        if not self.file.is_file():
-            raise FileNotFoundError(
-                f"The labels of '{name}' are not at {self.file}; {origin_of_labels(spec)}."
-            )
+        self.file = find_label_file(spec, data_dir, is_train)
         labels = read_label_file(self.file, spec.fields(is_train))
-        self.label_root = image_root("upi_s1h_root", data_dir, paths)  # of masks and parts
-        for field in ("maskname", "partname"):
-            if field in spec.fields(is_train):
-                names = getattr(labels, field)
-                check_images(self.label_root, names, f"label images ({field}) of '{name}'", UPI_SOURCE)
+        self.trains_masks = is_train and "maskname" in spec.train_fields
+        self.label_root = image_root(spec.label_root or spec.root, data_dir, paths)
+        for field in {"maskname", "partname"} & set(spec.fields(is_train)):
+            check_label_images(spec, field, getattr(labels, field), self.label_root)
         super().__init__(
             name,
             labels,
@@ -284,5 +295,5 @@ class BaseDataset(LabelledPeople):
     def _label_path(self, field: str, index: int) -> Path:
         names = getattr(self.labels, field)
         if names is None:
-            raise ValueError(f"The data set '{self.name}' has no {field}; only LSP's test set has.")
+            raise ValueError(f"The data set '{self.name}' has no {field}.")
         return self.label_root / str(names[index])

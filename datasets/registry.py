@@ -26,13 +26,14 @@ class PathsConfig:
     mpii_root: str = option("", "MPII (usual: <data_dir>/mpii)")
     coco_root: str = option("", "folder of COCO's train2014/ and val2014/ (usual: <data_dir>/coco)")
     mpi_inf_3dhp_root: str = option("", "MPI-INF-3DHP (usual: <data_dir>/mpi_inf_3dhp)")
+    photos_root: str = option("", "your own photographs and their masks (usual: <data_dir>/photos)")
     pw3d_root: str = option("", "folder of 3DPW's imageFiles/ (usual: <data_dir>/3dpw)")
 
 
 FOLDERS = {
     "h36m_root": "h36m", "lsp_root": "lsp_dataset", "lsp_orig_root": "lsp_dataset_original",
     "upi_s1h_root": "upi-s1h", "lspet_root": "hr-lspet", "mpii_root": "mpii", "coco_root": "coco",
-    "mpi_inf_3dhp_root": "mpi_inf_3dhp", "pw3d_root": "3dpw",
+    "mpi_inf_3dhp_root": "mpi_inf_3dhp", "photos_root": "photos", "pw3d_root": "3dpw",
 }  # fmt: skip
 
 
@@ -49,6 +50,7 @@ class DatasetSpec:
     converter: str = ""  # module of datasets.preprocess that writes the file
     images: str = ""  # where the images come from
     dense_only: bool = False  # annotated points stand for rendered maps, bodies are no labels
+    label_root: str = ""  # field of PathsConfig, of images of masks and parts; empty: `root`
 
     def label_file(self, is_train: bool) -> str:
         """Name of the split's .npz. Raises ValueError when the set has no such split."""
@@ -64,6 +66,8 @@ class DatasetSpec:
         return COMMON_FIELDS + (self.train_fields if is_train else self.test_fields)
 
 
+PHOTOS = "photos"
+UPI_SOURCE = "the UPi-S1h site; --upi_s1h_root names another folder"
 _H36M = "the Human3.6M site (registration)"
 _COCO = "cocodataset.org (train2014.zip, val2014.zip)"
 _ALL = (
@@ -72,7 +76,7 @@ _ALL = (
     DatasetSpec("h36m-p1", "h36m_root", None, "h36m_valid_protocol1", (), ("S",), "h36m", _H36M),
     DatasetSpec("h36m-p2", "h36m_root", None, "h36m_valid_protocol2", (), ("S",), "h36m", _H36M),
     DatasetSpec("lsp", "lsp_root", None, "lsp_dataset_test", (), ("maskname", "partname"), "lsp",
-                "the LSP site (lsp_dataset.zip)"),
+                "the LSP site (lsp_dataset.zip)", label_root="upi_s1h_root"),
     DatasetSpec("lsp-orig", "lsp_orig_root", "lsp_dataset_original_train", None, ("part",), (), "lsp_orig",
                 "the LSP site (lsp_dataset_original.zip)"),
     DatasetSpec("lspet", "lspet_root", "hr-lspet_train", None, ("part",), (), "lspet",
@@ -84,6 +88,8 @@ _ALL = (
                 dense_only=True),
     DatasetSpec("mpi-inf-3dhp", "mpi_inf_3dhp_root", "mpi_inf_3dhp_train", "mpi_inf_3dhp_valid",
                 ("part", "S"), ("S",), "mpi_inf_3dhp", "the MPI-INF-3DHP site"),
+    DatasetSpec(PHOTOS, "photos_root", "photos_train", None,
+                ("part", "S", "pose", "shape", "body_model", "maskname"), (), "", "you"),
     DatasetSpec("3dpw", "pw3d_root", None, "3dpw_test", (), ("pose", "shape", "gender"), "pw3d",
                 "the 3DPW site (imageFiles.zip)"),
 )  # fmt: skip
@@ -104,10 +110,20 @@ def image_root(field: str, data_dir: str | Path, paths: PathsConfig) -> Path:
     return Path(given).expanduser() if given else Path(data_dir) / FOLDERS[field]
 
 
+def find_label_file(spec: DatasetSpec, data_dir: str | Path, is_train: bool) -> Path:
+    """The split's .npz, which is there; else FileNotFoundError says where it comes from."""
+    file = Path(data_dir) / EXTRAS / spec.label_file(is_train)
+    if not file.is_file():
+        raise FileNotFoundError(f"The labels of '{spec.name}' are not at {file}; {origin_of_labels(spec)}.")
+    return file
+
+
 def origin_of_labels(spec: DatasetSpec) -> str:
     """Half a sentence: how to come by the set's label file."""
     if spec.converter:
         return f"`python -m datasets.preprocess.{spec.converter}` writes it from the set's own annotations"
+    if spec.name == PHOTOS:
+        return "docs/training.md shows how to make it of a folder of photographs"
     return "its MoSh labels may not be passed on, so only those who hold a copy have it"
 
 
@@ -131,3 +147,9 @@ def check_images(root: Path, names: Iterable[str], what: str, source: str) -> No
         raise FileNotFoundError(
             f"{len(missing):,} of the {total:,} {what} are not below {root}, the first is {missing[0]}.{origin}"
         )
+
+
+def check_label_images(spec: DatasetSpec, field: str, names: Iterable[str], root: Path) -> None:
+    """Raise FileNotFoundError, as `check_images` does, for images of masks or parts; an empty name needs none."""
+    source = UPI_SOURCE if spec.label_root else f"{spec.images}; --{spec.root} names another folder"
+    check_images(root, filter(None, names), f"label images ({field}) of '{spec.name}'", source)

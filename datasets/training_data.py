@@ -10,10 +10,12 @@ from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
 from datasets.base_dataset import LabelledPeople
+from datasets.held_out import read_held_out, require_held_out
 from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, mix_of, parse_mix
-from datasets.registry import SPECS, PathsConfig
+from datasets.registry import PHOTOS, SPECS, PathsConfig
 from datasets.sampler import Place
 from datasets.synthetic.dataset import Draw
+from utils.body import SMPL_ID
 from utils.config import group, option, require_range
 from utils.geometry import CROP_MODES, CROP_SIZE
 from utils.structures import Sample
@@ -29,6 +31,9 @@ class DataConfig:
     skip_missing: bool = option(False, "train on those sets of the mix that are there")
     synthetic_size: int = option(16000, "synthetic people in an epoch")
     easy_epochs: int = option(0, "epochs over which the synthetic images grow to full difficulty")
+    photos_held_out: str = option(
+        "", "file of the names of photographs that are never trained on; default: data/open/photos_held_out.txt"
+    )
     ignore_3d: bool = option(False, "pass over pose, shape and 3D joints of labelled sets")
     crop_mode: str = option(
         "warp", "crops: anti-aliased (warp) or those of 2020 (legacy)", choices=CROP_MODES
@@ -65,6 +70,8 @@ class DataConfig:
         if not labelled:
             of_sets = ("skip_missing", "ignore_3d", "crop_mode", *(f.name for f in fields(AugmentConfig)))
             names += [(name, "the mix has no labelled set") for name in of_sets]
+        if PHOTOS not in labelled:
+            names.append(("photos_held_out", "the mix has no photographs"))
         roots = {SPECS[name].root for name in labelled}
         others = [f.name for f in fields(PathsConfig) if f.name not in roots]
         names += [(name, "the mix has no set that lies there") for name in others]
@@ -108,9 +115,9 @@ class TrainingData(Dataset):
 
 
 def build_mix(
-    cfg: DataConfig, data_dir: str | Path, seed: int = 0, *, body_labels: bool = True
+    cfg: DataConfig, data_dir: str | Path, seed: int = 0, *, body: str = SMPL_ID
 ) -> MixedDataset:
-    """Open all sets of a mix. body_labels: off to pass over pose and shape, which belong to one body.
+    """Open all sets of a mix. body: id of the run's; pose and shape of another one are passed over.
 
     Raises what `mix_of` raises.
     """
@@ -125,6 +132,8 @@ def build_mix(
             f"{error} Without any files, --train_data {SYNTHETIC} trains on rendered people."
         ) from error
     for member in mix.members:
-        if isinstance(member, LabelledPeople) and not body_labels:
-            member.pass_over_bodies("they belong to SMPL, the run shows the open body")
+        if member.name == PHOTOS:
+            require_held_out(member.labels.imgname, read_held_out(cfg.photos_held_out), str(member.file))
+        if isinstance(member, LabelledPeople) and member.labels.body_model != body:
+            member.pass_over_bodies(f"they belong to '{member.labels.body_model}', the run shows '{body}'")
     return mix

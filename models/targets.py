@@ -16,7 +16,7 @@ from utils.geometry import (
     project_to_crop,
     translation_to_cam,
 )
-from utils.iuvmap import iuv_img2map
+from utils.iuvmap import agree_with_mask, iuv_img2map
 from utils.renderer import IUV_Renderer
 from utils.skeleton import NUM_OPENPOSE
 from utils.structures import Batch, BodyFits, Targets
@@ -68,6 +68,8 @@ class TargetBuilder:
             has_iuv = has_iuv & ~batch.dense_only
 
         image = self.iuv_renderer.verts2uvimg(body.vertices, cam)
+        if batch.mask is not None:
+            image = agree_with_mask(image, batch.mask)
         return Targets(
             iuv=iuv_img2map(image),
             rotmat=rotmat,

@@ -12,7 +12,9 @@ from utils.skeleton import ANN_CLASSES, NUM_PARTS, PART_CHANNELS
 from utils.structures import IUVMaps
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
+
+MASK_REACH = 6  # pixels of the map
 
 
 def one_hot_max(scores: Float[Tensor, "*B K H W"]) -> Float[Tensor, "*B K H W"]:
@@ -77,3 +79,24 @@ def iuv_img2map(image: Float[Tensor, "B 3 H W"]) -> IUVMaps:
     index = F.one_hot(part.clamp(0, NUM_PARTS), NUM_PARTS + 1).movedim(-1, 1).to(image.dtype)
     ann = torch.stack([index[:, list(parts)].sum(dim=1) for parts in ANN_CLASSES], dim=1)
     return IUVMaps(index * image[:, 1:2], index * image[:, 2:3], index, ann)
+
+
+def agree_with_mask(image: Float[Tensor, "B 3 H W"], mask: Int[Tensor, "B H W"]) -> Float[Tensor, "B 3 H W"]:
+    """IUV images of bodies, cut to the masks of the clothed people and grown to them (docs/method.md 7.5).
+
+    A pixel of the mask within `MASK_REACH` of the body takes part, U and V of a nearest pixel that has them; clothes
+    further away stay background.
+
+    Args:
+        image: part/24, U, V.
+        mask: 1 person, 0 background; images with any other value stay as they are.
+    """
+    image = image.masked_fill((mask == 0)[:, None], 0.0)
+    missing = (mask == 1) & (image[:, 0] == 0)
+    for _ in range(MASK_REACH if bool(missing.any()) else 0):
+        seen = (image[:, :1] > 0).to(image.dtype)
+        found, place = F.max_pool2d(seen, 3, stride=1, padding=1, return_indices=True)
+        grown = image.flatten(2).gather(2, place.flatten(2).expand(-1, 3, -1)).view_as(image)
+        take = missing & (image[:, 0] == 0) & (found[:, 0] > 0)
+        image = torch.where(take[:, None], grown, image)
+    return image

@@ -24,9 +24,7 @@ def map_tensors(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
         return fn(value)
     if isinstance(value, Record):
         return value.map(fn)
-    if isinstance(value, tuple | list):
-        return type(value)(map_tensors(item, fn) for item in value)
-    return value
+    return type(value)(map_tensors(item, fn) for item in value) if isinstance(value, tuple | list) else value
 
 
 class Record:
@@ -50,9 +48,9 @@ class Record:
     def __len__(self) -> int:
         lengths: list[int] = []
         self.map(lambda t: lengths.append(len(t)) or t)
-        if not lengths:
-            raise TypeError(f"{type(self).__name__} holds no tensor, so it has no length.")
-        return lengths[0]
+        if lengths:
+            return lengths[0]
+        raise TypeError(f"{type(self).__name__} holds no tensor, so it has no length.")
 
 
 @dataclass(frozen=True)
@@ -231,6 +229,7 @@ class Sample(Record):
     gender: Int[Tensor, "*B"]  # 0 male, 1 female, -1 unknown
     index: Int[Tensor, "*B"]
     dense_only: Bool[Tensor, "*B"] | None = None  # of a set that gives points instead of rendered maps; None: no
+    mask: Int[Tensor, "*B H W"] | None = None  # 1 person, 0 background, -1 all over: none; None: in the whole batch
     dataset: Any = ""  # name, or a tuple of names in a batch
     name: Any = ""  # image name(s)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from datasets.labels.densepose import DenseAnnotations
 from datasets.labels.values import MAX_PIXELS, first_implausible
+from utils.body import SMPL_ID
 from utils.geometry import BOX_UNIT
 from utils.io import DataFileError, load_npz
 from utils.skeleton import NUM_GT_JOINTS, NUM_JOINTS, NUM_OPENPOSE
@@ -32,7 +33,7 @@ NUMBERS: dict[str, tuple[tuple[int, ...], float]] = {
     "smpl_2dkps": ((NUM_JOINTS, 3), MAX_PIXELS),
     "smpl_joints": ((NUM_JOINTS, 3), MAX_PIXELS),
 }
-FIELDS = ("imgname", "maskname", "partname", *NUMBERS, "gender", "dp_annot")
+FIELDS = ("imgname", "maskname", "partname", *NUMBERS, "gender", "dp_annot", "body_model")
 GENDERS = {"m": 0, "male": 0, "0": 0, "f": 1, "female": 1, "1": 1}
 
 
@@ -48,10 +49,11 @@ class Labels:
     rotvec: Float[np.ndarray, "N 72"] | None = None
     betas: Float[np.ndarray, "N 10"] | None = None
     has_smpl: Bool[np.ndarray, "N"] | None = None  # None: no person
+    body_model: str = SMPL_ID  # id of the body that pose and shape belong to
     smpl_keypoints: Float[np.ndarray, "N 24 3"] | None = None  # 2D SMPL joints with weights
     smpl_joints: Float[np.ndarray, "N 24 3"] | None = None  # 3D SMPL joints, to certify pose and shape
     gender: Int[np.ndarray, "N"] | None = None  # 0 male, 1 female; None: unknown
-    maskname: np.ndarray | None = None  # [N] text, below the folder of masks
+    maskname: np.ndarray | None = None  # [N] text, below the folder of masks; empty: the person has none
     partname: np.ndarray | None = None
     dense: DenseAnnotations | None = None
     image_id: Int[np.ndarray, "N"] | None = None  # COCO's
@@ -100,8 +102,6 @@ def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
     double = {
         name: found[name].astype(np.float64) for name in ("center", "scale", "pose", "shape") if name in found
     }
-    with zipfile.ZipFile(path) as archive:
-        unread = {name.removesuffix(".npy") for name in archive.namelist()} - {*FIELDS}
     return Labels(
         imgname=imgname,
         center=double["center"],
@@ -115,9 +115,15 @@ def read_label_file(path: str | Path, required: tuple[str, ...]) -> Labels:
         smpl_joints=found.get("smpl_joints"),
         gender=_genders(arrays["gender"], f"{path}: gender", count) if "gender" in arrays else None,
         dense=_dense(arrays["dp_annot"], f"{path}: dp_annot", count) if "dp_annot" in arrays else None,
-        unread=tuple(sorted(unread)),
+        unread=_unread(path),
+        body_model=_name(arrays["body_model"], f"{path}: body_model") if "body_model" in arrays else SMPL_ID,
         **{n: _text(arrays[n], f"{path}: {n}", count) for n in ("maskname", "partname") if n in arrays},
     )
+
+
+def _unread(path: str | Path) -> tuple[str, ...]:
+    with zipfile.ZipFile(path) as archive:
+        return tuple(sorted({name.removesuffix(".npy") for name in archive.namelist()} - {*FIELDS}))
 
 
 def _all_keypoints(openpose: np.ndarray | None, part: np.ndarray | None, count: int) -> np.ndarray | None:
@@ -160,6 +166,12 @@ def _text(values: np.ndarray, what: str, count: int) -> np.ndarray:
     if values.dtype.kind != "U":
         raise DataFileError(f"{what} holds {values.dtype}; expected text.")
     return _of_shape(values, what, count)
+
+
+def _name(value: np.ndarray, what: str) -> str:
+    if value.dtype.kind != "U" or value.ndim:
+        raise DataFileError(f"{what} is {value.dtype} of the shape {value.shape}; expected one text, the body's id.")
+    return str(value)
 
 
 def _genders(values: np.ndarray, what: str, count: int) -> Int[np.ndarray, "N"]:

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from datasets.labels.densepose import no_dense_labels
+from datasets.labels.masks import no_mask
 from datasets.synthetic.body import project
 from datasets.synthetic.generator import SyntheticRender, load_resources, render_person
 from utils.geometry import BOX_UNIT, CROP_SIZE
@@ -113,6 +114,7 @@ class SyntheticPeople(Dataset):
             gender=torch.tensor(-1),
             index=torch.tensor(index),
             dense_only=torch.tensor(False),
+            mask=no_mask(),
             dataset=self.name,
             name=self.name_of(index, draw.epoch),
         )

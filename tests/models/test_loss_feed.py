@@ -37,9 +37,9 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-def counts_of(data_dir, mix, body_labels=False, **settings):
+def counts_of(data_dir, mix, body="danet-open-1", **settings):
     cfg = DataConfig(train_data=mix, synthetic_size=4, **settings)
-    return count_labels(build_mix(cfg, data_dir, body_labels=body_labels), None)
+    return count_labels(build_mix(cfg, data_dir, body=body), None)
 
 
 def test_people_are_counted_by_label(data_dir):
@@ -50,7 +50,7 @@ def test_people_are_counted_by_label(data_dir):
         ("rendered maps", "joint centres", "bodies", "2D keypoints", "OpenPose keypoints", "3D joints"), 4
     )
     assert "bodies" not in counts_of(data_dir, "h36m")["h36m"]
-    h36m = counts_of(data_dir, "h36m", body_labels=True)["h36m"]
+    h36m = counts_of(data_dir, "h36m", body="smpl")["h36m"]
     assert h36m["bodies"] == h36m["rendered maps"] == h36m["joint centres"] == h36m["3D joints"] == N
     dense = counts_of(data_dir, "dp_coco")["dp_coco"]
     assert dense["annotated points"] == N and "rendered maps" not in dense
@@ -68,9 +68,9 @@ def test_fits_are_bodies(data_dir):
 
 
 def test_labels_that_are_passed_over_are_counted_with_the_reason(data_dir):
-    mix = build_mix(DataConfig(train_data="h36m"), data_dir, body_labels=False)
+    mix = build_mix(DataConfig(train_data="h36m"), data_dir, body="danet-open-1")
     unused = passed_over(mix, count_labels(mix, None), data_dir, 1, body_labels=False)
-    assert unused == {"h36m": {"pose and shape (they belong to SMPL, the run shows the open body)": N}}
+    assert unused == {"h36m": {"pose and shape (they belong to 'smpl', the run shows 'danet-open-1')": N}}
     mix = build_mix(DataConfig(train_data="h36m", ignore_3d=True), data_dir)
     unused = passed_over(mix, count_labels(mix, None), data_dir, 1, body_labels=True)
     assert unused == {"h36m": {"pose and shape (--ignore_3d)": N, "3D joints (--ignore_3d)": N}}

@@ -122,3 +122,12 @@ def test_targets_carry_no_gradient(parts, batch, fit):
     grad = replace(batch, betas=batch.betas.clone().requires_grad_())
     targets = TargetBuilder(*parts, lambda _: fit)(grad)
     targets.map(lambda t: pytest.fail("a target wants a gradient") if t.requires_grad else t)
+
+
+def test_masks_change_the_maps_of_people_who_have_them(parts, batch, fit):
+    build, mask = TargetBuilder(*parts, lambda _: fit), torch.full((BATCH, 56, 56), -1)
+    plain = build(batch).iuv.index
+    mask[2, :, :28], mask[2, :, 28:] = 1, 0
+    masked = build(replace(batch, mask=mask)).iuv.index
+    assert torch.equal(masked[[0, 1, 3]], plain[[0, 1, 3]])
+    assert not masked[2, 1:, :, 28:].any() and masked[2, 1:].sum() > plain[2, 1:, :, :28].sum()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.iuvmap import iuv_img2map, iuv_map2img, iuvmap_clean
+from utils.iuvmap import agree_with_mask, iuv_img2map, iuv_map2img, iuvmap_clean
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +57,18 @@ def test_gradient_reaches_the_winner_only():
     (clean.u.sum() + clean.index.sum()).backward()
     assert index.grad is None or not index.grad.any()
     assert torch.equal(u.grad, clean.index.detach())
+
+
+def test_rendered_bodies_agree_with_the_masks():
+    """Cut to the mask, grown to it by the nearest part within reach; without a mask nothing changes."""
+    image = torch.zeros(3, 3, 20, 20)
+    image[:, 0, 5:10, 5:10], image[:, 0, 5:10, 10:13] = 3 / 24, 7 / 24
+    image[:, 1:, 5:10, 5:13] = 0.5
+    mask = torch.zeros(3, 20, 20, dtype=torch.long)
+    mask[0, 5:10, 5:20] = 1  # seven pixels further to the right, nothing else
+    mask[1] = -1
+    cut, same, gone = agree_with_mask(image, mask)
+    expected = image[0].clone()
+    expected[0, 5:10, 13:19], expected[1:, 5:10, 13:19] = 7 / 24, 0.5  # six of the seven
+    torch.testing.assert_close(cut, expected)
+    assert torch.equal(same, image[1]) and not gone.any()

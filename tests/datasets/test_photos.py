@@ -1,0 +1,125 @@
+"""Photographs with fitted bodies as a training set: their masks, whose body they are of, and what is held out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from labelled import N, base_arrays, waves, write_labels, write_picture
+
+from datasets.augment import AugmentValues
+from datasets.base_dataset import BaseDataset
+from datasets.held_out import read_held_out
+from datasets.label_counts import count_labels
+from datasets.labels.masks import NO_MASK
+from datasets.registry import PathsConfig
+from datasets.synthetic.dataset import Draw, SyntheticPeople
+from datasets.training_data import DataConfig, build_mix
+from utils.images import ImageError
+from utils.io import DataFileError
+
+OPEN_BODY = "danet-open-1"
+SIDE = 200
+
+
+def write_photos(data_dir, **changes):
+    """Four photographs of 200 px, each with a mask of its right half but the last; returns the label arrays."""
+    arrays = base_arrays()
+    names = {"imgname": "train/{}.png", "maskname": "masks/{}.png"}
+    arrays = {k: arrays[k] for k in ("part", "S", "pose", "shape")} | {
+        "center": np.full((N, 2), 100.0), "scale": np.ones(N), "body_model": OPEN_BODY,
+        **{key: np.array([form.format(i) for i in range(N)]) for key, form in names.items()},
+    } | changes  # fmt: skip
+    if "maskname" not in changes:
+        arrays["maskname"][-1] = ""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[:, 100:] = 255
+    for i in range(N):
+        write_picture(data_dir / "photos" / f"train/{i}.png", waves(SIDE, SIDE, i))
+        write_picture(data_dir / "photos" / f"masks/{i}.png", mask)
+    write_labels(data_dir, "photos_train", **arrays)
+    return arrays
+
+
+def test_the_mask_follows_the_crop(tmp_path):
+    """Flipped, turned and enlarged with the image; a person without one says so, and so do all rendered people."""
+    write_photos(tmp_path)
+    people = BaseDataset("photos", tmp_path)
+    right = torch.zeros(56, 56, dtype=torch.int64)
+    right[:, 28:] = 1
+    assert torch.equal(people.sample(0).mask, right)
+    assert torch.equal(people.sample(0, AugmentValues(flip=True)).mask, 1 - right)
+    turned = people.sample(0, AugmentValues(rotation_deg=90.0)).mask
+    assert torch.equal(turned, right.T) or torch.equal(turned, 1 - right.T)
+    inside = people.sample(0, AugmentValues(scale=2.0)).mask
+    assert inside[14:42, 28:42].all() and inside.sum() == 28 * 14
+    assert (people.sample(N - 1).mask == NO_MASK).all()
+    assert (SyntheticPeople(1, draw=Draw(labels_only=True))[0].mask == NO_MASK).all()
+
+
+def test_the_mask_shows_the_same_place_as_the_image(tmp_path):
+    """A white image whose mask is its bright part: both crops agree under every change."""
+    write_photos(tmp_path)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    disc = (((x - 120) ** 2 + (y - 80) ** 2 < 40**2) * 255).astype(np.uint8)
+    write_picture(tmp_path / "photos/train/0.png", np.repeat(disc[..., None], 3, 2))
+    write_picture(tmp_path / "photos/masks/0.png", disc)
+    for values in (AugmentValues(True, rotation_deg=25.0, scale=1.2), AugmentValues(rotation_deg=-40.0, scale=0.8)):
+        for mode in ("warp", "legacy"):
+            sample = BaseDataset("photos", tmp_path, crop_mode=mode).sample(0, values)
+            bright = sample.image[0].view(56, 4, 56, 4).mean(dim=(1, 3))
+            agree = ((bright > 0) == (sample.mask == 1)).double().mean()
+            assert agree > 0.995, (values, mode)
+
+
+def test_bodies_of_another_model_are_passed_over(tmp_path):
+    write_photos(tmp_path)
+    cfg = DataConfig(train_data="photos")
+    mix = build_mix(cfg, tmp_path, body=OPEN_BODY)
+    assert count_labels(mix, None)["photos"]["rendered maps"] == N
+    mix = build_mix(cfg, tmp_path, body="smpl")
+    assert "bodies" not in count_labels(mix, None)["photos"] and not mix.members[0].sample(0).has_smpl
+    assert mix.members[0].unused == {f"pose and shape (they belong to '{OPEN_BODY}', the run shows 'smpl')": N}
+    write_photos(tmp_path, body_model=np.array(["smpl"] * N))
+    with pytest.raises(DataFileError, match="body_model is .* expected one text"):
+        build_mix(cfg, tmp_path)
+
+
+def test_another_folder_and_what_is_missing(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="photos.* should be in the folder .*--photos_root"):
+        BaseDataset("photos", tmp_path)
+    paths = PathsConfig(photos_root=str(tmp_path / "elsewhere"))
+    assert BaseDataset("photos", tmp_path, paths)[0].mask.any()
+    (tmp_path / "elsewhere/masks/1.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of the 3 label images .maskname. of 'photos'"):
+        BaseDataset("photos", tmp_path, paths)
+    (tmp_path / "elsewhere/masks/1.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match="masks/1.png: not an image"):
+        BaseDataset("photos", tmp_path, paths).sample(1)
+    with pytest.raises(FileNotFoundError, match="photos_train.npz; docs/training.md shows how"):
+        BaseDataset("photos", tmp_path / "elsewhere")
+
+
+def test_held_out_photographs_are_never_trained_on(tmp_path):
+    write_photos(tmp_path)
+    names = tmp_path / "mine.txt"
+    names.write_text("other.jpg\n2.png\n\n")
+    cfg = DataConfig(train_data="photos", photos_held_out=str(names))
+    with pytest.raises(DataFileError, match=r"photos_train.npz holds 1 of the held-out .* train/2.png"):
+        build_mix(cfg, tmp_path)
+    names.write_text("other.jpg\n")
+    assert len(build_mix(cfg, tmp_path)) == N
+    for content in (b"\n", b"\xff\xfe"):
+        names.write_bytes(content)
+        with pytest.raises(DataFileError, match="held-out photographs .*mine.txt"):
+            build_mix(cfg, tmp_path)
+    assert replace(cfg, train_data="coco").without_effect().keys() == {"photos_held_out"}
+
+
+def test_the_shipped_list():
+    names = read_held_out()
+    assert len(names) == 300 and all(name.endswith(".jpg") for name in names)
