@@ -28,17 +28,17 @@ from utils.config import parse_config
 from utils.script import StopSignals
 
 TARGET = 0.7
-CROP = 256  # px; side of the pictures
+CROP = 256  # px; side of the images
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def write_crops(folder: Path, count: int) -> None:
-    """Square JPEG files, cut here and there out of the example pictures."""
-    pictures = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
+    """Square JPEG files, cut here and there out of the example images."""
+    images = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
     for number in range(count):
-        picture = pictures[number % len(pictures)]
-        side = min(picture.size) - number % 17
-        crop = picture.crop((number % 5, number % 3, side + number % 5, side + number % 3))
+        source = images[number % len(images)]
+        side = min(source.size) - number % 17
+        crop = source.crop((number % 5, number % 3, side + number % 5, side + number % 3))
         crop.resize((CROP, CROP)).save(folder / f"{number:04d}.jpg", quality=92)
 
 

@@ -1,4 +1,4 @@
-"""Recall and precision of the person detector at IoU 0.5 on COCO-style annotations, and its time a picture.
+"""Recall and precision of the person detector at IoU 0.5 on COCO-style annotations, and its time an image.
 
     python benchmarks/bench_detector.py --ann_file annotations.json --img_root pictures
 
@@ -58,7 +58,7 @@ def count_matches(
 
 
 def score(finder: MoveNet, ann_file: str, img_root: str) -> str:
-    """One line: recall, precision and time a picture."""
+    """One line: recall, precision and time an image."""
     content = load_json(Path(ann_file))
     boxes: dict[tuple[int, bool], list[Box]] = {}
     for entry in content["annotations"]:
@@ -69,25 +69,25 @@ def score(finder: MoveNet, ann_file: str, img_root: str) -> str:
     matched = counted = 0
     seconds = []
     for image in content["images"]:
-        picture = read_image(Path(img_root) / image["file_name"])
+        pixels = read_image(Path(img_root) / image["file_name"])
         start = time.perf_counter()
-        found = finder.detect(picture)
+        found = finder.detect(pixels)
         seconds.append(time.perf_counter() - start)
-        of_picture = count_matches(
+        of_image = count_matches(
             found, boxes.get((image["id"], False), []), boxes.get((image["id"], True), [])
         )
-        matched, counted = matched + of_picture[0], counted + of_picture[1]
+        matched, counted = matched + of_image[0], counted + of_image[1]
     people = sum(len(found) for (_, crowd), found in boxes.items() if not crowd)
     return (
         f"recall {matched / max(people, 1):.3f} ({matched} of {people}), precision {matched / max(counted, 1):.3f} "
-        f"({matched} of {counted}), {len(content['images'])} pictures, median {np.median(seconds) * 1e3:.0f} ms"
+        f"({matched} of {counted}), {len(content['images'])} images, median {np.median(seconds) * 1e3:.0f} ms"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--ann_file", help="COCO-style annotations with person boxes")
-    parser.add_argument("--img_root", default=".", help="folder of their pictures")
+    parser.add_argument("--img_root", default=".", help="folder of their images")
     parser.add_argument("--min_score", type=float, default=MIN_SCORE, help=f"default: {MIN_SCORE}")
     args = parser.parse_args()
     for name, tiled in (("one pass", False), ("with tiles", True)):
@@ -96,14 +96,14 @@ def main() -> None:
             print(f"{name}: {score(finder, args.ann_file, args.img_root)}")
             continue
         for example in EXAMPLES:
-            picture = read_image(ROOT / "examples" / example)
+            pixels = read_image(ROOT / "examples" / example)
             seconds = []
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                finder.detect(picture)
+                finder.detect(pixels)
                 seconds.append(time.perf_counter() - start)
             print(
-                f"{name}: {example} {picture.shape[1]} x {picture.shape[0]}, {np.median(seconds) * 1e3:.0f} ms"
+                f"{name}: {example} {pixels.shape[1]} x {pixels.shape[0]}, {np.median(seconds) * 1e3:.0f} ms"
             )
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_rasterizer.py
 
-Renders 16 bodies in different poses at 56 x 56 (vertices and cameras in, IUV pictures out) on one thread with
+Renders 16 bodies in different poses at 56 x 56 (vertices and cameras in, IUV images out) on one thread with
 the numba and the torch back-end; runs torchvision's ResNet-50 (fp32, evaluation, batch 1) on two threads.
 Short blocks of the three take turns, so that other work on the machine meets all of them alike; medians are
 compared.
@@ -71,11 +71,11 @@ def main() -> None:
     numba, pytorch = (IUV_Renderer(atlas=load_open_atlas(), backend=name) for name in ("numba", "torch"))
     if not torch.equal(numba.verts2uvimg(vertices, cam), pytorch.verts2uvimg(vertices, cam)):
         raise SystemExit("The two back-ends differ; their times mean nothing.")
-    resnet, picture = torchvision.models.resnet50(weights=None).eval(), torch.rand(1, 3, 224, 224)
+    resnet, image = torchvision.models.resnet50(weights=None).eval(), torch.rand(1, 3, 224, 224)
     contenders = {
         "numba, 1 thread, 16 bodies at 56x56": (lambda: numba.verts2uvimg(vertices, cam), 1),
         "torch, 1 thread, 16 bodies at 56x56": (lambda: pytorch.verts2uvimg(vertices, cam), 1),
-        "ResNet-50 forward, 2 threads, batch 1": (lambda: resnet(picture), 2),
+        "ResNet-50 forward, 2 threads, batch 1": (lambda: resnet(image), 2),
     }
     times: dict[str, list[float]] = {name: [] for name in contenders}
     with torch.no_grad():

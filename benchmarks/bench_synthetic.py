@@ -1,4 +1,4 @@
-"""Speed of the synthetic people: samples made in the time of one resnet50 forward of a single picture.
+"""Speed of the synthetic people: samples made in the time of one resnet50 forward of a single image.
 
     python benchmarks/bench_synthetic.py
 

@@ -1,4 +1,4 @@
-"""One training step of each stage, as a ratio to resnet50's forward pass on one picture in the same run.
+"""One training step of each stage, as a ratio to resnet50's forward pass on one image in the same run.
 
     python benchmarks/bench_training.py           # default network, batch 2, 2 threads, median of 3
 
@@ -73,11 +73,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     step = step_of(args.model, args.batch_size, args.amp)
-    reference, picture = resnet50(weights=None).eval(), torch.randn(1, 3, 224, 224)
+    reference, image = resnet50(weights=None).eval(), torch.randn(1, 3, 224, 224)
 
     @torch.inference_mode()
     def forward() -> None:
-        reference(picture)
+        reference(image)
 
     for stage, target in TARGETS.items():
         step(stage), forward()

@@ -6,7 +6,7 @@
 
 Files below the data folder, the first that is there: `final_fits/<set>.npz` (pose, betas, valid_fit; of
 Human3.6M `final_fits/h36m.npy`, all valid), else `static_fits/<set>_fits.npy`. Static fits come without
-validity flags and all count as valid: whoever puts them there wants bodies for images that have none, and with
+validity flags and all count as valid: a user who puts them there wants bodies for images that have none, and with
 none valid the regressor would silently learn from no image in the wild. `final_fits` is the stricter choice.
 """
 

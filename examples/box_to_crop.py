@@ -30,9 +30,9 @@ from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE
 from utils.io import atomic_path, require_free, require_writable
 
 OUT = Path(__file__).resolve().parent / "pictures" / "box_to_crop.png"
-PERSON = 24  # of the held-out rendered people: near the picture's left edge
+PERSON = 24  # of the held-out rendered people: near the image's left edge
 SIZE = (880, 404)
-PICTURE_AT, CROP_AT = (92, 56), (622, 94)  # upper left corners on the canvas, pixels
+IMAGE_AT, CROP_AT = (92, 56), (622, 94)  # upper left corners on the canvas, pixels
 INK, PALE, BOX_COLOR, SQUARE_COLOR = (25, 25, 25), (110, 110, 110), (214, 93, 14), (8, 98, 190)
 TEXT_SIZE = 16
 COLORS = 256  # of the palette, for a small file
@@ -42,9 +42,9 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Crop:
-    """A picture [H,W,3], a box in it, and what the rule makes of that."""
+    """An image [H,W,3], a box in it, and what the rule makes of that."""
 
-    picture: np.ndarray
+    image: np.ndarray
     box: tuple[float, float, float, float]  # x, y, width, height in pixels
 
     @property
@@ -57,14 +57,14 @@ class Crop:
 
     @property
     def square(self) -> tuple[float, float, float, float]:
-        """x, y, width, height in pixels of the picture."""
+        """x, y, width, height in pixels of the image."""
         side = BOX_UNIT * self.scale
         return (self.center[0] - side / 2, self.center[1] - side / 2, side, side)
 
     @property
     def pixels(self) -> np.ndarray:
         """The network's view [224,224,3]."""
-        return crop_image(self.picture, self.center, self.scale)
+        return crop_image(self.image, self.center, self.scale)
 
 
 def example() -> Crop:
@@ -76,19 +76,19 @@ def example() -> Crop:
 def draw(crop: Crop) -> Image.Image:
     """The whole illustration."""
     canvas = Image.new("RGB", SIZE, "white")
-    canvas.paste(Image.fromarray(crop.picture), PICTURE_AT)
+    canvas.paste(Image.fromarray(crop.image), IMAGE_AT)
     canvas.paste(Image.fromarray(crop.pixels), CROP_AT)
     pen = ImageDraw.Draw(canvas)
-    _draw_picture(pen, crop)
+    _draw_image(pen, crop)
     _draw_crop(pen)
     return canvas
 
 
-def _draw_picture(pen: ImageDraw.ImageDraw, crop: Crop) -> None:
-    left, top = PICTURE_AT
-    height, width = crop.picture.shape[:2]
+def _draw_image(pen: ImageDraw.ImageDraw, crop: Crop) -> None:
+    left, top = IMAGE_AT
+    height, width = crop.image.shape[:2]
     pen.rectangle((left - 1, top - 1, left + width, top + height), outline=PALE)
-    _text(pen, (left + width, top - 8), f"picture, {width} x {height} px", PALE, "rs")
+    _text(pen, (left + width, top - 8), f"image, {width} x {height} px", PALE, "rs")
     bx, by, bw, bh = _placed(crop.box)
     sx, sy, side, _ = _placed(crop.square)
     _dashed(pen, (sx, sy, side, side), SQUARE_COLOR)
@@ -114,12 +114,12 @@ def _draw_crop(pen: ImageDraw.ImageDraw) -> None:
     pen.polygon([(left - 12, middle), (left - 22, middle - 6), (left - 22, middle + 6)], fill=SQUARE_COLOR)
     _dashed(pen, (left - 2, top - 2, CROP_SIZE + 3, CROP_SIZE + 3), SQUARE_COLOR)
     _text(pen, (left, top - 10), f"crop, {CROP_SIZE} x {CROP_SIZE} px", SQUARE_COLOR, "ls")
-    _text(pen, (left, top + CROP_SIZE + 22), "black where it leaves the picture", INK, "ls")
+    _text(pen, (left, top + CROP_SIZE + 22), "black where it leaves the image", INK, "ls")
 
 
 def _placed(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """A box of the picture on the canvas."""
-    return (box[0] + PICTURE_AT[0], box[1] + PICTURE_AT[1], box[2], box[3])
+    """A box of the image on the canvas."""
+    return (box[0] + IMAGE_AT[0], box[1] + IMAGE_AT[1], box[2], box[3])
 
 
 def _text(pen: ImageDraw.ImageDraw, at: Point, text: str, color: tuple[int, int, int], anchor: str) -> None:

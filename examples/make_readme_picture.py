@@ -1,6 +1,6 @@
 """Draw `docs/results.png`, the image at the top of the README, from `examples/` and the shipped weights.
 
-    python examples/make_readme_picture.py --overwrite
+    python examples/make_readme_image.py --overwrite
 
 Runs `demo.py` on two of the example crops and sets the columns of their result panels under captions.
 """

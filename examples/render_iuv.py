@@ -1,4 +1,4 @@
-"""Render poses and cameras to IUV pictures and shaded views.
+"""Render poses and cameras to IUV images and shaded views.
 
     python examples/render_iuv.py                       # some poses of the shipped motion clips
     python examples/render_iuv.py --poses fits.npz --axes camera --cam 0.9 0 0
@@ -46,7 +46,7 @@ WORLD_TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = SentenceParser(description="Render poses and cameras to IUV pictures and shaded views.")
+    parser = SentenceParser(description="Render poses and cameras to IUV images and shaded views.")
     parser.add_argument(
         "--poses",
         type=Path,
@@ -77,12 +77,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--azimuth", type=float, default=0.0, help="turn the body about the vertical, degrees"
     )
-    parser.add_argument("--out_size", type=int, default=CROP, help="side of the IUV pictures (default: 224)")
+    parser.add_argument("--out_size", type=int, default=CROP, help="side of the IUV images (default: 224)")
     parser.add_argument(
         "--body", choices=("auto", "smpl", "open"), default="auto", help="which body to render"
     )
     parser.add_argument("--out_dir", type=Path, default=ROOT / "output" / "render_iuv")
-    parser.add_argument("--overwrite", action="store_true", help="replace pictures of an earlier run")
+    parser.add_argument("--overwrite", action="store_true", help="replace images of an earlier run")
     return parser.parse_args(argv)
 
 
@@ -115,7 +115,7 @@ def read_poses(args: argparse.Namespace) -> tuple[list[int], Tensor, Tensor, Ten
 
 
 def fit_camera(vertices: Tensor) -> Tensor:
-    """Weak cameras [N,3] that show whole bodies, centred, filling nine tenths of the picture."""
+    """Weak cameras [N,3] that show whole bodies, centred, filling nine tenths of the image."""
     low, high = vertices.amin(dim=1), vertices.amax(dim=1)
     scale = 1.8 / (high - low)[:, :2].amax(dim=1)
     center = (low + high)[:, :2] / 2
@@ -125,7 +125,7 @@ def fit_camera(vertices: Tensor) -> Tensor:
 def render_pose(
     vertices: Tensor, cam: Tensor, iuv_renderer: IUV_Renderer, mesh_renderer: MeshRenderer
 ) -> dict[str, np.ndarray]:
-    """Pictures of one body [V,3] under one weak camera [3]: IUV, part colours, shaded front and side."""
+    """Images of one body [V,3] under one weak camera [3]: IUV, part colours, shaded front and side."""
     iuv = iuv_renderer.verts2uvimg(vertices[None], cam[None])[0]
     cam_t = cam_to_translation(cam)
     white = np.ones((CROP, CROP, 3), np.float32)
@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def render(args: argparse.Namespace) -> int:
-    """Write the pictures that were asked for; the exit code."""
+    """Write the images that were asked for; the exit code."""
     frames, rotmat, betas, cam = read_poses(args)
     names = [f"{frame:05d}_{kind}.png" for frame in frames for kind in KINDS] + ["sheet.png"]
     folder = writable_folder(args.out_dir)
@@ -162,16 +162,16 @@ def render(args: argparse.Namespace) -> int:
     mesh_renderer = MeshRenderer(assets.body.faces)
     cells = []
     for frame, body, camera in zip(frames, vertices, cam, strict=True):
-        for kind, picture in render_pose(body, camera, iuv_renderer, mesh_renderer).items():
-            write_png(args.out_dir / f"{frame:05d}_{kind}.png", picture, args.overwrite)
-            cells.append(cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_NEAREST))
+        for kind, image in render_pose(body, camera, iuv_renderer, mesh_renderer).items():
+            write_png(args.out_dir / f"{frame:05d}_{kind}.png", image, args.overwrite)
+            cells.append(cv2.resize(image, (CROP, CROP), interpolation=cv2.INTER_NEAREST))
     write_png(args.out_dir / "sheet.png", image_grid(cells, columns=4), args.overwrite)
-    print(f"{len(frames)} poses: {args.out_dir}/sheet.png and single pictures beside it")
+    print(f"{len(frames)} poses: {args.out_dir}/sheet.png and single images beside it")
     return 0
 
 
-def write_png(path: Path, picture: np.ndarray, replace: bool) -> None:
-    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+def write_png(path: Path, image: np.ndarray, replace: bool) -> None:
+    data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     with atomic_write(path, replace=replace) as file:
         file.write(marked_image(data, SHEET))
 

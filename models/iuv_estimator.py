@@ -1,4 +1,4 @@
-"""Picture -> global and partial IUV maps (paper sections 3.1 and 3.2; docs/method.md 3)."""
+"""From an image to global and partial IUV maps (paper sections 3.1 and 3.2; docs/method.md 3)."""
 
 from __future__ import annotations
 

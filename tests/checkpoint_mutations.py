@@ -86,14 +86,14 @@ def content_mutations(content: dict[str, Any], seed: int, count: int) -> Iterato
             parent = parent[key]
         if number % 5 == 0:
             del parent[last]
-            told = "deleted"
+            change = "deleted"
         elif number % 5 == 1 and isinstance(parent, dict):
             parent[rng.choice([7, None, 2.5])] = parent.pop(last)
-            told = "another key"
+            change = "another key"
         else:
             value = parent[last] = rng.choice(ODD)
-            told = type(value).__name__
-        yield f"{'.'.join(map(str, (*above, last)))}: {told}", spoiled
+            change = type(value).__name__
+        yield f"{'.'.join(map(str, (*above, last)))}: {change}", spoiled
 
 
 def no_file_mutations() -> Iterator[tuple[str, Mutation]]:

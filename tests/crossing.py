@@ -98,7 +98,7 @@ def project(points: np.ndarray, cam_t: np.ndarray, size: tuple[int, int]) -> np.
     return focal_length(size) * moved[..., :2] / moved[..., 2:] + np.array(size) / 2
 
 
-def picture(people: tuple[Walker, ...], frame: int, size: tuple[int, int] = (320, 240)) -> np.ndarray:
+def image(people: tuple[Walker, ...], frame: int, size: tuple[int, int] = (320, 240)) -> np.ndarray:
     """The frame [H,W,3] uint8: people over grey noise."""
     grain = np.random.default_rng(frame).integers(90, 150, (size[1], size[0], 1))
     ground = np.repeat(grain, 3, axis=2).astype(np.uint8)
@@ -113,7 +113,7 @@ def write_clip(path: Path, frames: int = FRAMES) -> None:
     """The crossing as an MP4 file, up to some frame."""
     with VideoFile(path, (320, 240), FPS) as video:
         for frame in range(frames):
-            video.write(picture(crossing(), frame))
+            video.write(image(crossing(), frame))
 
 
 def detections(

@@ -1,4 +1,4 @@
-"""People to export: one of a picture, and one who walks through a video, with what the demo would say about them."""
+"""People to export: one of an image, and one who walks through a video, with what the demo would say about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Miniature data folders in the form of the real sets: label files, pictures, DensePose annotations."""
+"""Miniature data folders in the form of the real sets: label files, images, DensePose annotations."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ N = 4
 
 
 def waves(height: int, width: int, shift: float = 0.0) -> np.ndarray:
-    """A smooth colour picture."""
+    """A smooth colour image."""
     y, x = np.mgrid[:height, :width] + shift
     waves = [np.sin(x / 17) + np.cos(y / 9), np.cos((x + y) / 23), np.sin(y / 13 + x / 31)]
     return np.clip(110 + 50 * np.stack(waves, -1), 0, 255).astype(np.uint8)
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
 
 
 def write_labels(data_dir: Path, name: str, **arrays: np.ndarray) -> Path:
@@ -49,12 +49,12 @@ def base_arrays(seed: int = 0) -> dict[str, np.ndarray]:
 def write_set(
     data_dir: Path, name: str, folder: str, fields: tuple[str, ...], **changes: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """A label file with these fields, and its pictures; returns the arrays."""
+    """A label file with these fields, and its images; returns the arrays."""
     arrays = {**base_arrays(), **changes}
     arrays = {k: arrays[k] for k in ("imgname", "center", "scale", *fields, *changes)}
     write_labels(data_dir, name, **arrays)
-    for i, picture in enumerate(arrays["imgname"]):
-        write_picture(data_dir / folder / str(picture), waves(240 + 9 * i, 260 - 7 * i, 3.0 * i))
+    for i, image in enumerate(arrays["imgname"]):
+        write_image(data_dir / folder / str(image), waves(240 + 9 * i, 260 - 7 * i, 3.0 * i))
     return arrays
 
 

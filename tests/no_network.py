@@ -3,7 +3,7 @@
     python tests/no_network.py FOLDER
 
 runs scripts of ours, which write to the folder, under the kernel's own filter of system calls. onnxruntime, unless
-told not to, looks up a host of its maker nine seconds after its import, in a thread that Python does not see.
+asked not to, looks up a host of its maker nine seconds after its import, in a thread that Python does not see.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def run_scripts(out: Path) -> None:
     import demo
     from datasets.synthetic.__main__ import main as render_people
 
-    picture = str(ROOT / "examples" / "rendered_1.jpg")
-    assert demo.main(["--img_dir", picture, "--out_dir", str(out / "demo")]) == 0
+    image = str(ROOT / "examples" / "rendered_1.jpg")
+    assert demo.main(["--img_dir", image, "--out_dir", str(out / "demo")]) == 0
     assert render_people(["--preview", str(out / "sheet.jpg"), "--count", "1"]) == 0
     import eval
     import eval_coco

@@ -243,7 +243,7 @@ def uv_symmetry():
 
 
 def image_batch(n=2, seed=11, size=224):
-    """(n,3,size,size) float32, ImageNet-normalised smooth synthetic pictures"""
+    """(n,3,size,size) float32, ImageNet-normalised smooth synthetic images"""
     rs = np.random.RandomState(seed)
     y, x = np.mgrid[0:size, 0:size] / float(size)
     out = np.zeros((n, 3, size, size), np.float64)

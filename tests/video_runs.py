@@ -26,17 +26,17 @@ FACTS = {"body_model": "danet-open-1", "weights": "none"}
 def find_people(noise: int = 0, hidden: bool = True):
     """A detector that counts its frames."""
     rng, count = np.random.default_rng(noise), iter(range(FRAMES))
-    return lambda picture: crossing.detections(crossing.crossing(), next(count), rng, hidden)
+    return lambda image: crossing.detections(crossing.crossing(), next(count), rng, hidden)
 
 
 def find_until(frame: int, act):
     """The same detector, which calls `act` when it is given that frame (1, 2, ...)."""
     find, count = find_people(), iter(range(1, FRAMES + 1))
 
-    def find_or_act(picture):
+    def find_or_act(image):
         if next(count) == frame:
             act()
-        return find(picture)
+        return find(image)
 
     return find_or_act
 

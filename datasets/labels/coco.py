@@ -157,7 +157,7 @@ def keypoint_places(names: Any, what: str) -> tuple[int, ...]:
     if missing:
         raise DataFileError(
             f"{what}: expected COCO's {len(wanted)} keypoints in any order, each once; of them "
-            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''} cannot be told from its names "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''} cannot be found among its names "
             f"{', '.join(names[:20])}."
         )
     return tuple(map(keys.index, wanted.values()))

@@ -1,6 +1,6 @@
 """Person crops for the network from a user's file or folder, with given or detected boxes.
 
-Whoever says where the people are (a detector, a boxes file, a folder of keypoints), the rest of the way is the same:
+Whether a detector, a boxes file or a folder of keypoints says where the people are, the rest of the way is the same:
 `Detection`, square crop, `PersonCrop`. An image that cannot be used is a `BadImage` with its reason, never an
 exception that ends the run.
 """

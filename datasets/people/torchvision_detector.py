@@ -1,6 +1,6 @@
 """Person detection by networks of torchvision, whose weights are not part of this project.
 
-Two networks are known, told apart by the keys of the weights file: Keypoint R-CNN (ResNet-50 FPN, boxes and 17 COCO
+Two networks are known, distinguished by the keys of the weights file: Keypoint R-CNN (ResNet-50 FPN, boxes and 17 COCO
 keypoints) and Faster R-CNN (ResNet-50 FPN, boxes of the 91 COCO classes, of which people count). Nothing is downloaded.
 """
 

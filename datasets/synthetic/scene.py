@@ -121,7 +121,7 @@ def add_ride(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: float
 
 
 def add_seat(rng: Generator, image: np.ndarray, joints: np.ndarray, metre: float, split: Split) -> None:
-    """A chair, box or sofa under somebody who sits; nothing when the thighs hang. `joints` [24,2] pixels."""
+    """A chair, box or sofa under a sitting person; nothing when the thighs hang. `joints` [24,2] pixels."""
     hips, knees, feet = joints[[1, 2]], joints[[4, 5]], joints[[7, 8]]
     if (knees - hips)[:, 1].mean() > 0.22 * metre:
         return

@@ -73,7 +73,7 @@ class SeparableConv(nn.Module):
 
 
 class MoveNetTrunk(nn.Module):
-    """Picture -> features at stride 4.
+    """MoveNet's trunk: features at stride 4 of an image.
 
     Args:
         stem_channels: channels after the first convolution (stride 2).

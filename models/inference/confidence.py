@@ -48,12 +48,12 @@ def own_confidence(
     parts = (rendered[:, 0] * NUM_PARTS).round().to(torch.uint8).cpu().numpy()
     either = ((seen[:, 0] > 0) | (parts > 0)).sum(axis=(1, 2))
     same = ((seen[:, 0] == parts) & (parts > 0)).sum(axis=(1, 2))
-    trust = np.minimum(same / np.maximum(either, 1) / FULL_AGREEMENT, 1)
+    agreement = np.minimum(same / np.maximum(either, 1) / FULL_AGREEMENT, 1)
     if center_error is not None:
-        trust = (trust + np.exp(-((center_error.double().cpu().numpy() / CENTER_ERROR) ** 2))) / 2
+        agreement = (agreement + np.exp(-((center_error.double().cpu().numpy() / CENTER_ERROR) ** 2))) / 2
     largest = betas.abs().amax(dim=1).double().cpu().numpy()
     shape = 1 - np.clip((largest - SURE_BETA) / (MAX_BETA - SURE_BETA), 0, 1) / 2
-    return np.where(is_empty(seen), 0, trust * shape).astype(np.float32)
+    return np.where(is_empty(seen), 0, agreement * shape).astype(np.float32)
 
 
 def center_errors(
@@ -101,7 +101,7 @@ def why_no_body(arrays: Mapping[str, np.ndarray]) -> str:
     if arrays["cam"][0] <= 0:
         return "has a camera whose scale is not positive: its body would stand behind the camera"
     if is_empty(arrays["iuv"]):
-        return "shows nobody: the network's own map is empty"
+        return "shows no person: the network's own map is empty"
     return ""
 
 

@@ -120,7 +120,7 @@ class ImageRun:
             self._note(outcome)
 
     def finish(self) -> list[Outcome]:
-        """Predict and write whoever is left; the outcomes of the run."""
+        """Predict and write the people of the last batch; returns the outcomes of the run."""
         if self._batch:
             self._predict_batch()
         for predicted in self._predicting.finish():
@@ -148,8 +148,8 @@ class ImageRun:
         with self.seconds.of(NETWORK):
             predicted = list(zip(batch, self.predictor.predict([person.crop for person in batch]), strict=True))
         for person, arrays in predicted:
-            trust = with_keypoints(arrays, person.keypoints, person.center, person.scale)
-            arrays["confidence"] = np.float32(trust)
+            confidence = with_keypoints(arrays, person.keypoints, person.center, person.scale)
+            arrays["confidence"] = np.float32(confidence)
         return predicted
 
     def _write_batch(self, predicted: list[tuple[PersonCrop, dict[str, np.ndarray]]]) -> None:

@@ -151,8 +151,8 @@ class Predictor:
             output = replace(output, smpl=replace(output.smpl, params=params))
             body = self.smpl(params.rotmat, params.betas)
             arrays = people_arrays(output, body)
-            trust = self._confidence(output, body, betas, np.stack([person["iuv"] for person in arrays]))
-            people += [person | {"confidence": each} for person, each in zip(arrays, trust, strict=True)]
+            confidence = self._confidence(output, body, betas, np.stack([person["iuv"] for person in arrays]))
+            people += [person | {"confidence": each} for person, each in zip(arrays, confidence, strict=True)]
         return people
 
     def _confidence(

@@ -70,7 +70,7 @@ class RunRecord:
             left_out = sum(outcome.bystanders for outcome in self.written)
             remarks.append(
                 f"Images taken whole, as one person's crop, with others in them who are left out ({left_out}): "
-                f"{_listed(crops)}. --detector movenet finds everybody."
+                f"{_listed(crops)}. --detector movenet finds every person."
             )
         return remarks
 
@@ -99,7 +99,7 @@ def with_earlier(
     """The outcomes, and the people whom earlier runs wrote and this one did not.
 
     Args:
-        out_dir: the folder whose `run.json` names people of earlier runs; a damaged or foreign one names nobody.
+        out_dir: the folder whose `run.json` names people of earlier runs; a damaged or foreign one counts as empty.
         order: file names of the run's images; outcomes come by image, those of other images last, and by person: x_2
             before x_10.
         endings: people whose files with these endings (after the stem) are not all there any more are dropped.
@@ -138,6 +138,6 @@ def _entry(person: Outcome) -> dict[str, Any]:
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
     """Inverse of `_entry`, of an earlier run."""
-    trust = None if entry.get("confidence") is None else float(entry["confidence"])
+    confidence = None if entry.get("confidence") is None else float(entry["confidence"])
     bystanders = int(entry.get("bystanders_left_out", 0))
-    return Outcome(str(entry["picture"]), str(entry["stem"]), "", True, trust, bystanders)
+    return Outcome(str(entry["picture"]), str(entry["stem"]), "", True, confidence, bystanders)

@@ -51,7 +51,7 @@ class VideoSource(Protocol):
 class VideoPeople(Protocol):
     """The frames of a video with their people."""
 
-    empty_frames: int  # in which nobody was detected
+    empty_frames: int  # without a detection
     min_seen: int  # frames in which a person must be seen to count
     unused: Unused  # detections that are not among the people
 
@@ -138,7 +138,7 @@ class VideoRun:
         _raise_errors(self._writing.results())
 
     def finish(self) -> list[Outcome]:
-        """Predict and write whatever is left; an outcome for each track, and for each thing that is missing."""
+        """Predict and write the last batch; returns an outcome for each track, and for each thing that is missing."""
         if self._batch:
             self._predict_batch()
         self._write_frames()
@@ -152,7 +152,7 @@ class VideoRun:
         problems += filter(None, (video_problem, *unwritten.values()))
         if not (self.files.tracks or self._left_out):
             problems.append(
-                f"nobody was found: frames with detections are {self.video.frames - self.people.empty_frames} of "
+                f"no person was found: frames with detections are {self.video.frames - self.people.empty_frames} of "
                 f"{self.video.frames}, and a person is followed through {self.people.min_seen} at least; --detector "
                 "none takes each frame as one person's crop"
             )
@@ -163,7 +163,7 @@ class VideoRun:
     def unused(self) -> Unused:
         """What of the video was not used."""
         unused = Unused()
-        unused.add("frames in which nobody was detected", self.people.empty_frames)
+        unused.add("frames in which no person was detected", self.people.empty_frames)
         unused.add("frames that the file announces and that could not be read", self.source.missing)
         return unused.with_others([self.people.unused])
 
@@ -184,14 +184,14 @@ class VideoRun:
         cam, found = torch.from_numpy(arrays["cam"]), person.detection
         camera = full_camera(cam, person.center, person.scale, self.source.size, self.focal_length)
         waiting.people.append((person.track, arrays["vertices"], camera))
-        trust = with_keypoints(arrays, found.keypoints, person.center, person.scale)
-        self._confidence[person.track].append(trust)
+        confidence = with_keypoints(arrays, found.keypoints, person.center, person.scale)
+        self._confidence[person.track].append(confidence)
         place = {
             "frame_ids": waiting.frame.number,
             "seconds": person.seconds,
             "box": found.box,
             "score": found.score,
-            "confidence": np.float32(trust),
+            "confidence": np.float32(confidence),
             "center": person.center,
             "scale": person.scale,
             "cam_t_full": camera.cam_t,

@@ -59,7 +59,7 @@ def feeding(weights: LossWeights, counts: Counts) -> dict[str, dict[str, int]]:
 def as_table(fed: Mapping[str, Mapping[str, int]]) -> str:
     """A line for each loss: the sets that feed it."""
     lines = [
-        f"  {losses:26} {', '.join(f'{name} {count:,}' for name, count in sets.items()) or 'nobody'}"
+        f"  {losses:26} {', '.join(f'{name} {count:,}' for name, count in sets.items()) or 'no labels'}"
         for losses, sets in fed.items()
     ]
     return "\n".join(["Losses, and the people whose labels feed them:", *lines])
@@ -78,7 +78,7 @@ def require_fed(weights: LossWeights, counts: Counts, stages: Sequence[Stage]) -
         hungry |= {need.losses: need.label for need in needs if not fed[need.losses]}
     if hungry:
         listed = "; ".join(f"{losses} ({label})" for losses, label in hungry.items())
-        log.warning("Losses that nobody has labels for, and what they would need: %s.", listed)
+        log.warning("Losses without labels, and what they would need: %s.", listed)
 
 
 def _nothing_to_learn(stage: Stage, needs: Sequence[Need], counts: Counts) -> str:
@@ -111,7 +111,7 @@ class SilentSteps:
         self.count = 0 if any(bool(value != 0) for value in labelled) else self.count + 1
         if self.count == SILENT_STEPS:
             log.warning(
-                "All losses of the last %d steps, up to step %d, were exactly 0: nobody drawn has a label that this "
+                "All losses of the last %d steps, up to step %d, were exactly 0: no person drawn has a label that this "
                 "stage uses, and nothing is learned. See the table of losses at the start.",
                 SILENT_STEPS, step,
             )  # fmt: skip

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from labelled import N, base_arrays, write_dp_coco, write_h36m, write_labels, write_picture, write_set
+from labelled import N, base_arrays, write_dp_coco, write_h36m, write_image, write_labels, write_set
 from scipy.spatial.transform import Rotation
 from torch.utils.data import DataLoader
 
@@ -42,10 +42,10 @@ def dp_coco(tmp_path_factory):
     return folder, write_dp_coco(folder)
 
 
-def item_of_2020(arrays, picture, i, values):
+def item_of_2020(arrays, photo, i, values):
     """The item by the rules of docs/method.md 8.1 to 8.5, step after step."""
     center, scale, rotation = arrays["center"][i], values.scale * arrays["scale"][i], values.rotation_deg
-    crop = crop_legacy(picture, center, scale, rotation)
+    crop = crop_legacy(photo, center, scale, rotation)
     crop = np.fliplr(crop) if values.flip else crop
     channels = []
     for c in range(3):
@@ -125,7 +125,7 @@ def test_a_bright_dot_lands_on_its_keypoint(tmp_path, values, scale):
     part[:, 0] = [*spot, 1]
     arrays = {"part": part, "center": np.tile(center, (N, 1)), "scale": np.full(N, scale)}
     names = write_set(tmp_path, "mpii_train", "mpii", ("part",), **arrays)["imgname"]
-    write_picture(tmp_path / "mpii" / names[0], np.repeat(blob[..., None], 3, -1).astype(np.uint8))
+    write_image(tmp_path / "mpii" / names[0], np.repeat(blob[..., None], 3, -1).astype(np.uint8))
     found = BaseDataset("mpii", tmp_path).sample(0, values)
     weight = found.image[0].double() * STD[0] + MEAN[0]
     weight = torch.where(weight > 0.03, weight, 0.0).numpy()
@@ -181,7 +181,7 @@ def test_lsp_masks(tmp_path):
     with pytest.raises(FileNotFoundError, match="upi-s1h, which is not there"):
         BaseDataset("lsp", tmp_path, is_train=False)
     for name in np.concatenate(list(masks.values())):
-        write_picture(tmp_path / "elsewhere" / str(name), np.zeros((10, 10), np.uint8))
+        write_image(tmp_path / "elsewhere" / str(name), np.zeros((10, 10), np.uint8))
     people = BaseDataset("lsp", tmp_path, PathsConfig(upi_s1h_root=str(tmp_path / "elsewhere")), is_train=False)
     assert people.mask_path(2) == tmp_path / "elsewhere" / "data/lsp/im0002_mask.png"
     assert people.part_path(1).is_file()
@@ -276,12 +276,12 @@ def test_unusual_but_readable_fields(tmp_path):
         assert sample.name == str(names[1]) and torch.equal(sample.image, expected.image)
 
 
-def test_unreadable_pictures_are_named(tmp_path):
+def test_unreadable_images_are_named(tmp_path):
     write_set(
         tmp_path, "mpii_train", "mpii", ("part",), center=np.array([[120.0, 120], [120, 120], [900, 120], [1, 1]])
     )
     people = BaseDataset("mpii", tmp_path)
-    people.image_path(1).write_bytes(b"no picture")
+    people.image_path(1).write_bytes(b"no image")
     with pytest.raises(ImageError, match="cam_000001.png: not an image"):
         people[1]
     with pytest.raises(ImageError, match="cam_000002.png: The crop .* lies outside the image"):

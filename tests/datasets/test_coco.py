@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from labelled import N, base_arrays, waves, write_labels, write_picture
+from labelled import N, base_arrays, waves, write_image, write_labels
 from pycocotools import mask as coco_mask
 
 from datasets import COCODataset
@@ -54,7 +54,7 @@ def content(change=lambda value: None):
 def write(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
     for image in IMAGES:
-        write_picture(folder / "pictures" / f"{image}.png", waves(SIZE[1], SIZE[0], image))
+        write_image(folder / "pictures" / f"{image}.png", waves(SIZE[1], SIZE[0], image))
 
     def write(value, name="ann.json"):
         (folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
@@ -81,7 +81,7 @@ def third(**values):
 
 
 def perfect(file):
-    """Rows of a network that finds everybody where the file says."""
+    """Rows of a network that finds every person where the file says."""
     people = file.people
     points = np.stack([person.keypoints[:, :2] for person in people])
     ids = np.array([person.image_id for person in people])
@@ -90,7 +90,7 @@ def perfect(file):
 
 def test_annotated_people(write):
     value = content(third(num_keypoints=None))
-    value["images"].append({"id": 99, "file_name": "99.png"})  # nobody is in it: its file is not needed
+    value["images"].append({"id": 99, "file_name": "99.png"})  # no person is in it: its file is not needed
     value["annotations"][0]["keypoints"][17] = 0
     people = COCODataset(write(value), write.root)
     labels, given = people.labels, value["annotations"][0]
@@ -136,7 +136,7 @@ def test_the_file_of_2020(tmp_path):
     names = np.array([f"val2014/COCO_val2014_{i:012d}.png" for i in (31, 4, 31, 100000000042)])
     arrays = {k: base_arrays()[k] for k in ("center", "scale", "part")} | {"imgname": names}
     for name in (*names, "val2014/xxx.png"):
-        write_picture(tmp_path / "coco" / str(name), waves(240, 250))
+        write_image(tmp_path / "coco" / str(name), waves(240, 250))
     write_labels(tmp_path, "coco_2014_val", **arrays)
     people = COCODataset.from_extras(tmp_path)
     assert people.labels.image_id.tolist() == [31, 4, 31, 100000000042]

@@ -1,4 +1,4 @@
-"""DensePose labels: goldens of map, points and mirror; run-length masks; damage told in a sentence."""
+"""DensePose labels: goldens of map, points and mirror; run-length masks; damage named in a sentence."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_targets_bit_for_bit(numbers, person, symmetry, flip):
 
 
 def test_box_beside_the_middle_is_mirrored(symmetry):
-    """With the box mirrored, labels and points lie where the mirrored picture shows them."""
+    """With the box mirrored, labels and points lie where the mirrored image shows them."""
     person = DenseAnnotations([dp_entry(box=(20.0, 30.0, 90.0, 140.0))]).person(0)
     square = np.array([0.0, 0.0, 224.0, 224.0])
     plain = dense_labels(person, square)
@@ -143,13 +143,13 @@ def test_damage_names_the_item(entry, said):
 
 def test_masks_decode_as_pycocotools_does():
     rng = np.random.default_rng(0)
-    pictures = [(rng.random((256, 256)) < share).astype(np.uint8) for share in (0, 0.001, 0.3, 1)]
-    pictures += [np.kron(rng.integers(0, 2, (8, 16)), np.ones((32, 16))).astype(np.uint8) for _ in range(9)]
-    masks = [coco_masks.encode(np.asfortranarray(p))["counts"] for p in pictures]
-    for picture, counts in zip(pictures, masks, strict=True):
-        assert np.array_equal(decode(counts, 256, 256), picture)
-    odd = np.asfortranarray(rng.integers(0, 2, (7, 5), dtype=np.uint8))
-    assert np.array_equal(decode(coco_masks.encode(odd)["counts"], 7, 5), odd)
+    images = [(rng.random((256, 256)) < share).astype(np.uint8) for share in (0, 0.001, 0.3, 1)]
+    images += [np.kron(rng.integers(0, 2, (8, 16)), np.ones((32, 16))).astype(np.uint8) for _ in range(9)]
+    masks = [coco_masks.encode(np.asfortranarray(p))["counts"] for p in images]
+    for image, counts in zip(images, masks, strict=True):
+        assert np.array_equal(decode(counts, 256, 256), image)
+    mask = np.asfortranarray(rng.integers(0, 2, (7, 5), dtype=np.uint8))
+    assert np.array_equal(decode(coco_masks.encode(mask)["counts"], 7, 5), mask)
     for damaged in (b"", masks[2][:-1], b"o" * 9):
         with pytest.raises(ValueError, match="damaged"):
             decode(damaged, 256, 256)

@@ -30,26 +30,26 @@ class MarkFinder:
         self.score, self.seen = score, []
 
     def run(self, _, feeds):
-        picture = feeds["picture"][0]
-        self.seen.append(picture.shape)
+        image = feeds["picture"][0]
+        self.seen.append(image.shape)
         people = np.zeros((1, 6, 56), np.float32)
-        rows, columns = np.nonzero(picture[..., 0] > 127)
+        rows, columns = np.nonzero(image[..., 0] > 127)
         if len(rows):
             box = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], np.float32)
-            box /= np.array([*picture.shape[:2]] * 2)
+            box /= np.array([*image.shape[:2]] * 2)
             middle = [*((box[:2] + box[2:]) / 2), 0.5]
             people[0, 0] = [*middle * 17, *box, self.score]
         return [people]
 
 
 def marked(height, width, x, y, side):
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y : y + side, x : x + side] = 255
-    return picture
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y : y + side, x : x + side] = 255
+    return image
 
 
 @pytest.mark.parametrize(("height", "width"), [(333, 500), (500, 211), (480, 480), (120, 50)])
-def test_points_come_back_to_where_they_were_in_rectangular_pictures(height, width):
+def test_points_come_back_to_where_they_were_in_rectangular_images(height, width):
     """A point's way into the network's 0..1 and back; the network answers (y, x)."""
     canvas, factor = letterbox(np.zeros((height, width, 3), np.uint8))
     rng = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_points_come_back_to_where_they_were_in_rectangular_pictures(height, wid
     assert found.score == 0.7
 
 
-def test_boxes_end_at_the_picture_and_nonsense_is_dropped():
+def test_boxes_end_at_the_image_and_nonsense_is_dropped():
     row = np.zeros(56)
     row[51:] = [-0.5, 0.25, 2.0, 0.5, 0.9]
     found = to_detection(row, (256, 256), (1.0, 1.0), (256, 200))
@@ -74,17 +74,17 @@ def test_boxes_end_at_the_picture_and_nonsense_is_dropped():
 
 
 def test_low_scores_are_passed_over():
-    picture = marked(200, 200, 50, 50, 60)
+    image = marked(200, 200, 50, 50, 60)
     finder = MoveNet(MarkFinder(0.2))
-    assert finder.detect(picture) == [] == finder.detect(picture)
+    assert finder.detect(image) == [] == finder.detect(image)
     assert finder.unused.counts == {"people whom the detector gives a score from 0.1 to 0.25 only": 2}
     assert not MoveNet(MarkFinder(0.05)).unused
-    assert len(MoveNet(MarkFinder(0.2), min_score=0.1).detect(picture)) == 1
+    assert len(MoveNet(MarkFinder(0.2), min_score=0.1).detect(image)) == 1
 
 
 @pytest.mark.parametrize("size", [(640, 480), (512, 512), (2000, 300), (301, 1201)])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_tiles_cover_the_picture_and_overlap(size, parts):
+def test_tiles_cover_the_image_and_overlap(size, parts):
     squares = tiles(*size, parts)
     covered = np.zeros(size[::-1], int)
     for (x, y), side in squares:
@@ -98,7 +98,7 @@ def test_tiles_cover_the_picture_and_overlap(size, parts):
     assert covered.min() >= 1 and covered.max() >= 2 and len(squares) <= (9, 25)[parts == 4]
 
 
-def test_large_pictures_get_a_second_pass_that_counts_nobody_twice():
+def test_large_images_get_a_second_pass_that_counts_no_person_twice():
     session = MarkFinder()
     (found,) = MoveNet(session).detect(marked(600, 800, 190, 160, 40))
     assert len(session.seen) == 1 + len(tiles(800, 600))
@@ -109,11 +109,11 @@ def test_large_pictures_get_a_second_pass_that_counts_nobody_twice():
     assert len(session.seen) == 2
 
 
-def test_half_people_at_the_edge_of_a_tile_are_dropped_but_not_at_the_edge_of_the_picture():
+def test_half_people_at_the_edge_of_a_tile_are_dropped_but_not_at_the_edge_of_the_image():
     finder = MoveNet(MarkFinder())
-    picture = marked(400, 400, 150, 150, 100)
-    assert finder._in_tile(picture, (0, 0), 200) == []
-    assert len(finder._in_tile(picture, (0, 0), 300)) == 1
+    image = marked(400, 400, 150, 150, 100)
+    assert finder._in_tile(image, (0, 0), 200) == []
+    assert len(finder._in_tile(image, (0, 0), 300)) == 1
     assert len(finder._in_tile(marked(400, 400, 0, 0, 100), (0, 0), 200)) == 1
 
 
@@ -140,10 +140,10 @@ def test_a_face_is_not_another_person_but_a_child_in_front_is():
 def test_the_shipped_network_finds_the_people_of_the_examples(root):
     finder = MoveNet()
     for name in ("grace_hopper", "rendered_1", "rendered_2", "rendered_3", "rendered_4"):
-        picture = read_image(root / f"examples/{name}.jpg")
-        best = finder.detect(picture)[0]
+        image = read_image(root / f"examples/{name}.jpg")
+        best = finder.detect(image)[0]
         assert best.score > 0.4, name
-        assert best.box[3] > 0.7 * picture.shape[0], name
+        assert best.box[3] > 0.7 * image.shape[0], name
         confident = best.keypoints[best.keypoints[:, 2] > 0.3, :2]
         x, y, w, h = best.box
         inside = (confident > (x - 0.1 * w, y - 0.1 * h)) & (confident < (x + 1.1 * w, y + 1.1 * h))
@@ -158,8 +158,8 @@ def test_a_missing_or_damaged_network_is_a_sentence(tmp_path):
         detector.load_session(tmp_path / "bad.onnx")
 
 
-def save(path, picture):
-    Image.fromarray(picture).save(path)
+def save(path, image):
+    Image.fromarray(image).save(path)
     return path
 
 
@@ -169,12 +169,12 @@ def test_auto_takes_one_persons_crop_whole_and_looks_for_people_elsewhere(tmp_pa
     save(tmp_path / "b.png", marked(200, 300, 60, 60, 80))
     save(tmp_path / "c.png", marked(400, 400, 60, 60, 80))
     save(tmp_path / "d.png", marked(400, 400, 0, 0, 0))
-    whole, cut, small, nobody = People(tmp_path, detector="auto")
+    whole, cut, small, empty = People(tmp_path, detector="auto")
     assert whole.full_image is None and whole.scale == 1.0 and whole.box == (0, 0, 200, 200)
     assert whole.score == pytest.approx(0.9) and whole.keypoints.shape == (17, 3)
     assert cut.full_image.path == tmp_path / "b.png" and cut.keypoints.shape == (17, 3)
     assert cut.scale == pytest.approx(1.2 * 80 / 200, abs=0.02) and cut.score == pytest.approx(0.9)
-    assert small.full_image is not None and "no person was found" in nobody.reason
+    assert small.full_image is not None and "no person was found" in empty.reason
     assert [p.full_image is None for p in People(tmp_path, detector="none")] == [True] * 4
     assert all(np.isnan(person.score) for person in People(tmp_path, detector="none"))
     assert [p.full_image is None for p in list(People(tmp_path, detector="movenet"))[:3]] == [False] * 3
@@ -190,7 +190,7 @@ GROWN = tuple(5 * value for value in MAIN)
     ("size", "boxes", "expected"),
     [
         ((224, 224), [], True),  # a close portrait, perhaps
-        ((224, 220), [FAR, MAIN], True),  # somebody who fills it, before a bystander
+        ((224, 220), [FAR, MAIN], True),  # a person who fills it, before a bystander
         ((224, 224), [MAIN, HALF], True),  # who is cut by the crop
         ((224, 224), [MAIN, (100, 20, 120, 180)], False),  # two of one size
         ((224, 224), [FAR], False),  # too small to be what was cropped for
@@ -199,17 +199,17 @@ GROWN = tuple(5 * value for value in MAIN)
         ((224, 200), [], False),
         ((1120, 1120), [GROWN], True),
         ((1120, 1120), [GROWN, FAR], False),  # all in it are to be found
-        ((1120, 1120), [(300, 300, 400, 700)], False),  # a photograph of somebody
+        ((1120, 1120), [(300, 300, 400, 700)], False),  # a photograph of a person
         ((300, 300), [], False),
     ],
 )
-def test_which_pictures_are_one_persons_crop(size, boxes, expected):
+def test_which_images_are_one_persons_crop(size, boxes, expected):
     assert detector.is_one_crop(size, boxes) is expected
 
 
 def test_bystanders_of_a_crop_are_counted():
     class Finder:
-        def detect(self, picture):
+        def detect(self, image):
             return [Detection(FAR, 0.9), Detection(MAIN, 0.4)]
 
     taken = detector.CropOrPeople(Finder())
@@ -248,7 +248,7 @@ def test_keypoints_files_give_boxes_of_their_confident_points(tmp_path):
     assert [OPENPOSE25_NAMES[i] for i in OPENPOSE25_TO_COCO17] == COCO17
 
 
-def test_a_folder_of_keypoints_that_is_not_there_or_of_other_pictures(tmp_path):
+def test_a_folder_of_keypoints_that_is_not_there_or_of_other_images(tmp_path):
     save(tmp_path / "a.png", marked(200, 300, 60, 60, 80))
     with pytest.raises(ValueError, match="no folder"):
         KeypointFiles(tmp_path / "none")

@@ -1,10 +1,10 @@
-"""Labels that cannot be, or hardly: units, axes, forms and absurd numbers of label files, told before any network."""
+"""Labels that cannot be, or hardly: units, axes, forms and absurd numbers of label files, named before any network."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from labelled import waves, write_labels, write_picture
+from labelled import waves, write_image, write_labels
 
 from datasets import BaseDataset
 from utils.io import DataFileError
@@ -35,7 +35,7 @@ def arrays(**changes):
 def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     for name in arrays()["imgname"]:
-        write_picture(folder / "mpii" / str(name), waves(SIDE, SIDE))
+        write_image(folder / "mpii" / str(name), waves(SIDE, SIDE))
 
     def people(**changes):
         write_labels(folder, "mpii_train", **arrays(**changes))
@@ -105,7 +105,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_odd_is_suspected(people, kind):
+def test_what_is_unusual_is_suspected(people, kind):
     changes, said = ODD[kind]
     (sentence,) = people(**changes).suspicions
     assert said in sentence and "mpii_train.npz" in sentence

@@ -1,4 +1,4 @@
-"""The 2020 crop: its pictures, points and un-crops bit for bit, and what it does at the edges."""
+"""The 2020 crop: its images, points and un-crops bit for bit, and what it does at the edges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datasets.legacy_crop import crop_legacy, stretch, transform_points, uncrop_
 
 
 def waves():
-    """The picture of the goldens, from its formula."""
+    """The image of the goldens, from its formula."""
     y, x = np.mgrid[0:200, 0:260].astype(float)
     red, green = 60 + 60 * np.sin(x / 17) + 20 * np.cos(y / 9), 90 + 50 * np.cos((x + y) / 23)
     blue = 110 + 40 * np.sin(y / 13 + x / 31)
@@ -19,7 +19,7 @@ def waves():
 
 
 @pytest.mark.parametrize("case", ["crop_inside", "crop_border", "crop_rot", "crop_rotborder"])
-def test_pictures_bit_for_bit(numbers, case):
+def test_images_bit_for_bit(numbers, case):
     center, scale, rotation = (numbers[f"{case}/{name}"] for name in ("center", "scale", "rot"))
     crop = crop_legacy(waves(), center, scale, float(rotation))
     assert np.array_equal(crop[::16, ::16], numbers[f"{case}/out"])

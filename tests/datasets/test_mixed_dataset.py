@@ -125,7 +125,7 @@ def test_members_that_a_user_lacks(folder, caplog):
 
 
 def test_damage_is_never_skipped(folder, tmp_path):
-    """A label file of a set whose pictures are partly gone is an error, not a set that a user lacks."""
+    """A label file of a set whose images are partly gone is an error, not a set that a user lacks."""
     write_h36m(tmp_path)
     write_set(tmp_path, "mpii_train", "mpii", ("part",))
     (tmp_path / "mpii" / "images" / "S1_Walk.cam_000002.png").unlink()

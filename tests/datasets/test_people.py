@@ -1,4 +1,4 @@
-"""Users' pictures and boxes: every mode, orientation and kind of damage, and every kind of boxes file."""
+"""Users' images and boxes: every mode, orientation and kind of damage, and every kind of boxes file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from utils.unused import EXAMPLES, Unused
 
 
 def photo(height=60, width=40):
-    """A smooth picture with four different corners."""
+    """A smooth image with four different corners."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, 255 - x * 255 // width], -1).astype(np.uint8)
 
@@ -31,7 +31,7 @@ def save(path, array=None, **kwargs):
     return path
 
 
-def test_whole_picture_is_one_crop_padded_to_a_square(tmp_path):
+def test_whole_image_is_one_crop_padded_to_a_square(tmp_path):
     (person,) = People(save(tmp_path / "a.png", photo(100, 50)))
     assert (person.center, person.scale, person.image_size) == ((25.0, 50.0), 0.5, (50, 100))
     assert not person.crop[:, :50].any() and person.crop[:, 60:160].any()
@@ -40,7 +40,7 @@ def test_whole_picture_is_one_crop_padded_to_a_square(tmp_path):
     assert torch.equal(network_input([person.crop]), normalize(pixels[:1]))
 
 
-def test_no_two_pictures_share_an_output_name(tmp_path):
+def test_no_two_images_share_an_output_name(tmp_path):
     names = ["a.jpg", "a.png", "a_jpg.jpg", "a_jpg_.png", "A_JPG__.bmp"]
     for name in names:
         save(tmp_path / name)
@@ -49,7 +49,7 @@ def test_no_two_pictures_share_an_output_name(tmp_path):
     assert stems["a_jpg.jpg"] == "a_jpg" and stems["a.png"] == "a_png"
 
 
-def test_people_and_pictures_never_share_a_name(tmp_path):
+def test_people_and_images_never_share_a_name(tmp_path):
     save(tmp_path / "a.png"), save(tmp_path / "a_1.png")
     (tmp_path / "b.json").write_text(json.dumps({"a.png": BOXES, "a_1.png": BOXES[:1]}))
     found = People(tmp_path, load_boxes(tmp_path / "b.json"))
@@ -101,7 +101,7 @@ def boxes_file(folder, content, encoding="utf-8"):
     return load_boxes(path)
 
 
-def test_a_picture_never_gets_the_boxes_of_another_name(tmp_path):
+def test_a_image_never_gets_the_boxes_of_another_name(tmp_path):
     """Ids count only where the annotations give no file name."""
     save(tmp_path / "other.jpg"), save(tmp_path / "holiday_1.jpg"), save(tmp_path / "nameless_2.jpg")
     annotations = [{"image_id": i, "category_id": 1, "bbox": BOXES[i - 1]} for i in (1, 2)]
@@ -126,7 +126,7 @@ def test_names_that_differ_in_their_folder_only_are_refused(tmp_path, content):
         boxes_file(tmp_path, content)
 
 
-def test_boxes_without_a_picture_are_named(tmp_path, caplog):
+def test_boxes_without_a_image_are_named(tmp_path, caplog):
     save(tmp_path / "a_1.png")
     People(tmp_path, boxes_file(tmp_path, {"a_1.png": BOXES, "typo.png": BOXES, "none.png": []}))
     assert "(1)" in caplog.text and "typo.png" in caplog.text and "a_1.png" not in caplog.text
@@ -137,15 +137,15 @@ def test_boxes_without_a_picture_are_named(tmp_path, caplog):
 
 def people_of(found: list[list[Detection]], fps: float = 30.0) -> tuple[list[int], VideoPeople]:
     """Number of people in each frame, for who is detected in it."""
-    picture, each = np.full((80, 60, 3), 90, np.uint8), iter(found)
-    frames = (Frame(i, i / fps, picture) for i in range(len(found)))
+    image, each = np.full((80, 60, 3), 90, np.uint8), iter(found)
+    frames = (Frame(i, i / fps, image) for i in range(len(found)))
     people = VideoPeople(frames, lambda _: next(each), smooth=True)
     return [len(frame.people) for frame in people], people
 
 
 def test_who_is_not_drawn_in_a_video_is_counted_by_reason():
     one, unsure = (Detection((10.0, 5.0, 30.0, 60.0), score) for score in (0.9, 0.3))
-    for frames in (1, 2, 3, 9):  # whoever is in all frames of a short video counts
+    for frames in (1, 2, 3, 9):  # a person in all frames of a short video counts
         counts, people = people_of([[one]] * frames)
         assert counts == [1] * frames and not people.unused and people.min_seen == min(3, frames)
     counts, people = people_of([[unsure], [], [one], [one], [], []])
@@ -157,7 +157,7 @@ def test_who_is_not_drawn_in_a_video_is_counted_by_reason():
     }
 
 
-def test_what_a_folder_holds_beside_pictures_is_counted(tmp_path):
+def test_what_a_folder_holds_beside_images_is_counted(tmp_path):
     save(tmp_path / "a.png"), save(tmp_path / "b.png")
     for name in ("notes.txt", ".hidden.png", "clip.mp4"):
         (tmp_path / name).write_bytes(b"x")

@@ -93,7 +93,7 @@ def test_keypoints_in_another_order_are_converted_by_name(tmp_path, capsys, modu
     np.testing.assert_array_equal(data["part"], [part(unlabelled=(0,))])
     assert "were reordered by name" in capsys.readouterr().out
     write(tmp_path / "annotations", FILES[module], [dense(1)], names=["pelvis", *COCO17_NAMES[1:]])
-    assert "nose cannot be told from its names pelvis" in refused(capsys, module, tmp_path, tmp_path / "no")
+    assert "nose cannot be found among its names pelvis" in refused(capsys, module, tmp_path, tmp_path / "no")
 
 
 def test_people_of_the_evaluation_have_labels_and_are_no_crowds(tmp_path, capsys):
@@ -122,7 +122,7 @@ def test_detections_of_the_nearest_person_are_taken(tmp_path):
     data = convert("coco", tmp_path, tmp_path / "a", *flags)["coco_2014_train.npz"]
     np.testing.assert_array_equal(data["openpose"], [near])
 
-    detected["people"].pop()  # what is left is nobody of the labels
+    detected["people"].pop()  # the rest has no label
     (tmp_path / "op" / "COCO_train2014_000000000009_keypoints.json").write_text(json.dumps(detected))
     data = convert("coco", tmp_path, tmp_path / "b", *flags)["coco_2014_train.npz"]
     assert not data["openpose"].any()

@@ -50,11 +50,11 @@ def test_items_are_kept_or_counted():
     assert rows.add(**item(rows.file))
     assert not rows.add(**item(rows.file, scale=0))
     assert not rows.add(**item(rows.file, center=(np.inf, 0)))
-    rows.leave_out("that nobody wanted", 1200)
+    rows.leave_out("that are unwanted", 1200)
     rows.leave_out("that never came", 0)
     assert rows.summary().splitlines() == [
         "h36m_valid_protocol1.npz: kept 1 of 1,203",
-        "  left out 1,200 that nobody wanted",
+        "  left out 1,200 that are unwanted",
         "  left out 1 without a box",
         "  left out 1 with a number that is not finite",
     ]

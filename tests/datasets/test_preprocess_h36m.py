@@ -86,7 +86,7 @@ def test_protocols_by_hand(tree, capsys):
     assert "h36m_valid_protocol1.npz: kept 4 of 7" in said and "left out 3 without a box" in said
 
 
-def test_pictures_come_from_the_videos(tree):
+def test_images_come_from_the_videos(tree):
     # Nine frames, so that the one with index 10 lies behind the end.
     for subject, name in (("S9", f"Directions 1.{FRONT}"), ("S11", f"SittingDown.{SIDE}")):
         path = tree / subject / "Videos" / f"{name}.mp4"
@@ -102,8 +102,8 @@ def test_pictures_come_from_the_videos(tree):
     assert len(data["imgname"]) == 4
     assert sorted(p.name for p in (tree / "images").iterdir()) == sorted(n.split("/")[1] for n in data["imgname"])
     assert kept.read_bytes() == b"already there"
-    picture = cv2.imread(str(tree / f"images/S9_Directions_1.{FRONT}_000006.jpg"))
-    assert picture.shape == (48, 64, 3) and abs(picture.mean() - 125) < 5
+    image = cv2.imread(str(tree / f"images/S9_Directions_1.{FRONT}_000006.jpg"))
+    assert image.shape == (48, 64, 3) and abs(image.mean() - 125) < 5
 
 
 def test_missing_and_damaged_files_are_named(tree, capsys):

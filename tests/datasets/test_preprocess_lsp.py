@@ -9,7 +9,7 @@ from converters import convert, refused
 
 
 def lsp_joints():
-    """Joint j of picture n (from 1) at (n + j, 5 j): 3 x 14 x 2000, the third number marks hidden joints."""
+    """Joint j of image n (from 1) at (n + j, 5 j): 3 x 14 x 2000, the third number marks hidden joints."""
     n, j = np.meshgrid(np.arange(1, 2001), np.arange(14))
     return np.stack([n + j, 5.0 * j, (j % 2).astype(float)])
 
@@ -24,10 +24,10 @@ def expected_part(number):
     return part
 
 
-def test_test_pictures_by_hand(tmp_path, capsys):
+def test_test_images_by_hand(tmp_path, capsys):
     joints = lsp_joints()
-    joints[0, 3, 1500] = np.nan  # picture 1501
-    joints[:2, :, 1501] = 7  # picture 1502: all in one place
+    joints[0, 3, 1500] = np.nan  # image 1501
+    joints[:2, :, 1501] = 7  # image 1502: all in one place
     write(tmp_path, joints)
     data = convert("lsp", tmp_path, tmp_path / "out")["lsp_dataset_test.npz"]
     assert len(data["imgname"]) == 998
@@ -43,7 +43,7 @@ def test_test_pictures_by_hand(tmp_path, capsys):
     assert "left out 1 with a number that is not finite" in said and "left out 1 without a box" in said
 
 
-def test_training_pictures_by_hand(tmp_path):
+def test_training_images_by_hand(tmp_path):
     write(tmp_path, lsp_joints())
     data = convert("lsp_orig", tmp_path, tmp_path / "out")["lsp_dataset_original_train.npz"]
     assert len(data["imgname"]) == 1000
@@ -54,7 +54,7 @@ def test_training_pictures_by_hand(tmp_path):
 
 
 def lspet_joints(count=10000):
-    """Joint j of picture n at (n + j, 5 j), 14 x 3 x count; joints 12 and 13 are not labelled."""
+    """Joint j of image n at (n + j, 5 j), 14 x 3 x count; joints 12 and 13 are not labelled."""
     joints = np.zeros((14, 3, count))
     n, j = np.meshgrid(np.arange(1, count + 1), np.arange(14))
     joints[:, 0], joints[:, 1], joints[:, 2] = n + j, 5 * j, j < 12
@@ -62,9 +62,9 @@ def lspet_joints(count=10000):
     return joints
 
 
-def test_extended_pictures_by_hand(tmp_path, capsys):
+def test_extended_images_by_hand(tmp_path, capsys):
     joints = lspet_joints()
-    joints[:, 2, 4] = 0  # picture 5: nothing labelled
+    joints[:, 2, 4] = 0  # image 5: nothing labelled
     write(tmp_path, joints)
     data = convert("lspet", tmp_path, tmp_path / "out")["hr-lspet_train.npz"]
     assert len(data["imgname"]) == 9999

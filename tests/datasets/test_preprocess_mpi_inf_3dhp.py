@@ -59,7 +59,7 @@ def write_test(root, sequence="TS1", frames=4, **more):
 def test_test_frames_by_hand(tmp_path, capsys):
     valid = np.array([[1.0], [0], [1], [1]])
     outside = points(4, 17)
-    outside[2, 7, 0] = 2048  # the left wrist, right of the picture
+    outside[2, 7, 0] = 2048  # the left wrist, right of the image
     write_test(tmp_path, valid_frame=valid, annot2=outside[:, None])
     write_test(tmp_path, "TS6", frames=1)
     data = convert("mpi_inf_3dhp", tmp_path, tmp_path / "out")["mpi_inf_3dhp_valid.npz"]

@@ -75,7 +75,7 @@ def test_frames_by_hand(tmp_path, capsys):
 
 def test_frames_without_points_or_with_broken_numbers_are_counted(tmp_path, capsys):
     content = sequence(campose_valid=[np.ones(F), np.ones(F)])
-    content["poses2d"][0][0, 2] = 0  # nobody seen
+    content["poses2d"][0][0, 2] = 0  # no person seen
     content["poses"][0][1, 5] = np.nan
     content["cam_poses"][2, :3, :3] = 0  # both people
     write(tmp_path, content)

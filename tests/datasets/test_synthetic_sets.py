@@ -181,7 +181,7 @@ def test_dense_points_agree_with_the_rendered_surface(written, persons, posed):
         iuv = renderer.verts2uvimg(posed.vertices[index : index + 1], camera(person))[0].numpy()
         part, u, v = iuv[:, crop[:, 1].astype(int), crop[:, 0].astype(int)]
         same = np.round(24 * part) == points["dp_I"]
-        assert same.mean() > 0.9  # a pixel of the crop is not one of the picture
+        assert same.mean() > 0.9  # a pixel of the crop is not one of the image
         error = np.abs([u - points["dp_U"], v - points["dp_V"]])[:, same]
         assert np.median(error) < 0.02
         _check_masks(annotation["dp_masks"], points)

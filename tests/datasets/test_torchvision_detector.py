@@ -24,7 +24,7 @@ BOXES = [[10.0, 20.0, 60.0, 120.0], [5.0, 5.0, 50.0, 50.0], [1.0, 2.0, 31.0, 42.
 
 
 class Answer:
-    """A network that gives the same four boxes for every picture: person, other, person, unsure person."""
+    """A network that gives the same four boxes for every image: person, other, person, unsure person."""
 
     def __init__(self, keypoints=True):
         self.seen = []
@@ -37,15 +37,15 @@ class Answer:
             self.found["keypoints"] = torch.ones(4, 17, 3) * torch.tensor([[[11.0, 22.0, 1.0]]])
             self.found["keypoints_scores"] = torch.linspace(-8, 8, 17).repeat(4, 1)
 
-    def __call__(self, pictures):
-        self.seen += pictures
+    def __call__(self, images):
+        self.seen += images
         return [self.found]
 
 
 def read_only(height=150, width=100):
-    picture = np.full((height, width, 3), 51, np.uint8)
-    picture.setflags(write=False)  # as Pillow's come
-    return picture
+    image = np.full((height, width, 3), 51, np.uint8)
+    image.setflags(write=False)  # as Pillow's come
+    return image
 
 
 @pytest.mark.filterwarnings("error")
@@ -54,8 +54,8 @@ def test_people_above_the_score_come_out_as_corner_and_size():
     one, two = TorchvisionDetector(model).detect(read_only())
     assert one.box == (10, 20, 50, 100) and two.box == (1, 2, 30, 40)
     assert (one.score, two.score) == pytest.approx((0.95, 0.6)) and not one.is_whole
-    (picture,) = model.seen
-    assert picture.shape == (3, 150, 100) and torch.allclose(picture, torch.tensor(0.2))
+    (image,) = model.seen
+    assert image.shape == (3, 150, 100) and torch.allclose(image, torch.tensor(0.2))
     assert len(TorchvisionDetector(model, min_score=0.3).detect(read_only())) == 3
 
 
@@ -145,10 +145,10 @@ def test_the_real_networks_answer_as_torchvision_runs_its_published_weights(
     theirs.load_state_dict(dict(state))
     for network in (ours, theirs.eval()):
         network.transform.min_size, network.roi_heads.detections_per_img = (128,), 3
-    picture = np.random.default_rng(0).integers(0, 255, (100, 80, 3), np.uint8)
-    found = TorchvisionDetector(ours).detect(picture)
+    image = np.random.default_rng(0).integers(0, 255, (100, 80, 3), np.uint8)
+    found = TorchvisionDetector(ours).detect(image)
     with torch.inference_mode():
-        (expected,) = theirs([torch.from_numpy(picture).permute(2, 0, 1) / 255])
+        (expected,) = theirs([torch.from_numpy(image).permute(2, 0, 1) / 255])
     assert len(found) == 3 and (expected["labels"] == 1).all()
     for person, box, score in zip(found, expected["boxes"], expected["scores"], strict=True):
         x, y, width, height = person.box

@@ -21,14 +21,14 @@ def owner(found: Detection, people: tuple[crossing.Walker, ...], frame: int) -> 
     return int(np.argmin(away))
 
 
-def tracks_of(frames: list[int], seed: int, with_pictures: bool, hidden: bool = True) -> list[set]:
+def tracks_of(frames: list[int], seed: int, with_images: bool, hidden: bool = True) -> list[set]:
     """The track numbers that each of the two got."""
     people, rng, tracker = crossing.crossing(), np.random.default_rng(seed), Tracker()
     numbers: list[set] = [set(), set()]
     for i, frame in enumerate(frames):
         found = crossing.detections(people, frame, rng, hidden)
-        picture = crossing.picture(people, frame) if with_pictures else None
-        for person, number in zip(found, tracker.update(found, i / FPS, picture), strict=True):
+        image = crossing.image(people, frame) if with_images else None
+        for person, number in zip(found, tracker.update(found, i / FPS, image), strict=True):
             numbers[owner(person, people, frame)].add(number)
     return numbers
 
@@ -51,7 +51,7 @@ def test_people_who_meet_and_turn_back_keep_their_numbers_by_their_colours():
         assert sorted(map(sorted, tracks_of(there_and_back, seed, True))) == [[0], [1]]
 
 
-def test_a_lost_person_is_found_again_within_the_limit_and_is_somebody_else_after_it():
+def test_a_lost_person_is_found_again_within_the_limit_and_is_another_person_after_it():
     for lost, expected in ((MAX_LOST * 0.9, [0]), (MAX_LOST * 1.1, [1])):
         tracker = Tracker()
         for i in range(10):

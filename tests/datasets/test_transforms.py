@@ -21,15 +21,15 @@ def noise(height, width):
 
 
 def ramp(height, width):
-    """Red = x, green = y at pixel centres (x + 0.5), for pictures below 256 px."""
+    """Red = x, green = y at pixel centres (x + 0.5), for images below 256 px."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
 
 
 def test_a_224_crop_passes_bit_identical():
-    picture = noise(224, 224)
+    pixels = noise(224, 224)
     center, scale = box_to_center_scale((0, 0, 224, 224), margin=1.0)
-    assert np.array_equal(crop_image(picture, center, scale), picture)
+    assert np.array_equal(crop_image(pixels, center, scale), pixels)
 
 
 @pytest.mark.parametrize("scale", [0.35, 0.8, 1.3])
@@ -45,25 +45,25 @@ def test_grid_in_closed_form(scale):
 
 @pytest.mark.parametrize("size", [1000, 1777, 4000])
 def test_fine_stripes_become_grey_not_moire(size):
-    picture = np.zeros((size, size, 3), dtype=np.uint8)
-    picture[:, ::2] = 255
-    crop = crop_image(picture, (size / 2, size / 2), size / 200).astype(float)[8:-8, 8:-8]
+    pixels = np.zeros((size, size, 3), dtype=np.uint8)
+    pixels[:, ::2] = 255
+    crop = crop_image(pixels, (size / 2, size / 2), size / 200).astype(float)[8:-8, 8:-8]
     assert abs(crop.mean() - 127.5) < 2
     assert crop.std() < 12
 
 
-def test_outside_is_black_and_wide_pictures_are_padded():
+def test_outside_is_black_and_wide_images_are_padded():
     crop = crop_image(np.full((100, 200, 3), 255, dtype=np.uint8), (100, 50), 1.0)
     assert not crop[:55].any() and not crop[-55:].any()
     assert (crop[60:-60, 1:-1] == 255).all()
 
 
-def test_pictures_beyond_the_warp_limit():
+def test_images_beyond_the_warp_limit():
     """OpenCV warps at most 32767 px a side; only what lies under the square is warped."""
-    picture = np.zeros((40, 40000, 3), dtype=np.uint8)
-    picture[:, 39000:39040] = 200
-    assert (crop_image(picture, (39020, 20), 0.1)[60:160, 60:160] == 200).all()
-    assert crop_image(picture, (20000, 20), 200.0).shape == (224, 224, 3)
+    pixels = np.zeros((40, 40000, 3), dtype=np.uint8)
+    pixels[:, 39000:39040] = 200
+    assert (crop_image(pixels, (39020, 20), 0.1)[60:160, 60:160] == 200).all()
+    assert crop_image(pixels, (20000, 20), 200.0).shape == (224, 224, 3)
 
 
 def test_box_rule():
@@ -72,11 +72,11 @@ def test_box_rule():
 
 
 def test_normalisation():
-    picture = noise(224, 224)
-    image = preprocess(picture, (112, 112), 1.12)
+    pixels = noise(224, 224)
+    image = preprocess(pixels, (112, 112), 1.12)
     assert image.shape == (3, 224, 224) and image.dtype == torch.float32
-    assert np.allclose(normalize_bytes(picture), image, atol=1e-6)
-    assert torch.allclose(denormalize(image), to_tensor(picture), atol=1e-6)
+    assert np.allclose(normalize_bytes(pixels), image, atol=1e-6)
+    assert torch.allclose(denormalize(image), to_tensor(pixels), atol=1e-6)
     grey = normalize(torch.full((3, 2, 2), 0.5))
     assert torch.allclose(grey[:, 0, 0], torch.tensor([0.015 / 0.229, 0.044 / 0.224, 0.094 / 0.225]))
 
@@ -111,7 +111,7 @@ def test_rotated_crops_carry_points_along(rotation, scale):
 
 
 def test_a_quarter_turn_is_counter_clockwise_and_exact():
-    picture = noise(224, 224)
-    turned = crop_image(picture, (112, 112), 1.12, 90)
-    assert np.abs(turned.astype(int) - np.rot90(picture)).max() <= 1
-    assert np.array_equal(crop_image(picture, (112, 112), 1.12, 0.0), picture)
+    pixels = noise(224, 224)
+    turned = crop_image(pixels, (112, 112), 1.12, 90)
+    assert np.abs(turned.astype(int) - np.rot90(pixels)).max() <= 1
+    assert np.array_equal(crop_image(pixels, (112, 112), 1.12, 0.0), pixels)

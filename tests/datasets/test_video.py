@@ -34,7 +34,7 @@ def test_frames_of_a_file_come_in_order_with_their_times(clip):
     assert frames.broken is None
     for number in (0, 59):
         assert got[number].pixels.shape == (240, 320, 3) and got[number].pixels.dtype == np.uint8
-        true = crossing.picture(crossing.crossing(), number)
+        true = crossing.image(crossing.crossing(), number)
         x, y = crossing.crossing()[0].keypoints[number][11, :2].astype(int)
         red, _, blue = got[number].pixels[y, x].astype(int)
         assert red > blue + 50, "RGB, not BGR"
@@ -42,7 +42,7 @@ def test_frames_of_a_file_come_in_order_with_their_times(clip):
 
 
 def test_frames_are_upright_as_the_file_asks(tmp_path):
-    """Telephones write pictures lying on their side, and a quarter turn into the track's header."""
+    """Telephones write images lying on their side, and a quarter turn into the track's header."""
     path = tmp_path / "portrait.mp4"
     left_half = np.zeros((48, 64, 3), np.uint8)
     left_half[:, :32] = 255
@@ -55,8 +55,8 @@ def test_frames_are_upright_as_the_file_asks(tmp_path):
     path.write_bytes(data)
     frames = VideoFrames(str(path))
     assert frames.size == (48, 64)
-    picture = next(iter(frames)).pixels
-    assert picture[:28].mean() > 200 and picture[36:].mean() < 50
+    image = next(iter(frames)).pixels
+    assert image[:28].mean() > 200 and image[36:].mean() < 50
 
 
 def test_a_file_that_breaks_off_gives_the_frames_before(tmp_path):

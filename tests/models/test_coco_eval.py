@@ -14,7 +14,7 @@ PEOPLE = 6
 
 @pytest.fixture
 def truth():
-    """Annotations of six people, two in each of three pictures, half of them large."""
+    """Annotations of six people, two in each of three images, half of them large."""
     rng = np.random.default_rng(0)
     images, people, points = [], [], []
     for image in (7, 30, 41):

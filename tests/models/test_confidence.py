@@ -1,4 +1,4 @@
-"""Confidence: 1 where everything agrees, less for each thing that does not, 0 where the network sees nobody."""
+"""Confidence: 1 where everything agrees, less for each thing that does not, 0 where the network sees no person."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from utils.geometry import project_to_crop
 CENTER, SCALE = (300.0, 200.0), 1.5
 
 
-def picture(part: int, rows: slice) -> torch.Tensor:
-    """An IUV picture whose rows show one part."""
+def image(part: int, rows: slice) -> torch.Tensor:
+    """An IUV image whose rows show one part."""
     shown = torch.zeros(1, 3, 56, 56)
     shown[:, 0, rows] = part / 24
     return shown
@@ -39,19 +39,19 @@ def own(seen, rendered, error=0.0, largest=0.0):
 
 
 def test_a_body_that_covers_what_is_seen_is_certain():
-    seen = picture(5, slice(10, 30))
+    seen = image(5, slice(10, 30))
     assert own(seen, seen) == own(seen, seen, None) == 1
 
 
 def test_agreement_counts_same_parts_among_all_pixels_of_both():
-    seen, rendered = picture(5, slice(10, 30)), picture(5, slice(20, 50))
+    seen, rendered = image(5, slice(10, 30)), image(5, slice(20, 50))
     assert own(seen, rendered, None) == pytest.approx(10 / 40 / FULL_AGREEMENT)
-    assert own(seen, picture(6, slice(10, 30)), None) == 0
+    assert own(seen, image(6, slice(10, 30)), None) == 0
     assert own(seen, torch.zeros(1, 3, 56, 56), None) == 0
 
 
 def test_centres_and_shape_lower_it():
-    seen = picture(5, slice(10, 30))
+    seen = image(5, slice(10, 30))
     assert own(seen, seen, CENTER_ERROR) == pytest.approx((1 + math.exp(-1)) / 2)
     shapes = [own(seen, seen, 0.0, largest) for largest in (2.0, 2.5, MAX_BETA, 16.0)]
     assert shapes == pytest.approx([1, 0.75, 0.5, 0.5])
@@ -60,13 +60,13 @@ def test_centres_and_shape_lower_it():
 def test_an_empty_map_is_no_confidence_whatever_the_body():
     few = torch.zeros(1, 3, 56, 56)
     few[0, 0, 0, :31] = 1  # of 3136 pixels
-    assert own(few, few) == 0 and own(picture(1, slice(0, 1)), picture(1, slice(0, 1))) == 1
+    assert own(few, few) == 0 and own(image(1, slice(0, 1)), image(1, slice(0, 1))) == 1
 
 
-def person(own_trust=0.6):
+def person(own=0.6):
     rng = np.random.default_rng(0)
     joints = rng.normal(0, 0.3, (49, 3)).astype(np.float32)
-    arrays = {"joints": joints, "cam": np.float32([0.9, 0.1, -0.05]), "confidence": np.float32(own_trust)}
+    arrays = {"joints": joints, "cam": np.float32([0.9, 0.1, -0.05]), "confidence": np.float32(own)}
     points = project_to_crop(torch.from_numpy(joints)[None], torch.from_numpy(arrays["cam"])[None])[0].numpy()
     pixels = np.array(CENTER) + points[confidence.COCO17_FROM_49] * 100 * SCALE
     return arrays, np.column_stack([pixels, np.full(17, 0.5)])

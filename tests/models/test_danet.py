@@ -64,7 +64,7 @@ def test_golden(output, numbers):
     assert output.smpl.aux_rotmat == () and output.smpl.aux_joints == ()
 
 
-def test_golden_pictures(output, numbers):
+def test_golden_images(output, numbers):
     estimate = output.iuv
     clean = iuvmap_clean(*estimate.iuv)
     close(iuv_map2img(*clean), numbers["global_iuv_img"], 1e-4)
@@ -168,7 +168,7 @@ def test_compact_preset_fits_its_budget():
 
 
 @pytest.mark.parametrize("shape", [(3, 224, 224), (1, 1, 224, 224), (1, 3, 224, 192), (1, 3, 100, 100)])
-def test_wrong_pictures_are_refused(shape):
+def test_wrong_images_are_refused(shape):
     with pytest.raises(ValueError, match="square images"):
         build_danet(TINY)(torch.zeros(shape))
 

@@ -91,7 +91,7 @@ BAD = ("no_numbers", "no_camera", "no_image", "cut_short", "gone")
 
 def record(people=GOOD + BAD):
     outcomes = [Outcome(f"{stem}.jpg", stem) for stem in people]
-    outcomes.append(Outcome("<img src=x onerror=alert(1)>.jpg", reason='nobody was "found" in it'))
+    outcomes.append(Outcome("<img src=x onerror=alert(1)>.jpg", reason='no person was "found" in it'))
     return RunRecord(tuple(outcomes), {"network": 1.2, "whole run": 2.0}, {"body_model": "open <1>"})
 
 
@@ -129,7 +129,7 @@ def test_page_lists_people_in_order_with_links_to_files_that_are_there(page, fol
 
 def test_what_cannot_be_read_is_skipped_with_its_reason(page):
     cells = [t for _, t in page.all("td")]
-    assert cells[:2] == ["<img src=x onerror=alert(1)>.jpg", 'nobody was "found" in it']
+    assert cells[:2] == ["<img src=x onerror=alert(1)>.jpg", 'no person was "found" in it']
     reasons = dict(zip(cells[2::2], cells[3::2], strict=True))
     assert tuple(reasons) == BAD
     assert "'vertices'" in reasons["no_numbers"] and "not finite" in reasons["no_numbers"]
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(page):
     assert "not a readable .npz" in reasons["cut_short"] and "does not exist" in reasons["gone"]
 
 
-def test_odd_files_of_others_are_refused_in_words(tmp_path):
+def test_damaged_files_are_refused_in_a_sentence(tmp_path):
     write_person(tmp_path, "text", "t.jpg", box=np.array(["a"] * 4))
     with pytest.raises(ValueError, match="'box' of .* should be numbers"):
         read_person(tmp_path, "text", len(VERTICES))
@@ -204,7 +204,7 @@ def test_a_run_without_people_has_a_page_too(tmp_path):
     write_gallery(tmp_path / "index.html", tmp_path, RunRecord((), {}, {}), FACES)
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert not cards(page) and "Nothing was skipped." in [t for _, t in page.all("p")]
-    (tmp_path / "index.html").write_text("somebody's page")
+    (tmp_path / "index.html").write_text("another program's page")
     with pytest.raises(FileExistsError, match="none of our results"):
         write_gallery(tmp_path / "index.html", tmp_path, RunRecord((), {}, {}), FACES)
 

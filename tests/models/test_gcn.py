@@ -22,7 +22,7 @@ def test_graphs(golden):
 
 
 def test_layers_see_neighbours_only():
-    """With one layer a joint's output depends on its graph neighbours and on nobody else."""
+    """With one layer a joint's output depends on its graph neighbours alone."""
     net, graph = gcn.GraphNet((4, 4)).eval(), gcn.position_to_rotation_graph()
     x = torch.randn(1, 24, 4, requires_grad=True)
     net(x, graph)[0, 18].sum().backward()

@@ -25,7 +25,7 @@ def filled():
     return model
 
 
-def pictures(count: int) -> torch.Tensor:
+def images(count: int) -> torch.Tensor:
     return torch.randn(count, 3, 224, 224)
 
 
@@ -45,7 +45,7 @@ def test_silent_decoders_give_the_mean_body(filled):
     for decoder in (model.decpose, model.decshape, model.deccam):
         torch.nn.init.zeros_(decoder.weight)
         torch.nn.init.zeros_(decoder.bias)
-    mean, params = load_mean_params(), model(pictures(2))
+    mean, params = load_mean_params(), model(images(2))
     torch.testing.assert_close(params.cam, mean.cam.expand(2, 3))
     torch.testing.assert_close(params.betas, mean.betas.expand(2, 10))
     torch.testing.assert_close(
@@ -73,14 +73,14 @@ def test_the_regressor_is_linear_in_its_input():
 
 @torch.inference_mode()
 def test_evaluation_is_deterministic_and_samples_do_not_mix(filled):
-    image = pictures(3)
+    image = images(3)
     first, second = filled(image).to_vector(), filled(image).to_vector()
     assert torch.equal(first, second) and first.shape == (3, 229)
     torch.testing.assert_close(filled(image[1:2]).to_vector(), first[1:2], atol=1e-4, rtol=1e-4)
     rotmat = filled(image).rotmat
     torch.testing.assert_close(rotmat @ rotmat.mT, torch.eye(3).expand_as(rotmat), atol=1e-5, rtol=0)
     torch.testing.assert_close(rot6d_to_rotmat(rotmat_to_rot6d(rotmat)).view_as(rotmat), rotmat)
-    assert (first[0] - first[1]).abs().max() > 1e-3  # the picture matters
+    assert (first[0] - first[1]).abs().max() > 1e-3  # the image matters
 
 
 def test_mean_parameters_come_from_the_users_folder(tmp_path):

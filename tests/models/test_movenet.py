@@ -1,7 +1,7 @@
 """The MoveNet trunk and the conversion of its weights.
 
 The reference features in `golden/movenet.npz` were computed by onnxruntime from the released graph (and agree
-with TensorFlow's within 4e-6) on `picture`: all of them at 64x96, every fifth row and column at 224x224.
+with TensorFlow's within 4e-6) on `image`: all of them at 64x96, every fifth row and column at 224x224.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TINY = dict(
 )
 
 
-def picture(height: int, width: int) -> torch.Tensor:
+def image(height: int, width: int) -> torch.Tensor:
     """A coloured pattern in whole numbers 0..255, normalised as the project does: [1, 3, H, W] float32."""
     y, x, c = np.ogrid[:height, :width, :3]
     y, x = y // 3, x // 3
@@ -53,7 +53,7 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("size", "step"), [((64, 96), 1), ((224, 224), 5)])
 def test_features_are_those_of_the_released_graph(trunk, golden, size, step):
     with torch.inference_mode():
-        features = trunk(picture(*size))
+        features = trunk(image(*size))
     assert features.shape == (1, trunk.out_channels, size[0] // 4, size[1] // 4)
     expected = golden[f"features_{size[0]}x{size[1]}"]
     assert np.abs(expected).max() > 0.5
@@ -61,14 +61,14 @@ def test_features_are_those_of_the_released_graph(trunk, golden, size, step):
 
 
 def test_gradients_reach_every_parameter(trunk):
-    features = trunk(picture(64, 64))
+    features = trunk(image(64, 64))
     grads = torch.autograd.grad(features.square().sum(), list(trunk.parameters()))
     for (name, _), grad in zip(trunk.named_parameters(), grads, strict=True):
         assert torch.isfinite(grad).all() and grad.abs().max() > 0, name
 
 
-def test_pictures_of_a_batch_do_not_mix(trunk):
-    first, second = picture(64, 64), picture(64, 64).flip(-1)
+def test_images_of_a_batch_do_not_mix(trunk):
+    first, second = image(64, 64), image(64, 64).flip(-1)
     with torch.inference_mode():
         together = trunk(torch.cat([first, second]))
         torch.testing.assert_close(together, torch.cat([trunk(first), trunk(second)]), atol=1e-5, rtol=1e-5)

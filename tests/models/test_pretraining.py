@@ -27,7 +27,7 @@ NAMES = {
 
 
 def resnet18_file(width: int = 4) -> dict[str, torch.Tensor]:
-    """Keys as torchvision has them, for pictures: three channels go in."""
+    """Keys as torchvision has them, for images: three channels go in."""
     net = ResNet18(width, out_features=10)
     net.conv1 = torch.nn.Conv2d(3, width, 7, bias=False)
     state = {k: torch.randn_like(v) if v.is_floating_point() else v for k, v in net.state_dict().items()}

@@ -144,7 +144,7 @@ def svg_of(chart):
         np.r_[np.ones(500), 1e5], [1e-300, np.inf],
     ],
 )  # fmt: skip
-def test_histograms_of_odd_values_are_drawn(values):
+def test_histograms_of_unusual_values_are_drawn(values):
     chart = report.histogram("t", np.asarray(values, float), "mm")
     assert (
         svg_of(chart).tag.endswith("svg")

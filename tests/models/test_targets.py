@@ -41,7 +41,7 @@ def fit() -> BodyFits:
 
 @pytest.fixture
 def batch(parts) -> Sample:
-    """Labels for nobody but the last; keypoints of its body under CAM for all."""
+    """Labels for the last person only; keypoints of its body under CAM for all."""
     smpl, _ = parts
     rotvec, betas = upright(2), torch.full((BATCH, 10), 4.0)
     labelled = torch.tensor([False, False, False, True])
@@ -72,8 +72,8 @@ def test_extreme_shapes_of_fits_become_the_mean_shape(parts, batch, fit):
     torch.testing.assert_close(targets.betas[:2], fit.betas[:2])
     assert not targets.betas[2].any() and targets.has_body[2]
     assert torch.equal(targets.betas[3], torch.full((10,), 4.0))
-    nobody = replace(batch, has_smpl=torch.zeros(BATCH, dtype=torch.bool))
-    torch.testing.assert_close(TargetBuilder(*parts, lambda _: fit)(nobody).betas[3], fit.betas[3])
+    unlabelled = replace(batch, has_smpl=torch.zeros(BATCH, dtype=torch.bool))
+    torch.testing.assert_close(TargetBuilder(*parts, lambda _: fit)(unlabelled).betas[3], fit.betas[3])
     assert fit.betas[2, 4] == 3.1  # the fits themselves are left alone
 
 

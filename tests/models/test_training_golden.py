@@ -45,8 +45,8 @@ def fits(golden):
     tables = {}
     for name in ("h36m", "dp_coco"):
         values = golden[f"fits_{name}"].astype(np.float32)
-        nobody = np.zeros(len(values), dtype=bool)
-        tables[name] = FitTable(values[:, :72], values[:, 72:], nobody, Path())
+        none_valid = np.zeros(len(values), dtype=bool)
+        tables[name] = FitTable(values[:, :72], values[:, 72:], none_valid, Path())
     return Fits(tables)
 
 

@@ -28,7 +28,7 @@ from utils.renderer import IUV_Renderer
 from utils.skeleton import PART_CHILD, PART_PARENT
 from utils.structures import IUVMaps
 
-SIZE = 64  # of the pictures, px
+SIZE = 64  # of the images, px
 VARIANTS = {
     "gcn": {}, "resnet": {"backbone": "resnet"}, "lstm": {"refinement": "lstm"},
     "lstm_direct": {"refinement": "lstm_direct"}, "gcn_direct": {"refinement": "gcn_direct"},
@@ -227,7 +227,7 @@ def rendered_people():
 def test_rendered_part_maps_are_clean_unless_crops_learn():
     """A regressor that will read estimated maps learns from clean ones and hidden joints; `iuv_gt` as in 2020."""
     iuv, centers = rendered_people()
-    centers[0, 4] = -0.9  # a knee where nobody is
+    centers[0, 4] = -0.9  # a knee beside the person
     read = {}
     for name in ("gcn", "iuv_gt"):
         model = filled(name)
@@ -275,7 +275,7 @@ def build_targets():
 
 @pytest.fixture(scope="module")
 def lesson(build_targets):
-    """Two pictures and their targets; the maps are small."""
+    """Two images and their targets; the maps are small."""
     torch.manual_seed(1)
     rotvec, betas = 0.2 * torch.randn(2, 72), torch.randn(2, 10)
     rotvec[:, :3] = torch.tensor([3.1, 0.0, 0.0])

@@ -27,7 +27,7 @@ def clip(tmp_path_factory):
 # ----------------------------------------------------------------------------------------------------- smoothing
 
 
-def test_a_place_in_the_picture_is_that_of_the_full_weak_camera_and_back():
+def test_a_place_in_the_image_is_that_of_the_full_weak_camera_and_back():
     rng = np.random.default_rng(0)
     cam, center, scale = np.array([0.8, 0.1, -0.2]), rng.uniform(0, 300, 2), 0.7
     origin, pixels_per_metre = to_image(cam, tuple(center), scale)
@@ -142,12 +142,12 @@ def test_smoothing_takes_most_of_the_jitter_and_lags_little(clip, tmp_path, monk
 
 
 def test_frames_without_people_are_written_as_they_are(clip, tmp_path, monkeypatch):
-    """Also where one person waits for a batch to fill; who is seen only shortly is nobody."""
+    """Also where one person waits for a batch to fill; who is seen only shortly does not count."""
     person = crossing.crossing()[0]
     shown = {3, 4, *range(20, 20 + MIN_SEEN)}
     count = iter(range(FRAMES))
 
-    def find(picture):
+    def find(image):
         frame = next(count)
         return crossing.detections((person,), frame, np.random.default_rng(frame)) if frame in shown else []
 

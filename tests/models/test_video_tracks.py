@@ -33,7 +33,7 @@ def test_exports_of_a_camera_have_its_true_times(tmp_path):
 
 
 def test_a_track_that_cannot_be_written_is_named_and_keeps_no_other_from_it(tmp_path, monkeypatch):
-    """Its older files stay as they were, all of them; those that nobody has any more go."""
+    """Its older files stay as they were, all of them; those that no person has any more go."""
     older = {f"camera0_track{i}{ending}": b"older" for i in (0, 7) for ending in (".npz", ".amass.npz")}
     for name, content in older.items():
         (tmp_path / name).write_bytes(content)

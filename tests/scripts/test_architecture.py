@@ -1,4 +1,4 @@
-"""Rules that keep the rooms apart, checked on the syntax trees: imports, safe reading, devices, sizes."""
+"""Rules that keep the packages apart, checked on the syntax trees: imports, safe reading, devices, sizes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from datasets.people.openpose import KeypointFiles
 
 
 def ramp():
-    """A smooth picture of 100 x 100 px without black."""
+    """A smooth image of 100 x 100 px without black."""
     y, x = np.mgrid[:100, :100]
     return Image.fromarray(np.stack([x + 50, y + 50, 200 - x], -1).astype(np.uint8))
 
@@ -109,7 +109,7 @@ def detected(**changes):
         ),
     ],
 )
-def test_nobody_is_told_with_its_true_cause(tmp_path, content, said):
+def test_a_file_without_people_is_refused_with_its_true_cause(tmp_path, content, said):
     ramp().save(tmp_path / "im1.png")
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=f"has a person in the boxes file: .*{said}"):
@@ -167,7 +167,7 @@ KEYPOINTS = {
     "people that are words": ({"people": ["me"]}, FORM),
     "18 points": (person(POINTS[:18]), FORM),
     "words": ({"people": [{"pose_keypoints_2d": ["left"] * 75}]}, FORM),
-    "nobody": ({"people": []}, "holds no person that can be cut out"),
+    "an empty list": ({"people": []}, "holds no person that can be cut out"),
     "not a number": (person([[float("nan")] * 3] * 25), "holds no person that can be cut out"),
     "unsure": (person([[*p[:2], 0.1] for p in POINTS]), "holds no person that can be cut out"),
     "one point": (person([[5, 5, 0.9]] + [[0, 0, 0]] * 24), "holds no person that can be cut out"),
@@ -179,7 +179,7 @@ KEYPOINTS = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", KEYPOINTS)
-def test_a_bad_file_of_keypoints_costs_its_picture_only(tmp_path, kind):
+def test_a_bad_file_of_keypoints_costs_its_image_only(tmp_path, kind):
     content, said = KEYPOINTS[kind]
     bad, good = with_keypoints(tmp_path, content)
     assert bad.path.name == "a.png" and good.path.name == "b.png" and good.box == (10, 20, 24, 48)

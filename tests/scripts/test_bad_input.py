@@ -1,4 +1,4 @@
-"""Odd and bad pictures: the crop each gives, by value, or the reason why it gives none. Boxes: test_bad_boxes.py."""
+"""Odd and bad images: the crop each gives, by value, or the reason why it gives none. Boxes: test_bad_boxes.py."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from datasets.transforms import box_to_center_scale, crop_image
 from utils.images import ImageError, read_image
 from utils.people import BadImage, PersonCrop
 
-SIDE = 224  # a picture of this size is its own crop, pixel by pixel
+SIDE = 224  # an image of this size is its own crop, pixel by pixel
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
 
 
 def ramp(height=SIDE, width=SIDE):
-    """A smooth picture with four different corners."""
+    """A smooth image with four different corners."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, 255 - x * 255 // width], -1).astype(np.uint8)
 
@@ -61,7 +61,7 @@ def alone(folder, name, content, **people):
     return found
 
 
-# --------------------------------------------------------------------------------------------- odd, but it is read
+# --------------------------------------------------------------------------------------------- unusual, but readable
 
 SHARES = np.linspace(0, 65535, SIDE).astype(">u2")  # a row of 16-bit numbers
 TOP = (SHARES >> 8).astype(np.uint8)  # their upper bytes
@@ -111,7 +111,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_odd_files_are_read_and_their_colours_are_right(tmp_path, name):
+def test_unusual_files_are_read_and_their_colours_are_right(tmp_path, name):
     content, expected, tolerance = READ[name]
     person = alone(tmp_path, name, content)
     assert isinstance(person, PersonCrop), person.reason
@@ -126,7 +126,7 @@ def test_another_reader_sees_the_same_colours_in_the_files_of_this_test():
         assert np.abs(theirs.astype(int) - expected).max() <= tolerance + 1, name
 
 
-TURNED = {  # from the picture as it is displayed to the one that is stored
+TURNED = {  # from the image as it is displayed to the one that is stored
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -144,7 +144,7 @@ TURNED = {  # from the picture as it is displayed to the one that is stored
 @pytest.mark.parametrize(
     ("kind", "options"), [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})]
 )
-def test_orientation_is_obeyed_and_boxes_belong_to_the_displayed_picture(
+def test_orientation_is_obeyed_and_boxes_belong_to_the_displayed_image(
     tmp_path, kind, options, orientation
 ):
     exif = Image.Exif()
@@ -172,7 +172,7 @@ JPEG_TAIL = encoded("JPEG")[:-1]
 PROGRESSIVE = encoded("JPEG", progressive=True)
 SKIPPED = {
     "empty.jpg": (b"", r"the file is empty \(0 bytes\)"),
-    "text.jpg": (b"this is no picture", NO_FORMAT),
+    "text.jpg": (b"this is no image", NO_FORMAT),
     "zeros.png": (bytes(5000), NO_FORMAT),
     "gif.jpg": (encoded("GIF"), NO_FORMAT),
     "tiff.jpg": (encoded("TIFF"), NO_FORMAT),
@@ -263,7 +263,7 @@ def test_places_that_cannot_be_listed_are_a_sentence(tmp_path, monkeypatch):
         list_images(tmp_path)
 
 
-def test_random_damage_gives_a_picture_or_a_reason(tmp_path):
+def test_random_damage_gives_a_image_or_a_reason(tmp_path):
     small = Image.fromarray(ramp(48, 64))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -287,6 +287,6 @@ def test_random_damage_gives_a_picture_or_a_reason(tmp_path):
                 outcomes.append(read_image(tmp_path / "a.jpg"))
             except ImageError as error:
                 outcomes.append(str(error))
-    pictures = [outcome for outcome in outcomes if not isinstance(outcome, str)]
-    assert all(p.dtype == np.uint8 and p.shape[2] == 3 and min(p.shape[:2]) >= 8 for p in pictures)
-    assert 50 < len(pictures) < len(outcomes) - 50
+    images = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert all(p.dtype == np.uint8 and p.shape[2] == 3 and min(p.shape[:2]) >= 8 for p in images)
+    assert 50 < len(images) < len(outcomes) - 50

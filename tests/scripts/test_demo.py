@@ -37,7 +37,7 @@ def run(weights, source, out, *more):
 
 
 @pytest.fixture
-def pictures(tmp_path, root):
+def images(tmp_path, root):
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.open(root / "examples/astronaut.jpg").resize((300, 260)).save(folder / "b.jpg")
@@ -45,8 +45,8 @@ def pictures(tmp_path, root):
     return folder
 
 
-def test_a_folder_gives_a_panel_and_plain_data_for_each_picture(weights, pictures, tmp_path):
-    assert run(weights, pictures, tmp_path / "out", "--batch_size", "1") == 0
+def test_a_folder_gives_a_panel_and_plain_data_for_each_image(weights, images, tmp_path):
+    assert run(weights, images, tmp_path / "out", "--batch_size", "1") == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"a.npz", "a_result.png", "b.npz", "b_result.png", "run.json"}
     panel = np.asarray(Image.open(tmp_path / "out/a_result.png"))
@@ -65,9 +65,9 @@ def test_a_folder_gives_a_panel_and_plain_data_for_each_picture(weights, picture
 
 
 
-def test_exports_lie_beside_the_npz_and_hold_the_same_body(weights, pictures, tmp_path):
+def test_exports_lie_beside_the_npz_and_hold_the_same_body(weights, images, tmp_path):
     assert (
-        run(weights, pictures / "a.webp", tmp_path / "out", "--export", "obj", "4dhumans", "densepose") == 0
+        run(weights, images / "a.webp", tmp_path / "out", "--export", "obj", "4dhumans", "densepose") == 0
     )
     names = ["a.4dhumans.npz", "a.densepose.png", "a.npz", "a.obj", "a_result.png", "run.json"]
     found = sorted(p.name for p in (tmp_path / "out").iterdir())
@@ -77,17 +77,17 @@ def test_exports_lie_beside_the_npz_and_hold_the_same_body(weights, pictures, tm
         assert np.array_equal(ours["cam_t_full"], theirs["camera"][0])
 
 
-def test_reference_input_feeds_other_pixels(weights, pictures, tmp_path):
-    run(weights, pictures / "a.webp", tmp_path / "ours")
-    run(weights, pictures / "a.webp", tmp_path / "theirs", "--reference_input")
+def test_reference_input_feeds_other_pixels(weights, images, tmp_path):
+    run(weights, images / "a.webp", tmp_path / "ours")
+    run(weights, images / "a.webp", tmp_path / "theirs", "--reference_input")
     with np.load(tmp_path / "ours/a.npz") as ours, np.load(tmp_path / "theirs/a.npz") as theirs:
         assert not np.allclose(ours["rotmat"], theirs["rotmat"])
 
 
-def test_bad_files_are_named_and_the_rest_goes_on(weights, pictures, tmp_path, capsys):
-    (pictures / "cut.jpg").write_bytes((pictures / "b.jpg").read_bytes()[:2000])
-    (pictures / "empty.png").write_bytes(b"")
-    assert run(weights, pictures, tmp_path / "out") == 2
+def test_bad_files_are_named_and_the_rest_goes_on(weights, images, tmp_path, capsys):
+    (images / "cut.jpg").write_bytes((images / "b.jpg").read_bytes()[:2000])
+    (images / "empty.png").write_bytes(b"")
+    assert run(weights, images, tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "cut.jpg: damaged or cut off" in said and "empty.png: the file is empty" in said
     assert (tmp_path / "out/a.npz").is_file() and not (tmp_path / "out/cut.npz").exists()
@@ -101,7 +101,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(weights, pictures, tmp_path, c
 
 
 def test_a_prediction_that_is_not_finite_is_named_and_not_written(
-    weights, pictures, tmp_path, capsys, monkeypatch
+    weights, images, tmp_path, capsys, monkeypatch
 ):
     forward = SMPL.forward
 
@@ -111,40 +111,40 @@ def test_a_prediction_that_is_not_finite_is_named_and_not_written(
         return body
 
     monkeypatch.setattr(SMPL, "forward", broken)
-    assert run(weights, pictures, tmp_path / "out") == 2
+    assert run(weights, images, tmp_path / "out") == 2
     assert "a.webp: the prediction of 'a' is not finite" in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"b.npz", "b_result.png", "run.json"}
 
 
-def test_weights_learned_on_another_body_are_warned_of(pictures, tmp_path, capsys):
+def test_weights_learned_on_another_body_are_warned_of(images, tmp_path, capsys):
     state = build_danet(DaNetConfig(**TINY)).state_dict()
     for body, warned in (("smpl", True), ("danet-open-1", False)):
         export_safetensors(tmp_path / "w.safetensors", state, {"body": body})
-        assert run(tmp_path / "w.safetensors", pictures / "a.webp", tmp_path / "out", "--overwrite") == 0
+        assert run(tmp_path / "w.safetensors", images / "a.webp", tmp_path / "out", "--overwrite") == 0
         said = capsys.readouterr().err
         assert ("learned on the body 'smpl', but this run poses 'danet-open-1'" in said) is warned
         assert ("Give --body smpl to match" in said) is warned
 
 
-def test_boxes_give_several_people(weights, pictures, tmp_path):
+def test_boxes_give_several_people(weights, images, tmp_path):
     (tmp_path / "boxes.json").write_text(
         json.dumps({"b.jpg": [[10, 10, 100, 200], [150, 20, 90, 180], [9, 9, 0, 0]]})
     )
-    assert run(weights, pictures, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 2
+    assert run(weights, images, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 2
     assert {p.name for p in (tmp_path / "out").glob("*.npz")} == {"b_0.npz", "b_1.npz"}
     with np.load(tmp_path / "out/b_1.npz") as data:
         assert data["center"].tolist() == [195.0, 110.0] and data["scale"] == pytest.approx(1.2 * 180 / 200)
 
 
-def test_detected_people_stand_in_the_full_picture(weights, pictures, tmp_path, root, capsys):
-    Image.open(root / "examples/rendered_1.jpg").resize((300, 300)).save(pictures / "c.png")
+def test_detected_people_stand_in_the_full_image(weights, images, tmp_path, root, capsys):
+    Image.open(root / "examples/rendered_1.jpg").resize((300, 300)).save(images / "c.png")
     two = np.concatenate(
         [np.asarray(Image.open(root / f"examples/rendered_{i}.jpg")) for i in (2, 1)], axis=1
     )
-    Image.fromarray(two).save(pictures / "d.png")
+    Image.fromarray(two).save(images / "d.png")
     out = tmp_path / "out"
     assert (
-        run(weights, pictures, out, "--detector", "auto", "--focal_length", "400", "--batch_size", "1") == 0
+        run(weights, images, out, "--detector", "auto", "--focal_length", "400", "--batch_size", "1") == 0
     )
     assert "5 people have a low confidence (below 0.5): a, b, c, d_0, d_1." in capsys.readouterr().err
     names = {p.name for p in out.iterdir()}
@@ -169,56 +169,56 @@ def test_detected_people_stand_in_the_full_picture(weights, pictures, tmp_path, 
     assert set(record["low_confidence"]["people"]) == {"a", "b", "c", "d_0", "d_1"}  # of random weights
 
 
-def test_keypoints_give_people_too(weights, pictures, tmp_path):
+def test_keypoints_give_people_too(weights, images, tmp_path):
     body = np.zeros((25, 3))
     body[:3] = [[50, 30, 0.9], [80, 150, 0.9], [60, 60, 0.9]]
     content = {"people": [{"pose_keypoints_2d": body.ravel().tolist()}]}
     (tmp_path / "a_keypoints.json").write_text(json.dumps(content))
-    assert run(weights, pictures, tmp_path / "out", "--keypoints", str(tmp_path)) == 0
+    assert run(weights, images, tmp_path / "out", "--keypoints", str(tmp_path)) == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"a.npz", "a_people.jpg", "a_result.png", "run.json"}
     with np.load(tmp_path / "out/a.npz") as data:
         assert data["box"].tolist() == [50, 30, 30, 120] and data["detected_keypoints"][0, 0] == 50
 
 
-def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, pictures, tmp_path, capsys):
+def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, images, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.npz").write_bytes(b"mine")
-    assert run(weights, pictures, out, "--overwrite") == 2
+    assert run(weights, images, out, "--overwrite") == 2
     assert "a.webp: its result 'a.npz' is none of our results, so it is kept" in capsys.readouterr().err
     assert (out / "a.npz").read_bytes() == b"mine" and not (out / "a_result.png").exists()
     first = (out / "b.npz").stat()
     (out / "a.npz").unlink()
-    assert run(weights, pictures, out) == 2
+    assert run(weights, images, out) == 2
     assert "b.jpg: its result 'b.npz' is there; --overwrite replaces results" in capsys.readouterr().err
-    assert run(weights, pictures, out, "--export", "obj") == 1  # nothing is left to do
+    assert run(weights, images, out, "--export", "obj") == 1  # nothing is left to do
     assert "b.jpg: its result 'b.npz', without 'b.obj' is there" in capsys.readouterr().err
     assert os.path.samestat(first, (out / "b.npz").stat())
     (out / "b_result.png").unlink()  # as a run that was killed may leave it
     (out / "a.npz").unlink()
-    assert run(weights, pictures, out) == 0
+    assert run(weights, images, out) == 0
     assert (out / "b_result.png").is_file() and (out / "a.npz").is_file()
-    assert run(weights, pictures, out, "--overwrite") == 0
+    assert run(weights, images, out, "--overwrite") == 0
     assert not os.path.samestat(first, (out / "b.npz").stat())
 
 
-def test_a_foreign_record_or_page_ends_the_run_before_the_network(weights, pictures, tmp_path, capsys):
+def test_a_foreign_record_or_page_ends_the_run_before_the_network(weights, images, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     for name in ("run.json", "index.html"):
         (out / name).write_text('{"mine": true}')
-        assert run(weights, pictures, out, "--html", "--overwrite") == 1
+        assert run(weights, images, out, "--html", "--overwrite") == 1
         assert f"{name}' is none of our results" in capsys.readouterr().err
         assert [path.read_text() for path in out.iterdir()] == ['{"mine": true}']
         (out / name).unlink()
 
 
-def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, pictures, tmp_path):
+def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, images, tmp_path):
     out = tmp_path / "out"
-    assert run(weights, pictures, out, "--html") == 0
-    Image.open(pictures / "a.webp").save(pictures / "aa.png")
-    assert run(weights, pictures, out, "--html") == 2
+    assert run(weights, images, out, "--html") == 0
+    Image.open(images / "a.webp").save(images / "aa.png")
+    assert run(weights, images, out, "--html") == 2
     record = json.loads((out / "run.json").read_text())
     people = [(entry["stem"], entry["is_earlier"]) for entry in record["people"]]
     assert people == [("a", True), ("aa", False), ("b", True)]
@@ -226,56 +226,56 @@ def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, pictur
     page = (out / "index.html").read_text()
     assert all(f'data-stem="{stem}"' in page for stem in ("a", "aa", "b"))
     (out / "run.json").write_text('{"schema": "danet-run-1", no record')
-    assert run(weights, pictures, out) == 1
+    assert run(weights, images, out) == 1
     assert json.loads((out / "run.json").read_text())["people"] == []
 
 
-def test_a_picture_of_the_run_is_never_replaced(weights, pictures, tmp_path, capsys):
-    Image.open(pictures / "b.jpg").save(pictures / "a_people.jpg")  # the user's own
-    mine = (pictures / "a_people.jpg").read_bytes()
-    assert run(weights, pictures, pictures, "--detector", "movenet", "--overwrite") == 2
+def test_a_image_of_the_run_is_never_replaced(weights, images, tmp_path, capsys):
+    Image.open(images / "b.jpg").save(images / "a_people.jpg")  # the user's own
+    mine = (images / "a_people.jpg").read_bytes()
+    assert run(weights, images, images, "--detector", "movenet", "--overwrite") == 2
     assert "a.webp: its result 'a_people.jpg' is none of our results" in capsys.readouterr().err
-    assert (pictures / "a_people.jpg").read_bytes() == mine and not (pictures / "a.npz").exists()
-    assert (pictures / "b.npz").is_file()
-    assert run(weights, pictures / "a.webp", pictures, "--detector", "movenet", "--overwrite") == 1
-    assert (pictures / "a_people.jpg").read_bytes() == mine
-    assert run(weights, pictures / "a.webp", pictures) == 0  # taken whole, it has no picture of all people
+    assert (images / "a_people.jpg").read_bytes() == mine and not (images / "a.npz").exists()
+    assert (images / "b.npz").is_file()
+    assert run(weights, images / "a.webp", images, "--detector", "movenet", "--overwrite") == 1
+    assert (images / "a_people.jpg").read_bytes() == mine
+    assert run(weights, images / "a.webp", images) == 0  # taken whole, it has no image of all people
 
 
-def test_names_that_are_too_long_or_no_text_cost_their_own_picture_only(weights, pictures, tmp_path, capsys):
-    long, bytes_name = pictures / ("l" * 248 + ".jpg"), pictures / os.fsdecode(b"c\xff.jpg")
+def test_names_that_are_too_long_or_no_text_cost_their_own_image_only(weights, images, tmp_path, capsys):
+    long, bytes_name = images / ("l" * 248 + ".jpg"), images / os.fsdecode(b"c\xff.jpg")
     for path in (long, bytes_name):
-        path.write_bytes((pictures / "b.jpg").read_bytes())
-    assert run(weights, pictures, tmp_path / "out", "--export", "obj", "densepose", "--html") == 2
+        path.write_bytes((images / "b.jpg").read_bytes())
+    assert run(weights, images, tmp_path / "out", "--export", "obj", "densepose", "--html") == 2
     assert "the name is too long; give shorter ones" in capsys.readouterr().err
     written = {os.fsencode(p.name) for p in (tmp_path / "out").iterdir()}
     assert {b"a.obj", b"b.obj", b"c\xff.obj", b"c\xff.npz", b"index.html"} <= written
     assert "c\ufffd.jpg" in (tmp_path / "out" / os.fsdecode(b"c\xff.obj")).read_text()
 
 
-def test_a_folder_that_cannot_be_written_to_is_said_at_once(weights, pictures, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_to_is_said_at_once(weights, images, tmp_path, capsys):
     (tmp_path / "out").write_text("a file")
-    assert run(weights, pictures, tmp_path / "out") == 1
+    assert run(weights, images, tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert f"The folder '{tmp_path / 'out'}' cannot be written to" in said and "doctor" in said
 
 
-def test_earlier_results_outlive_a_full_disk(weights, pictures, tmp_path, monkeypatch):
+def test_earlier_results_outlive_a_full_disk(weights, images, tmp_path, monkeypatch):
     out = tmp_path / "out"
     given = ("--export", "obj", "--overwrite")
-    assert run(weights, pictures, out, *given) == 0
+    assert run(weights, images, out, *given) == 0
     before = {p.name: p.read_bytes() for p in out.iterdir() if p.name != "run.json"}
 
     def full(stem, names, person):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(image_files, "write_exports", full)
-    assert run(weights, pictures, out, "--reference_input", *given) == 1
+    assert run(weights, images, out, "--reference_input", *given) == 1
     assert {p.name: p.read_bytes() for p in out.iterdir() if p.name != "run.json"} == before
 
 
 def test_a_full_disk_costs_the_files_that_do_not_fit_and_leaves_no_half_ones(
-    weights, pictures, tmp_path, capsys, monkeypatch
+    weights, images, tmp_path, capsys, monkeypatch
 ):
     move = safe_write.move
 
@@ -285,7 +285,7 @@ def test_a_full_disk_costs_the_files_that_do_not_fit_and_leaves_no_half_ones(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(safe_write, "move", fill_up)
-    assert run(weights, pictures, tmp_path / "out") == 2
+    assert run(weights, images, tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "b.jpg: the results 'b' cannot be written" in said and "the disk is full; make room" in said
     assert "the record of the run cannot be written" in said
@@ -293,10 +293,10 @@ def test_a_full_disk_costs_the_files_that_do_not_fit_and_leaves_no_half_ones(
 
 
 def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
-    weights, pictures, tmp_path, capsys, monkeypatch
+    weights, images, tmp_path, capsys, monkeypatch
 ):
     for number in range(12):
-        (pictures / f"c{number}.jpg").write_bytes((pictures / "b.jpg").read_bytes())
+        (images / f"c{number}.jpg").write_bytes((images / "b.jpg").read_bytes())
     forward, calls = SMPL.forward, []
 
     def forward_and_stop(self, *args):
@@ -306,7 +306,7 @@ def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
         return forward(self, *args)
 
     monkeypatch.setattr(SMPL, "forward", forward_and_stop)
-    assert run(weights, pictures, tmp_path / "out", "--batch_size", "1") == 2
+    assert run(weights, images, tmp_path / "out", "--batch_size", "1") == 2
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert len(record["people"]) + len(record["skipped"]) == 14 and 2 <= len(record["people"]) < 14
     assert {entry["reason"] for entry in record["skipped"]} == {"not looked at: the run was stopped (SIGINT)"}
@@ -315,9 +315,9 @@ def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
             assert data["vertices"].shape == (6890, 3)
 
 
-def test_processes_share_a_folder_and_leave_the_results_of_one(weights, pictures, tmp_path, root):
-    (pictures / "bad.png").write_bytes(b"")
-    given = [*FLAGS, "--checkpoint", str(weights), "--img_dir", str(pictures), "--detector", "none", "--html"]
+def test_processes_share_a_folder_and_leave_the_results_of_one(weights, images, tmp_path, root):
+    (images / "bad.png").write_bytes(b"")
+    given = [*FLAGS, "--checkpoint", str(weights), "--img_dir", str(images), "--detector", "none", "--html"]
     assert demo.main([*given, "--out_dir", str(tmp_path / "one")]) == 2
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     started = [*command, str(root / "demo.py"), *given, "--out_dir", str(tmp_path / "two")]
@@ -345,9 +345,9 @@ def test_processes_share_a_folder_and_leave_the_results_of_one(weights, pictures
         (["--export", "fbx"], "export takes any of obj, ply"),
     ],
 )
-def test_settings_that_cannot_work(weights, pictures, tmp_path, capsys, more, said):
+def test_settings_that_cannot_work(weights, images, tmp_path, capsys, more, said):
     try:
-        code = run(weights, pictures, tmp_path / "out", *more)
+        code = run(weights, images, tmp_path / "out", *more)
     except SystemExit as stop:
         code = stop.code
     assert code == 1 and said in capsys.readouterr().err
@@ -362,13 +362,13 @@ def test_nothing_readable_is_exit_code_1(weights, tmp_path, capsys):
     assert "holds no image" in said and "the reasons stand above" in said
 
 
-def test_hostile_weights_run_nothing(pictures, tmp_path, capsys):
+def test_hostile_weights_run_nothing(images, tmp_path, capsys):
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
 
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Evil()}))
-    given = ["--checkpoint", str(tmp_path / "evil.pt"), "--img_dir", str(pictures)]
+    given = ["--checkpoint", str(tmp_path / "evil.pt"), "--img_dir", str(images)]
     assert demo.main([*FLAGS, *given]) == 1
     with pytest.raises(SystemExit) as stop:
         demo.main(given)
@@ -377,9 +377,9 @@ def test_hostile_weights_run_nothing(pictures, tmp_path, capsys):
 
 
 
-def test_opendr_is_accepted_and_missing_in_one_line(weights, pictures, tmp_path, capsys, monkeypatch):
+def test_opendr_is_accepted_and_missing_in_one_line(weights, images, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "opendr", None)  # as if it were not installed
-    assert run(weights, pictures / "a.webp", tmp_path / "out", "--use_opendr") == 0
+    assert run(weights, images / "a.webp", tmp_path / "out", "--use_opendr") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "WARNING opendr" in line]
     assert len(lines) == 1 and "the panel shows the built-in renderer's views only" in lines[0]
     assert Image.open(tmp_path / "out/a_result.png").size == (1456, 224)

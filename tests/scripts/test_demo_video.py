@@ -85,13 +85,13 @@ def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, 
     assert (tmp_path / "out/clip_people.mp4").stat().st_size > 1000
 
 
-def test_nobody_in_a_video_is_exit_code_1_and_said(weights, tmp_path, capsys):
+def test_a_video_without_people_is_exit_code_1_and_said(weights, tmp_path, capsys):
     with VideoFile(tmp_path / "grey.mp4", (320, 240), 10.0) as video:
         for _ in range(5):
             video.write(np.full((240, 320, 3), 90, np.uint8))
     given = ["--checkpoint", str(weights), "--video", str(tmp_path / "grey.mp4")]
     assert demo.main([*FLAGS, *given, "--out_dir", str(tmp_path / "out")]) == 1
-    assert "grey.mp4: nobody was found" in capsys.readouterr().err
+    assert "grey.mp4: no person was found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

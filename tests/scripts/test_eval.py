@@ -122,14 +122,14 @@ def test_coco_with_detections(sets, weights, tmp_path):
     assert "detections" in tree["boxes"]
 
 
-def test_an_unreadable_picture_is_reported_and_counted(own_sets, weights, tmp_path, capsys):
-    picture = sorted((own_sets / "h36m" / "images").iterdir())[0]
-    picture.write_bytes(picture.read_bytes()[:100])
+def test_an_unreadable_image_is_reported_and_counted(own_sets, weights, tmp_path, capsys):
+    image = sorted((own_sets / "h36m" / "images").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:100])
     assert run(own_sets, weights, tmp_path / "out", "--dataset", "h36m-p2") == 2
     tree, errors = read(tmp_path / "out", "h36m-p2_danet")
     assert tree["samples"]["scored"] == PEOPLE - 1 == errors["scored"].sum()
-    assert tree["samples"]["unreadable"][0]["name"] == f"images/{picture.name}"
-    assert np.isnan(errors["mpjpe"]).sum() == 1 and picture.name in capsys.readouterr().err
+    assert tree["samples"]["unreadable"][0]["name"] == f"images/{image.name}"
+    assert np.isnan(errors["mpjpe"]).sum() == 1 and image.name in capsys.readouterr().err
     assert tree["scores"]["MPJPE"]["value"] == pytest.approx(np.nanmean(errors["mpjpe"]) * 1000, rel=1e-5)
 
 
@@ -261,7 +261,7 @@ def test_wrong_settings_are_sentences(given, said, sets, tmp_path, capsys):
     assert code == 1 and said in capsys.readouterr().err
 
 
-def test_coco_annotations_and_pictures_belong_together(capsys):
+def test_coco_annotations_and_images_belong_together(capsys):
     with pytest.raises(SystemExit):
         eval_coco.main(["--ann_file", "a.json"])
     assert "belong together" in capsys.readouterr().err

@@ -74,20 +74,20 @@ class NoFiles(ImageFiles):
         pass
 
 
-def run_pictures(tmp_path, pictures: int, found: list[Detection]) -> Bodies:
-    """A run over as many pictures, each with these people."""
+def run_images(tmp_path, count: int, found: list[Detection]) -> Bodies:
+    """A run over as many images, each with these people."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     Image.new("RGB", (32, 48), "grey").save(tmp_path / "in/0.bmp")
-    for i in range(1, pictures):
+    for i in range(1, count):
         os.link(tmp_path / "in/0.bmp", tmp_path / f"in/{i}.bmp")
-    people = People(tmp_path / "in", detector=SimpleNamespace(detect=lambda picture: found))
+    people = People(tmp_path / "in", detector=SimpleNamespace(detect=lambda image: found))
     files, bodies = NoFiles(tmp_path / "out", crossing.assets()), Bodies()
     with ImageRun(bodies, files, BATCH, None) as run:
         for crop in run.read_ahead(people, people.paths, StopSignals()):
             run.add(crop)
         written = [outcome.stem for outcome in run.finish() if outcome.stem]
-    assert len(written) == bodies.made == pictures * len(found)
+    assert len(written) == bodies.made == count * len(found)
     return bodies
 
 
@@ -98,14 +98,14 @@ def small_pixels(monkeypatch):
         monkeypatch.setattr(f"datasets.people.{module}.crop_image", lambda *_: np.zeros((8, 8, 3), np.uint8))
 
 
-def test_people_of_crops_and_of_full_pictures_are_let_go(tmp_path):
+def test_people_of_crops_and_of_full_images_are_let_go(tmp_path):
     at_once = BATCH * (2 * BATCHES_AT_ONCE + 1) + WRITE_BEHIND + WRITERS
-    for name, pictures, found in (
+    for name, count, found in (
         ("crops", 1600, [Detection((0.0, 0.0, 32.0, 48.0), is_whole=True)]),
         ("full", 600, [Detection((2.0, 2.0, 20.0, 40.0))] * 2),
     ):
         (tmp_path / name).mkdir()
-        bodies = run_pictures(tmp_path / name, pictures, found)
+        bodies = run_images(tmp_path / name, count, found)
         assert bodies.most < at_once + 10 and bodies.growth(since=400) < 5  # an outcome is 3
 
 
@@ -123,12 +123,12 @@ class Frames:
 
 
 def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypatch):
-    """Somebody stays, and every few frames somebody else is elsewhere."""
+    """One person stays, and every few frames another one is elsewhere."""
     monkeypatch.setattr("utils.io.row_store.BLOCK", 2**16)
-    monkeypatch.setattr("models.inference.video_run.draw_people", lambda picture, *_: picture)
+    monkeypatch.setattr("models.inference.video_run.draw_people", lambda image, *_: image)
     bodies, numbers = Bodies(), iter(range(10**6))
 
-    def find(picture):
+    def find(image):
         i = next(numbers) // 25
         keypoints = np.ones((17, 3), np.float32)
         return [
@@ -162,10 +162,10 @@ def test_rows_come_back_from_the_file_and_from_memory(tmp_path, monkeypatch):
         optional = {} if i in (7, 9) else {"b": np.full(2, i, np.float32)}
         spool.add(i % 2, {"a": i, "c": np.full((2, 3), i / 2), **optional})
     assert spool.counts == {0: 30, 1: 30} and spool._stored > 500 and list(tmp_path.iterdir()) == []
-    even, odd = spool.arrays(0), spool.arrays(1)
-    assert set(even) == {"a", "b", "c"} and set(odd) == {"a", "c"}
-    assert even["a"].tolist() == list(range(0, 60, 2)) and odd["a"].tolist() == list(range(1, 60, 2))
-    assert even["c"].shape == (30, 2, 3) and even["b"][:, 1].tolist() == even["a"].tolist()
+    first, second = spool.arrays(0), spool.arrays(1)
+    assert set(first) == {"a", "b", "c"} and set(second) == {"a", "c"}
+    assert first["a"].tolist() == list(range(0, 60, 2)) and second["a"].tolist() == list(range(1, 60, 2))
+    assert first["c"].shape == (30, 2, 3) and first["b"][:, 1].tolist() == first["a"].tolist()
 
 
 def fail(*_, **__):

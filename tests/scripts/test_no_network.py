@@ -48,7 +48,7 @@ def test_python_code_is_stopped_in_every_test(address):
 
 
 def test_onnxruntime_is_imported_in_one_place():
-    """After `utils/__init__.py` has told it to leave the network alone."""
+    """After `utils/__init__.py` has made it leave the network alone."""
     for name, tree in SOURCES.items():
         if name != "utils/packages.py":
             assert "onnxruntime" not in [module.split(".")[0] for module, _ in modules(tree)], name

@@ -97,7 +97,7 @@ def test_workers_do_not_change_the_data(data_dir):
         assert same(alone, by_workers)
 
 
-def test_pictures_of_a_rendered_epoch_are_not_painted():
+def test_images_of_a_rendered_epoch_are_not_painted():
     mix = build_mix(DataConfig("synthetic", synthetic_size=2), "unused")
     data = TrainingData(mix, easy_epochs=3, rendered=range(1, 2))
     (people,) = mix.members
@@ -131,12 +131,12 @@ def test_missing_pretrained_weights_are_an_error_only_when_asked_for(data_dir, t
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_is_gone_or_damaged_ends_the_run_in_one_sentence(data_dir, tmp_path, capfd, workers):
+def test_a_image_that_is_gone_or_damaged_ends_the_run_in_one_sentence(data_dir, tmp_path, capfd, workers):
     own = tmp_path / "data"
     standin.write_all(str(own))
     labels = write_h36m(own)
     for name in labels["imgname"]:
-        (own / "h36m" / str(name)).write_bytes(b"no picture")
+        (own / "h36m" / str(name)).write_bytes(b"no image")
     assert run(own, tmp_path, train_data="h36m", num_workers=workers) == 1
     said = capfd.readouterr().err
     assert "images/S1_Walk.cam_00000" in said and "Traceback" not in said

@@ -1,4 +1,4 @@
-"""Cleaning maps and turning them into pictures and back, against the 2020 goldens and as properties."""
+"""Cleaning maps and turning them into images and back, against the 2020 goldens and as properties."""
 
 from __future__ import annotations
 

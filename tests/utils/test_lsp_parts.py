@@ -1,4 +1,4 @@
-"""LSP parts: classes of faces, pictures of bodies seen from any side, the way back to the picture."""
+"""LSP parts: classes of faces, images of bodies seen from any side, the way back to the image."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_tables_that_do_not_fit_are_refused(official, tmp_path, colors, cells, s
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])
-def test_person_facing_the_camera_has_its_right_at_the_pictures_left(body, standing, backend):
+def test_person_facing_the_camera_has_its_right_at_the_images_left(body, standing, backend):
     parts = PartRenderer(body.faces, skinning_classes(body), backend=backend)(standing, CAM)
     assert parts.dtype == torch.uint8 and parts.shape == (1, 224, 224)
     place = {label: (parts[0] == label).nonzero().float().mean(dim=0) for label in range(1, 7)}  # row, column
@@ -115,7 +115,7 @@ def turned(vertices, rotations):
     return (vertices - center) @ turns.mT + center
 
 
-def test_outline_from_any_side_is_that_of_the_iuv_picture(body, standing):
+def test_outline_from_any_side_is_that_of_the_iuv_image(body, standing):
     views = turned(standing, Rotation.random(6, random_state=1))
     cam = CAM.expand(6, 3)
     parts = PartRenderer(body.faces, skinning_classes(body))(views, cam)

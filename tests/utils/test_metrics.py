@@ -90,7 +90,7 @@ def test_pck_by_hand():
     torch.testing.assert_close(score[:2], torch.tensor([2 / 3, 2 / 4]))
 
 
-def test_actions_of_picture_names():
+def test_actions_of_image_names():
     names = {
         "images/S9_Walking_1.54138969_000001.jpg": "Walking",
         "S11_WalkDog.60457274_000001.jpg": "WalkDog",
@@ -146,7 +146,7 @@ def test_unknown_pixels_of_parts_by_hand():
         (np.zeros((2, 2)), np.full((2, 2), 7), "true labels span 7..7, expected 0..6 or 255"),
     ],
 )
-def test_label_pictures_that_do_not_fit_are_refused(pred, true, words):
+def test_label_images_that_do_not_fit_are_refused(pred, true, words):
     with pytest.raises(ValueError, match=words):
         confusion_counts(pred.astype(np.uint8), true.astype(np.uint8), 7)
 

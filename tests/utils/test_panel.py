@@ -35,18 +35,18 @@ def part_maps(iuv: np.ndarray) -> np.ndarray:
 
 
 def rendering(scene) -> np.ndarray:
-    """The body's IUV picture at 224 pixels, 0..255."""
+    """The body's IUV image at 224 pixels, 0..255."""
     vertices, cam = (torch.from_numpy(array)[None] for array in scene[:2])
-    picture = scene[2].verts2uvimg(vertices, cam)[0]
-    return resize_linear(picture.permute(1, 2, 0).numpy(), 224) * 255
+    image = scene[2].verts2uvimg(vertices, cam)[0]
+    return resize_linear(image.permute(1, 2, 0).numpy(), 224) * 255
 
 
-def test_panel_shows_six_pictures_in_order(scene, crop):
+def test_panel_shows_six_images_in_order(scene, crop):
     vertices, cam, iuv_renderer, mesh_renderer, iuv = scene
     panel = result_panel(crop, iuv, part_maps(iuv), vertices, cam, iuv_renderer, mesh_renderer)
     assert panel.shape == (224, 1456, 4) and panel.dtype == np.uint8
-    picture, whole, parts, pasted, front, side = np.split(panel, [224, 448, 784, 1008, 1232], axis=1)
-    np.testing.assert_array_equal(picture[..., :3], crop)
+    image, whole, parts, pasted, front, side = np.split(panel, [224, 448, 784, 1008, 1232], axis=1)
+    np.testing.assert_array_equal(image[..., :3], crop)
     assert (panel[:, :1232, 3] == 255).all()
     cam_t = cam_to_translation(torch.from_numpy(cam)).numpy()
     shaded = mesh_renderer.side_view(vertices, cam_t, FOCAL_LENGTH, 224)
@@ -81,7 +81,7 @@ def test_resize_keeps_a_ramp_and_mirrors_borders():
     assert resize_linear(ramp, 4) is ramp
 
 
-def test_grid_places_pictures_in_rows_and_fills_the_rest():
+def test_grid_places_images_in_rows_and_fills_the_rest():
     images = [np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)]
     grid = image_grid(images, columns=2, pad=1, pad_value=255)
     assert grid.shape == (1 + 2 * 3, 1 + 2 * 4, 3)

@@ -27,7 +27,7 @@ def people():
 
 
 def crop_pixels(people):
-    """Where the crop's own camera puts the points, in pixels of the full picture."""
+    """Where the crop's own camera puts the points, in pixels of the full image."""
     points, cam, center, scale, _ = people
     return center[:, None] + project_to_crop(points, cam) * (100 * scale)[:, None, None]
 
@@ -84,26 +84,26 @@ def at(x, z):
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_nearer_one_is_in_front_whatever_the_order(order):
     both = [at(0.0, 4.0), at(2.0, 8.0)]
-    picture = draw_people(np.zeros((100, 160, 3), np.uint8), [both[i] for i in order], FACES)
+    image = draw_people(np.zeros((100, 160, 3), np.uint8), [both[i] for i in order], FACES)
     alone = draw_people(np.zeros((100, 160, 3), np.uint8), [both[0]], FACES)
-    near = picture[50, 80].astype(float) / picture[50, 80].max()
+    near = image[50, 80].astype(float) / image[50, 80].max()
     expected = person_colors(2)[order.index(0)]
     assert np.allclose(near, expected / expected.max(), atol=0.02)
-    shared = picture[50, 98].astype(float)  # under both
+    shared = image[50, 98].astype(float)  # under both
     assert np.allclose(shared / shared.max(), expected / expected.max(), atol=0.02)
-    assert picture[50, 108].any() and not alone[50, 108].any()  # what the far one shows beside
+    assert image[50, 108].any() and not alone[50, 108].any()  # what the far one shows beside
 
 
 def test_each_is_drawn_where_its_camera_says_and_the_rest_is_untouched():
     photo = np.random.default_rng(0).integers(0, 255, (100, 160, 3), np.uint8)
-    picture = draw_people(photo, [at(-1.0, 5.0)], FACES)
-    changed = (picture != photo).any(axis=2)
+    image = draw_people(photo, [at(-1.0, 5.0)], FACES)
+    changed = (image != photo).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert (columns.min(), columns.max() + 1) == (40, 80) and (rows.min(), rows.max() + 1) == (30, 70)
     assert draw_people(photo, [], FACES) is photo
 
 
-def test_a_focal_length_in_millimetres_is_refused_and_odd_ones_are_suspected():
+def test_a_focal_length_in_millimetres_is_refused_and_unusual_ones_are_suspected():
     assert check_focal_length(None, (640, 480)) == check_focal_length(800, (640, 480)) == ""
     assert "is 0.25 of the diagonal" in check_focal_length(200, (640, 480))
     assert "cameras have 0.3 to 30" in check_focal_length(1e6, (640, 480))

@@ -22,7 +22,7 @@ def points_of(*corners: tuple[float, float, float]) -> torch.Tensor:
 
 
 def random_scene(seed: int, batch: int = 2, num_vertices: int = 60, num_faces: int = 150) -> tuple:
-    """Triangles of all sizes, beyond the picture and behind the camera too."""
+    """Triangles of all sizes, beyond the image and behind the camera too."""
     rng = np.random.default_rng(seed)
     points = np.concatenate(
         [rng.normal(0, 0.8, (batch, num_vertices, 2)), rng.uniform(-0.3, 4, (batch, num_vertices, 1))], axis=2

@@ -1,4 +1,4 @@
-"""Other packages that draw bodies: the same pictures as ours where they are installed, and as fakes everywhere.
+"""Other packages that draw bodies: the same images as ours where they are installed, and as fakes everywhere.
 
 A fake draws by the conventions that its package documents, with our rasteriser.
 """
@@ -27,7 +27,7 @@ FOCAL, WIDTH, HEIGHT, CENTER = 1400.0, 660, 820, (300.0, 380.0)
 
 @pytest.fixture(scope="module")
 def body():
-    """(vertices, faces, cam_t) of the open body: upright, seen from the front, whole in the picture."""
+    """(vertices, faces, cam_t) of the open body: upright, seen from the front, whole in the image."""
     body = load_open_body()
     rotmat = torch.eye(3).repeat(1, 24, 1, 1)
     rotmat[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -46,7 +46,7 @@ def compare(name: str, body: tuple) -> None:
         theirs = mesh_renderer_class(name)(faces, color).render(*view)
         assert theirs.shape == ours.shape and theirs.dtype == np.float32
         assert theirs.min() >= 0 and theirs.max() <= 1 and not theirs[theirs[..., 3] == 0].any()
-        both = [picture[..., 3] >= 0.5 for picture in (ours, theirs)]
+        both = [image[..., 3] >= 0.5 for image in (ours, theirs)]
         assert (both[0] & both[1]).sum() / (both[0] | both[1]).sum() > 0.99
         for axis in (0, 1):
             first, second = (np.flatnonzero(seen.any(axis=axis)) for seen in both)
@@ -65,7 +65,7 @@ def test_installed_renderers_draw_what_ours_draws(name, body):
 
 
 def draw(pixels: np.ndarray, depth: np.ndarray, colors: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """RGB and hits of triangles [F, 3, 2] in a square picture whose pixel i has its centre at i + 0.5."""
+    """RGB and hits of triangles [F, 3, 2] in a square image whose pixel i has its centre at i + 0.5."""
     ndc = np.dstack([2 * pixels[..., 0] / size - 1, 1 - 2 * pixels[..., 1] / size, depth])
     points = torch.from_numpy(ndc.astype(np.float32).reshape(1, -1, 3))
     found = rasterize(points, torch.arange(points.shape[1]).view(-1, 3), size)
@@ -130,11 +130,11 @@ def fake_neural_renderer(monkeypatch):
     monkeypatch.setattr(render_backends, "CUDA", "cpu")
 
 
-def test_opendr_is_told_the_same_picture(fake_opendr, body):
+def test_opendr_is_told_the_same_image(fake_opendr, body):
     compare("opendr", body)
 
 
-def test_neural_renderer_is_told_the_same_picture(fake_neural_renderer, body):
+def test_neural_renderer_is_told_the_same_image(fake_neural_renderer, body):
     compare("neural_renderer", body)
 
 

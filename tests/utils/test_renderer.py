@@ -79,8 +79,8 @@ def test_face_ids_and_colours_are_those_of_2020(view, backend, numbers, atlas, v
         assert (face != expected).sum() <= 2, size
         if size == 56:
             same = (face == expected)[:, None]
-            picture = renderer.verts2uvimg(vertices, cam).numpy()
-            assert (np.abs(picture - numbers[f"clean_56_cam{view}"]) * same).max() < 1e-5
+            pixels = renderer.verts2uvimg(vertices, cam).numpy()
+            assert (np.abs(pixels - numbers[f"clean_56_cam{view}"]) * same).max() < 1e-5
 
 
 def test_face_colours_are_part_and_mean_uv(numbers, atlas):
@@ -89,8 +89,8 @@ def test_face_colours_are_part_and_mean_uv(numbers, atlas):
 
 def test_far_plane_hides_distant_bodies(numbers, atlas, vertices):
     def covered(s: float, **kwargs) -> float:
-        picture = IUV_Renderer(atlas=atlas, **kwargs).verts2uvimg(vertices[1:], torch.tensor([[s, 0.0, 0.0]]))
-        return float((picture[:, 0] > 0).float().mean())
+        pixels = IUV_Renderer(atlas=atlas, **kwargs).verts2uvimg(vertices[1:], torch.tensor([[s, 0.0, 0.0]]))
+        return float((pixels[:, 0] > 0).float().mean())
 
     np.testing.assert_allclose([covered(0.44), covered(0.46)], numbers["far_fraction"], atol=1e-6)
     assert covered(0.44, far=1000.0) > 0.02
@@ -106,8 +106,8 @@ def test_wrong_shapes_are_refused(atlas, vertices):
 def test_open_body_shows_its_left_on_the_right(open_body):
     """Facing the camera, left parts lie right of right parts, the head above the feet."""
     _, vertices = open_body
-    picture = IUV_Renderer(atlas=load_open_atlas()).verts2uvimg(vertices[None], torch.tensor([[0.9, 0, 0.2]]))
-    part = (picture[0, 0] * 24).round().long()
+    pixels = IUV_Renderer(atlas=load_open_atlas()).verts2uvimg(vertices[None], torch.tensor([[0.9, 0, 0.2]]))
+    part = (pixels[0, 0] * 24).round().long()
 
     def middle(*parts: int) -> torch.Tensor:
         return torch.isin(part, torch.tensor(parts)).nonzero().float().mean(0)  # row, column
@@ -159,7 +159,7 @@ def test_overlay_lies_where_the_camera_projects_the_body(open_body):
         assert abs(seen.min() - true.min()) <= 1 and abs(seen.max() + 1 - true.max()) <= 1
 
 
-def test_overlay_leaves_the_rest_of_the_picture_alone(open_body):
+def test_overlay_leaves_the_rest_of_the_image_alone(open_body):
     body, vertices = open_body
     renderer, cam_t = MeshRenderer(body.faces), cam_to_translation(torch.tensor([0.7, 0.0, 0.2]))
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
@@ -219,17 +219,17 @@ def test_a_sphere_is_shaded_by_its_normals():
     inward = (outward * corners.mean(1)).sum(1) < 0
     faces[inward] = faces[inward][:, ::-1]
     np.testing.assert_allclose(vertex_normals(sphere, faces), sphere, atol=0.04)
-    picture = MeshRenderer(faces).render(sphere, np.array([0, 0, 50.0]), 2000.0, 100, 100)
-    radius = np.sqrt(picture[..., 3].sum() / np.pi)
+    pixels = MeshRenderer(faces).render(sphere, np.array([0, 0, 50.0]), 2000.0, 100, 100)
+    radius = np.sqrt(pixels[..., 3].sum() / np.pi)
     assert abs(radius - 40) < 0.5
-    light = picture[..., :3].sum(2)
+    light = pixels[..., :3].sum(2)
     assert light[30, 30] > light[70, 70]  # lit from above and left
-    color = picture[50, 50, :3] / picture[50, 50, 0]
+    color = pixels[50, 50, :3] / pixels[50, 50, 0]
     np.testing.assert_allclose(color, np.array(LIGHT_BLUE) / LIGHT_BLUE[0], atol=1e-3)
 
 
 def test_example_renders_clips_and_files_alike(tmp_path, root, capsys, caplog):
-    """World axes of the clips and camera axes of a fit are the same pictures."""
+    """World axes of the clips and camera axes of a fit are the same images."""
     assert render_iuv.main(["--frames", "361", "--body", "open", "--out_dir", str(tmp_path / "world")]) == 0
     clip = np.load(root / "data" / "open" / "motions.npz")["rotvec"][361]
     upright = batch_rodrigues(torch.from_numpy(clip[:1]))[0]

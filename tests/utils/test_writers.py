@@ -1,4 +1,4 @@
-"""Writing: what may be replaced, what a kill at any moment leaves, and what a full disk is told as."""
+"""Writing: what may be replaced, what a kill at any moment leaves, and how a full disk is reported."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
 
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
 def test_marked_images_are_the_same_images(tmp_path, ending):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
-    plain = cv2.imencode(ending, picture)[1].tobytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    plain = cv2.imencode(ending, pixels)[1].tobytes()
     path = tmp_path / f"a{ending}"
     path.write_bytes(plain)
     before = np.asarray(Image.open(path))

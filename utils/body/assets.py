@@ -1,6 +1,6 @@
 """Which files a run uses: the user's licensed ones when they are all there, the shipped open ones otherwise.
 
-Half a licensed set is an error, so that nobody mixes bodies without noticing (docs/method.md 10).
+Half a licensed set is an error, so that bodies are not mixed unnoticed (docs/method.md 10).
 """
 
 from __future__ import annotations

