@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> int:
-    """The people of images; each process takes its share, the first one writes the record of all."""
+    """Run on images, each process on its share; the first writes the record. Returns the exit code."""
     seconds = Seconds()
     people = find_people(config)
     camera = camera_facts(config, sizes_of_some(lambda index: people.paths[index], len(people)).values())
@@ -127,7 +127,7 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
         with_earlier(outcomes, out_dir, names, (".npz", PANEL_SUFFIX)),
         seconds.so_far(),
         {**predictor.facts, **shown_settings(config, processes), **people.facts, **camera},
-        people.unused.with_others([*left_out, idle_settings(config)]),
+        people.unused.with_others([*left_out, settings_without_effect(config)]),
     )
     if processes.is_first:
         record = save_run(record, out_dir, predictor.assets.body.faces if config.html else None)
@@ -142,7 +142,7 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
 
 
 def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> int:
-    """The people of a video, frame by frame."""
+    """Run on a video, frame by frame. Returns the exit code."""
     if processes.count > 1:
         raise ValueError("A video is the work of one process: start demo.py without torchrun.")
     frames = VideoFrames(config.video)
@@ -168,7 +168,7 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
         with_earlier(outcomes, out_dir, [frames.name], (".npz",)),
         run.seconds.so_far(),
         {**predictor.facts, **shown_settings(config, processes), **camera},
-        run.unused().with_others([unused_of(detector), idle_settings(config)]),
+        run.unused().with_others([unused_of(detector), settings_without_effect(config)]),
     )
     record = save_run(record, out_dir)
     for name, reason in record.skipped:
@@ -188,7 +188,7 @@ def find_people(config: DemoConfig) -> People:
 
 
 def image_run(config: DemoConfig, predictor: Predictor, seconds: Seconds) -> ImageRun:
-    """A run that has not begun, of the settings."""
+    """The `ImageRun` of the settings, not yet entered."""
     assets = predictor.assets
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
     renderer = mesh_renderer_class(config.renderer)
@@ -206,7 +206,7 @@ def results_folder(config: DemoConfig) -> Path:
 
 
 def camera_facts(config: DemoConfig, sizes: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """What is suspicious of --focal_length for the smallest image. Raises ValueError for what cannot be."""
+    """Warning about an unlikely --focal_length for the smallest image. Raises ValueError for an impossible one."""
     smallest = min(sizes, key=lambda size: size[0] * size[1], default=None)
     suspicion = check_focal_length(config.focal_length, smallest) if smallest else ""
     if suspicion:
@@ -215,7 +215,7 @@ def camera_facts(config: DemoConfig, sizes: Iterable[tuple[int, int]]) -> dict[s
 
 
 def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
-    """The settings that a reader of the results asks for, as far as they are given."""
+    """Settings that the record shows: those that differ from None, False and ()."""
     names = [
         "img_dir" if config.video is None else "video", "detector", "detector_weights", "boxes", "keypoints",
         "focal_length", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
@@ -225,11 +225,11 @@ def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
     return {**shown, "processes": str(processes.count)}
 
 
-def idle_settings(config: DemoConfig) -> Unused:
+def settings_without_effect(config: DemoConfig) -> Unused:
     """Settings that were given and change nothing in this run."""
     unused, no_effect, is_video = Unused(), "settings without effect", config.video is not None
     if is_video and config.img_dir != DemoConfig.img_dir:
-        unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is looked at instead")
+        unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is used instead")
     if config.use_opendr and is_video:
         unused.add(no_effect, example="use_opendr: it adds to the panels of images")
     elif config.use_opendr and renderer_problem("opendr"):

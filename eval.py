@@ -105,7 +105,7 @@ def prepare(cfg: EvalConfig) -> Evaluation:
 
 
 def protocol_of(cfg: EvalConfig, people: BaseDataset | SyntheticPeople) -> Protocol:
-    """How the set is scored, with the network loaded."""
+    """The set's protocol, which holds the loaded network."""
     if cfg.dataset == "lsp":
         legacy_uncrop = uncrop_legacy if cfg.crop_mode == "legacy" else None
         predictor = load_predictor(cfg, PART_NEED)

@@ -133,7 +133,7 @@ def start_run(cfg: TrainConfig, processes: Processes) -> tuple[Trainer, Iterator
 def check_labels(
     cfg: TrainConfig, data: TrainingData, fits: Fits | None, stages: Sequence[Stage], body_labels: bool
 ) -> dict[str, Any]:
-    """What the run uses of its data and settings. Raises ValueError for a stage that would learn nothing."""
+    """Facts about used and unused labels and settings. Raises ValueError for a stage that would learn nothing."""
     if not body_labels and any(getattr(member, "unused", None) for member in data.mix.members):
         log.warning("Labels of pose and shape belong to SMPL; the open body learns without them.")
     counts = count_labels(data.mix, fits)
@@ -153,7 +153,7 @@ def check_labels(
 def load_parts(
     trainer: Trainer, batches: Iterator[Batch], pace: Pace, stop: StopSignals
 ) -> Iterator[list[Batch]]:
-    """For every step from now on, this process's parts of the batch."""
+    """This process's parts of the batch, on its device, for every remaining step."""
     timed = pace.timed(batches)
     try:
         for parts in zip(*[timed] * trainer.cfg.accumulate, strict=True):

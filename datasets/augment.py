@@ -25,7 +25,7 @@ UPRIGHT_RATE = 0.6  # share of images that are not rotated
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How far training changes its images; 0 switches a change off."""
+    """Ranges of the random changes of training images; 0 switches a change off."""
 
     rot_factor: float = option(30.0, "degrees of random rotation (standard deviation, at most twice that)")
     noise_factor: float = option(0.4, "colour channels are multiplied by 1 - this to 1 + this")
@@ -52,7 +52,7 @@ class AugmentValues:
 
 
 def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentConfig()) -> AugmentValues:
-    """The distribution of 2020: half are flipped, three fifths stay upright, sizes and angles are clipped."""
+    """Random changes, distributed as in 2020: half are flipped, three fifths upright, sizes and angles are clipped."""
     flip = rng.uniform() <= FLIP_RATE
     noise = rng.uniform(1 - config.noise_factor, 1 + config.noise_factor, 3)
     rotation = np.clip(rng.normal() * config.rot_factor, -2 * config.rot_factor, 2 * config.rot_factor)
@@ -62,7 +62,7 @@ def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentC
 
 
 def change_colors(crop: UInt8[np.ndarray, "H W 3"], noise: Sequence[float]) -> UInt8[np.ndarray, "H W 3"]:
-    """Multiply the channels, clip to 0..255 and cut off fractions."""
+    """The image with each RGB channel times its factor, clipped to 0..255, fractions cut off."""
     if all(factor == 1 for factor in noise):
         return crop
     return np.clip(crop * np.asarray(noise, dtype=np.float64), 0, 255).astype(np.uint8)
@@ -78,7 +78,7 @@ def keypoints_to_crop(
     rotation_deg: float,
     crop_mode: str,
 ) -> Float[np.ndarray, "N 3"]:
-    """x, y in image pixels and confidence -> x, y in [-1,1] of the crop; "legacy" truncates to whole pixels."""
+    """Keypoints in the crop, x and y in [-1,1], of keypoints in image pixels; "legacy" truncates to whole pixels."""
     result = keypoints.copy()
     if crop_mode == "legacy":
         result[:, :2] = transform_points(keypoints[:, :2] + 1, center, scale, rotation_deg)
@@ -90,26 +90,26 @@ def keypoints_to_crop(
 
 
 def flip_keypoints(points: Float[np.ndarray, "N C"], partners: Sequence[int]) -> Float[np.ndarray, "N C"]:
-    """Mirror points at x = 0: each becomes its partner of the other side. 2D in [-1,1] or 3D."""
+    """Points mirrored at x = 0, left and right `partners` exchanged; 2D in [-1,1] or 3D."""
     mirrored = points[list(partners)]
     mirrored[:, 0] = -mirrored[:, 0]
     return mirrored
 
 
 def flip_rotvec(rotvec: Float[np.ndarray, "72"]) -> Float[np.ndarray, "72"]:
-    """Mirror a pose of 24 axis-angle triples."""
+    """The mirrored pose of 24 axis-angle triples (radians)."""
     return (rotvec.reshape(24, 3)[list(SMPL_FLIP)] * np.array([1.0, -1.0, -1.0])).reshape(72)
 
 
 def rotate_rotvec(rotvec: Float[np.ndarray, "3"], rotation_deg: float) -> Float[np.ndarray, "3"]:
-    """Turn the global orientation about the viewing axis as an image turned counter-clockwise does."""
+    """The global orientation (radians) turned about the viewing axis, as by turning the image counter-clockwise."""
     turn = _about_z(np.deg2rad(-rotation_deg))
     rotation, _ = cv2.Rodrigues(np.asarray(rotvec, dtype=np.float64))
     return cv2.Rodrigues(turn @ rotation)[0].reshape(3)
 
 
 def change_pose(rotvec: Float[np.ndarray, "72"], rotation_deg: float, flip: bool) -> Float[np.ndarray, "72"]:
-    """Rotation, then flip, of a pose."""
+    """A pose (24 axis-angle triples) turned about the viewing axis, then mirrored if `flip`."""
     changed = rotvec.astype(np.float64)
     changed[:3] = rotate_rotvec(changed[:3], rotation_deg)
     return flip_rotvec(changed) if flip else changed
@@ -118,7 +118,7 @@ def change_pose(rotvec: Float[np.ndarray, "72"], rotation_deg: float, flip: bool
 def change_joints_3d(
     joints: Float[np.ndarray, "24 4"], rotation_deg: float, flip: bool
 ) -> Float[np.ndarray, "24 4"]:
-    """Rotation, then flip, of the 24 GT joints with their confidence."""
+    """The 24 annotated joints (metres, confidence) turned about the viewing axis, then mirrored if `flip`."""
     changed = joints.copy()
     if rotation_deg != 0:
         turn = _about_z(-rotation_deg * np.pi / 180)

@@ -110,7 +110,7 @@ def turn_rotvec(
 
 
 def fit_paths(name: str, data_dir: str | Path) -> tuple[Path, Path]:
-    """Where the final and the static fits of a data set belong."""
+    """Paths of the final and the static fits of a data set, which need not exist."""
     final = "h36m.npy" if name == "h36m" else f"{name}.npz"
     return Path(data_dir) / FINAL / final, Path(data_dir) / STATIC / f"{name}_fits.npy"
 

@@ -70,7 +70,7 @@ def passed_over(
     *,
     body_labels: bool,
 ) -> dict[str, dict[str, Any]]:
-    """What a run does not use: {data set: {labels or people of it, and why: how many}}.
+    """Counts of what a run does not use: {data set: {labels or people, with the reason: count}}.
 
     Args:
         counts: those of `count_labels`.

@@ -37,7 +37,7 @@ SHARES_MISS_ONE_BY = 0.01  # "0.333" three times is a third each
 
 @dataclass(frozen=True)
 class Mix:
-    """What a mix is made of, whichever of its members a user has."""
+    """Members of a mix and their probabilities, before missing members are left out."""
 
     name: str
     groups: tuple[tuple[tuple[str, ...], float], ...]  # members, and the probability that they share by their sizes
@@ -109,7 +109,7 @@ def _shares(name: str, given: list[str], count: int) -> list[float]:
 
 
 class MixedDataset(Dataset):
-    """As long as its longest member. Item i comes from a member drawn from (seed, epoch, i), shorter ones repeat."""
+    """A mix of data sets, as long as the longest one; a member is drawn for each item by (seed, epoch, index)."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class MixedDataset(Dataset):
         return f"{self.name}: {', '.join(parts)}{without}"
 
     def place(self, index: int, epoch: int) -> tuple[int, int, np.random.Generator]:
-        """Which member gives item `index` of an epoch, which of its items, and the generator of its augmentation."""
+        """Member of item `index` of an epoch, number of the item in it, and the generator of its augmentation."""
         if not 0 <= index < len(self):
             raise IndexError(f"Item {index} was asked for, the mix holds 0..{len(self) - 1}.")
         rng = np.random.default_rng((self.seed, epoch, index))

@@ -98,7 +98,7 @@ SPECS: dict[str, DatasetSpec] = {spec.name: spec for spec in _ALL}
 
 
 def find_spec(name: str) -> DatasetSpec:
-    """What is known of a data set. Raises ValueError for a name that is none."""
+    """The entry of `SPECS` of this name. Raises ValueError for an unknown one."""
     if name not in SPECS:
         raise ValueError(f"There is no data set '{name}'; choose one of {', '.join(SPECS)}.")
     return SPECS[name]
@@ -119,7 +119,7 @@ def find_label_file(spec: DatasetSpec, data_dir: str | Path, is_train: bool) -> 
 
 
 def origin_of_labels(spec: DatasetSpec) -> str:
-    """Half a sentence: how to come by the set's label file."""
+    """Text on how to get the set's label file, for the end of a sentence."""
     if spec.converter:
         return f"`python -m datasets.preprocess.{spec.converter}` writes it from the set's own annotations"
     if spec.name == PHOTOS:

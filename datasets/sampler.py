@@ -19,7 +19,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """What one process takes of every batch: `count` processes split it, each in `parts` parts."""
+    """The part of every batch that one process computes: `count` processes split it, each in `parts` parts."""
 
     rank: int = 0
     count: int = 1

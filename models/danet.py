@@ -151,7 +151,7 @@ def network_of_weights(shapes: Mapping[str, Sequence[int]]) -> DaNetConfig:
 
 
 class DaNet(nn.Module):
-    """IUV estimator and SMPL regressor under the 2020 key names; labels never go in, losses never come out."""
+    """DaNet: IUV estimator and SMPL regressor under the 2020 key names. Takes no labels and gives no losses."""
 
     def __init__(
         self,

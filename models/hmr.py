@@ -61,7 +61,7 @@ class HMR(nn.Module):
         return self.regress(x.mean(dim=(2, 3)))
 
     def regress(self, features: Float[Tensor, "B 2048"]) -> SMPLParams:
-        """From the image's features to the body: each round adds a correction to the last estimate."""
+        """The body of image features; each iteration adds a correction to the last estimate."""
         pose, betas, cam = (
             mean.expand(len(features), -1) for mean in (self.init_pose, self.init_shape, self.init_cam)
         )

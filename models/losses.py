@@ -59,12 +59,12 @@ def connected_zero(*predictions: Tensor) -> Tensor:
 
 
 def selected(record: Any, keep: Bool[Tensor, "B"]) -> Any:
-    """Samples of a record where `keep`; the record itself where that is all of them, which saves copying every map."""
+    """Samples of a record where `keep`; the record itself, without a copy, where that is all of them."""
     return record if keep.all() else record[keep]
 
 
 def argmax(maps: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    """As torch's, which on a CPU takes many times longer; the first of equals wins in both."""
+    """Index of the first maximum along `dim`, as `torch.argmax`, but many times faster on a CPU."""
     return maps.max(dim=dim, keepdim=keepdim).indices
 
 

@@ -22,7 +22,7 @@ HIDDEN_SCALE = 0.8  # of half the skeleton's box, for a joint that is not visibl
 
 
 def drop_denormals(gradient: Tensor) -> Tensor:
-    """Zero for numbers next to zero, with which processors compute a hundred times more slowly.
+    """The gradient with denormal numbers set to zero: processors compute with them a hundred times more slowly.
 
     The sharp softmax has such gradients far from a joint; they took a twentieth of a training step.
     """
@@ -45,7 +45,7 @@ def soft_argmax(heatmaps: Float[Tensor, "B P H W"]) -> Float[Tensor, "B P 2"]:
 def hidden_joints(
     centers: Float[Tensor, "B P 2"], index: Float[Tensor, "B K H W"], threshold: float
 ) -> Bool[Tensor, "B P"]:
-    """True where none of a joint's own parts wins around its centre; all False for threshold 0."""
+    """Joints around whose centre none of their own parts scores at least `threshold`; none for threshold 0."""
     if threshold == 0:
         return torch.zeros(centers.shape[:2], dtype=torch.bool, device=centers.device)
     presence = torch.stack(
@@ -127,7 +127,7 @@ def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
 def part_drop(iuv: IUVMaps, part_iuv: IUVMaps | None, rate: float) -> tuple[IUVMaps, IUVMaps | None]:
     """PartDrop (paper section 3.4): zero the raw maps of randomly drawn DensePose parts, global and partial alike.
 
-    One draw a sample and part; dropped scores become 0, so a dropped part may still win.
+    One draw a sample and part; dropped scores become 0, which may still be the highest.
     """
     keep = (torch.rand(iuv.index.shape[0], 24, device=iuv.index.device) >= rate).to(iuv.index.dtype)
     keep = torch.cat([torch.ones_like(keep[:, :1]), keep], dim=1)  # [B, 25], background stays

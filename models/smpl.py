@@ -84,7 +84,7 @@ class SMPL(nn.Module):
 
 
 def _extra_file(body: BodyModel, folder: Path) -> Path:
-    """Where the 9 extra rows of a body lie, seen from the folder of its file.
+    """File of the 9 extra regressor rows of a body, relative to the folder of its file.
 
     Raises FileNotFoundError saying where the file comes from.
     """

@@ -52,7 +52,7 @@ class Pose(NamedTuple):
 
 
 class PartRegressor(nn.Module):
-    """What all networks with parts share: body_net (camera, shape), limb_net and grouped layers (a feature a joint).
+    """Base of the regressors with parts: body_net (camera, shape), limb_net and grouped layers (a feature a joint).
 
     A subclass turns the features of the joints into rotations (`pose`). mean_cam_shape [1,13], mean_pose [1,144] (6D):
     what zero features mean; buffers, so a checkpoint carries them.

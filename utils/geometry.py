@@ -187,7 +187,7 @@ def assumed_focal_length(image_size: tuple[int, int]) -> float:
 
 
 def has_determined_camera(confidence: Float[Tensor, "B N"]) -> Bool[Tensor, "B"]:
-    """Where at least two keypoints are known, so that `estimate_translation` has a solution."""
+    """Whether at least two keypoints are known, so that `estimate_translation` has a solution, [B]."""
     return (confidence > 0).sum(dim=1) >= 2
 
 

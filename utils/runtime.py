@@ -128,7 +128,7 @@ def joined_processes(backend: str = "gloo") -> Iterator[Processes]:
 
 @contextlib.contextmanager
 def shared_threads(count: int) -> Iterator[None]:
-    """Inside, each torch operation takes 1 / `count` of the threads, so that `count` of them run at a time."""
+    """Context in which a torch operation takes 1 / `count` of the threads, so that `count` run at a time."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // count))
     try:

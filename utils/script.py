@@ -39,7 +39,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def start_script() -> None:
-    """From here on every ending is a line on stderr and an exit code. For scripts, before their other imports."""
+    """Install handlers so that a script ends with a line on stderr and an exit code; call before other imports."""
     keep_streams()
     set_handlers(exit_now)  # nothing is begun, and packages in their import may swallow exceptions
     sys.excepthook = _report_import_error
@@ -103,7 +103,7 @@ def set_handlers(handler) -> None:
 
 
 def exit_now(number, frame) -> None:
-    """A handler: a line and the end."""
+    """Signal handler that writes a line and ends the process."""
     say(f"ended by {signal.Signals(number).name}.")
     os._exit(128 + number)
 
@@ -154,7 +154,7 @@ class StopSignals:
 
 
 def package_sentence(error: BaseException) -> str | None:
-    """Which package does not import and how to install it; None when the exception is no package's."""
+    """Sentence on which package does not import and how to install it; None for exceptions of other kinds."""
     names = [error.name] if isinstance(error, ImportError) else []
     if isinstance(error, AttributeError):  # too old a version lacks what we ask for
         names.append(getattr(error.obj, "__name__", None))

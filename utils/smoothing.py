@@ -60,7 +60,7 @@ def smoothing_factor(cutoff: float | Float[np.ndarray, "*N"], step: float) -> Fl
 
 
 class _Filter:
-    """What both filters keep: the smoothed value, its smoothed speed, and the time of the newest value."""
+    """Base of both filters: the smoothed value, its smoothed speed, and the time of the newest value."""
 
     def __init__(self, settings: OneEuro):
         self._settings = settings
@@ -139,7 +139,7 @@ Filter = TypeVar("Filter")
 
 
 class Placed(Protocol):
-    """What the smoothing of a body needs to know about its crop."""
+    """Track, time and crop of a body that is smoothed."""
 
     track: int
     seconds: float

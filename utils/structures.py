@@ -179,7 +179,7 @@ class SMPLEstimate(Record):
 
 @dataclass(frozen=True)
 class DaNetOutput(Record):
-    """What the network predicts for a batch; `smpl` is None in stage one, `iuv` when rendered maps went in."""
+    """Predictions of the network for a batch; `smpl` is None in stage one, `iuv` when rendered maps went in."""
 
     iuv: IUVEstimate | None
     smpl: SMPLEstimate | None
@@ -281,7 +281,7 @@ def _stack(items: list[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Targets(Record):
-    """What the losses compare predictions with; made without gradient from a batch (docs/method.md 7)."""
+    """Targets of the losses, made without gradient from a batch (docs/method.md 7)."""
 
     iuv: IUVMaps  # one-hot index, rendered
     rotmat: Float[Tensor, "B 24 3 3"]

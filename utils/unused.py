@@ -51,7 +51,7 @@ class Unused:
         return f"Not used: {listed}." if listed else "Everything that was given was used."
 
     def as_json(self) -> dict[str, dict[str, Any]]:
-        """For `run.json`: reason -> count and examples."""
+        """Plain data for `run.json`: reason -> count and examples."""
         return {
             reason: {"count": count, **({"examples": shown} if (shown := self.examples[reason]) else {})}
             for reason, count in self.counts.items()

@@ -65,7 +65,7 @@ class Labels:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Counts of what the file holds and nothing uses, by reason."""
+        """Counts of unused labels of the file, by reason."""
         reason = f"fields of the label file that nothing reads ({', '.join(self.unread)})"
         return {reason: len(self.unread)} if self.unread else {}
 

@@ -54,7 +54,7 @@ class CocoPerson:
 
 @dataclass(frozen=True)
 class CocoHead:
-    """What holds for all annotations of a file."""
+    """Images, person category and keypoint order of an annotation file."""
 
     path: Path
     names: dict[int, str]  # file name by image id

@@ -37,7 +37,7 @@ MASK_FLIP = (0, 1, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 14)
 
 @dataclass(frozen=True)
 class UVSymmetry:
-    """Where a point of a part lies on the mirrored body's part: tables over [255 V, 255 U]."""
+    """DensePose's mirror tables: part, U and V of a point on the mirrored body, over [255 V, 255 U]."""
 
     u: Float[np.ndarray, "24 256 256"]
     v: Float[np.ndarray, "24 256 256"]

@@ -65,7 +65,7 @@ class WholeImage:
 
 
 class CropOrPeople:
-    """Takes a square image that is one person's crop already whole, and finds people in any other.
+    """Detector that takes a square image of one person as a whole crop, and finds people in any other image.
 
     Up to CROP_SIDE pixels it is such a crop when `finder` finds no person (in a close portrait, say), or one who fills
     it beside others of less than half the size, as bystanders of a crop are; beyond, when it finds one person only, who

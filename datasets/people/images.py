@@ -46,7 +46,7 @@ def passed_over(source: str | Path) -> Iterator[tuple[Path, str]]:
 
 
 def why_not_listed(path: Path) -> str | None:
-    """What a folder's entry is that is not listed as an image, in the plural; None for one that is."""
+    """Reason, in the plural, why an entry of a folder is not listed as an image; None for one that is."""
     if path.name.startswith("."):
         return "hidden files"
     if path.is_dir():

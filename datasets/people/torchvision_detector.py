@@ -79,7 +79,7 @@ def load_torchvision(weights: str | Path | None = None) -> TorchvisionDetector:
 
 
 def cache_folder() -> Path:
-    """Where torchvision keeps what it has downloaded; TORCH_HOME moves it."""
+    """Folder of torchvision's downloads; TORCH_HOME moves it."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 

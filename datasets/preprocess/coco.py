@@ -36,7 +36,7 @@ BODY = slice(5, 17)  # COCO's shoulders to ankles
 
 
 def read_coco(path: Path) -> tuple[CocoHead, list[dict[str, Any]]]:
-    """What holds for all annotations of a file in COCO's form, and the annotations as they stand."""
+    """Head of a file in COCO's form (see `CocoHead`), and its annotations unchanged."""
     content = load_json(path)
     return coco_head(content, path), entries_of(content, "annotations", path)
 

@@ -44,7 +44,7 @@ def box_of_points(points: np.ndarray) -> tuple[np.ndarray, float]:
 def run(
     argv: list[str] | None, name: str, doc: str | None, source: str, plan: Plan, *add_flags: AddFlags
 ) -> int:
-    """The program of a converter: convert, write all files when all went well, print the counts.
+    """Run a converter's program: convert, write all files when all went well, print the counts.
 
     What is missing or damaged as a whole ends the program with one sentence and exit code 1; then no file was written.
 

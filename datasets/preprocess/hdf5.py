@@ -36,7 +36,7 @@ class MatFile:
         self.path, self._h5py, self._file = path, h5py, file
 
     def array(self, name: str) -> np.ndarray:
-        """A numeric array."""
+        """The numeric array of this name."""
         with _naming(self.path, name):
             return self._read(self._at(name))
 

@@ -34,7 +34,7 @@ from utils.skeleton import EXTRA_JOINT_NAMES, VERTEX_JOINT_NAMES
 
 @dataclass(frozen=True)
 class Outfit:
-    """Everything that makes a person look as it does."""
+    """Clothes, skin, hair and light of a rendered person."""
 
     cut: Cut
     tiles: np.ndarray  # [NUM_GARMENTS,64,64,3] float32
@@ -128,7 +128,7 @@ def _on_legs(assets: PeopleAssets, figure: Figure) -> np.ndarray:
 
 
 def _hang(template: np.ndarray, figure: Figure, cut: Cut) -> np.ndarray:
-    """How loose [V] cloth may hang, 0..1: most at the ends of sleeves, legs and the hem."""
+    """Looseness of cloth at each vertex [V], 0..1: most at the ends of sleeves, legs and the hem."""
     side, down = np.abs(template[:, 0]), figure.hip_y - template[:, 1]
     along = (side - figure.shoulder_x) / (figure.wrist_x - figure.shoulder_x) / max(cut.sleeve, 0.1)
     below = down / (figure.hip_y - figure.ankle_y) / cut.leg

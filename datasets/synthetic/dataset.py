@@ -24,7 +24,7 @@ from utils.structures import Sample
 
 @dataclass(frozen=True)
 class Draw:
-    """Which people are drawn, and how.
+    """Epoch, difficulty and kind of the rendered samples.
 
     Args:
         epoch: another epoch gives other people.

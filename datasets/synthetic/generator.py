@@ -46,7 +46,7 @@ PARTIAL_CROPS = (
 
 @dataclass(frozen=True)
 class Resources:
-    """What the people of one split are made of."""
+    """Body, motions, textures and backgrounds of one split."""
 
     split: Split
     assets: PeopleAssets

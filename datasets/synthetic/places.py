@@ -29,7 +29,7 @@ def _canvas(image: np.ndarray) -> np.ndarray:
 
 
 def gradient(rng: Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """From one colour to another, straight across the image in a random direction."""
+    """A gradient [224,224,3] from one colour to another in a random direction."""
     a = rng.uniform(0, 2 * np.pi)
     c, s = np.float32(np.cos(a) / SIZE), np.float32(np.sin(a) / SIZE)
     t = np.clip(c * (_COLS - SIZE / 2) + (s * (_ROWS - SIZE / 2) + np.float32(0.5)), 0, 1)

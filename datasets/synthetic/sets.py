@@ -78,7 +78,7 @@ def lsp_label_names(index: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a set keeps its photographs, and which of the 24 joints it annotates in them."""
+    """Folder of a set's photographs, and the joints (of 24) that it annotates."""
 
     folder: str
     image_name: Callable[[int], str]  # below the folder, by the person's number
@@ -97,12 +97,12 @@ LAYOUTS = {
 
 
 def image_paths(index: int) -> set[str]:
-    """Where the photograph of a person lies in all sets, below the folder of the sets."""
+    """Paths of a person's photograph in all sets, below the folder of the sets."""
     return {f"{layout.folder}/{layout.image_name(index)}" for layout in LAYOUTS.values()}
 
 
 def mask_paths(index: int) -> list[str]:
-    """Where LSP's mask and part classes of a person lie, below the folder of the sets."""
+    """Paths of a person's LSP mask and part classes, below the folder of the sets."""
     return [f"{MASK_FOLDER}/{name}" for name in lsp_label_names(index)]
 
 

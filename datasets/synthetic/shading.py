@@ -33,7 +33,7 @@ class Figure(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Where garments begin and end: metres on the resting body, or shares of a limb's length."""
+    """Limits of the garments: metres on the resting body, or shares of a limb's length."""
 
     sleeve: float  # share of the arm that is covered; negative: no shoulder either
     glove: float  # share of the arm where gloves begin

@@ -61,7 +61,7 @@ class View(Camera):
 
 @dataclass(frozen=True)
 class Surface:
-    """What of a bare body the image shows; arrays of the image's size."""
+    """Visible surface of a bare body, per pixel of the image."""
 
     part: np.ndarray  # [H,W] uint8, DensePose part, 0 = no body
     face: np.ndarray  # [H,W] int32, -1 = no body
@@ -154,7 +154,7 @@ def _visible_box(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def see_surface(assets: PeopleAssets, vertices: np.ndarray, view: View) -> Surface:
-    """What the image shows of a bare body with `vertices` [V,3] in metres."""
+    """Visible surface, per pixel, of a bare body with `vertices` [V,3] in metres."""
     width, height = view.size
     pixels = view.project(vertices)
     x, y, side = view.window(pixels[:, :2])
@@ -171,7 +171,7 @@ def see_surface(assets: PeopleAssets, vertices: np.ndarray, view: View) -> Surfa
 def _draw_behind(
     rng: Generator, resources: Resources, difficulty: float, body: PosedBody, view: View
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """All that is behind the person: image [H,W,3] float32 and the mask of a bystander, if there is one."""
+    """Image [H,W,3] float32 of all that is behind the person, and the mask of a bystander, if there is one."""
     (width, height), long = view.size, max(view.size)
     scene = draw_background(rng, resources.split, difficulty * rng.random(), resources.backgrounds)
     # Things are drawn on the small square scene, which then covers the image's longer side.

@@ -46,7 +46,7 @@ PELVIS = 14  # among the 24 stored joints
 
 @dataclass(frozen=True)
 class JointSet:
-    """Which joints count: their places among the 17 regressed ones and among the 24 stored ones."""
+    """Joints that are scored: their indices among the 17 regressed ones and among the 24 stored ones."""
 
     name: str
     regressed: tuple[int, ...]

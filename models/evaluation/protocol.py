@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a check of ground truth found, as sentences, and whether the truth can be trusted."""
+    """Findings of a check of ground truth, as sentences, and whether it passed."""
 
     passed: bool
     findings: tuple[str, ...]
@@ -91,5 +91,5 @@ def body_rows(params: SMPLParams) -> Rows:
 
 
 def format_scores(scores: Sequence[Score]) -> str:
-    """As in "MPJPE 52.10 mm, PA-MPJPE 40.02 mm"."""
+    """Scores as text, such as "MPJPE 52.10 mm, PA-MPJPE 40.02 mm"."""
     return ", ".join(f"{score.name} {score}" for score in scores)

@@ -161,7 +161,7 @@ def evaluate(config: EvaluationConfig, task: Evaluation, processes: Processes) -
 
 
 def check_truth(task: Evaluation) -> dict[str, Any]:
-    """What the check of the ground truth found, for the facts. Raises ValueError when the truth cannot be trusted."""
+    """Result of the check of the ground truth, for the facts. Raises ValueError when it did not pass."""
     if not task.check:
         return {} if task.check is None else {"certificate": "not asked for (--check)"}
     certificate = task.protocol.check()
@@ -194,7 +194,7 @@ def score_all(
 
 
 def strip_of(task: Evaluation, results: Results, index: int) -> UInt8[np.ndarray, "224 W 3"]:
-    """Crop, predicted body over it, and prediction beside truth, of one scored person."""
+    """Image of a scored person: crop, predicted body over it, prediction beside truth."""
     crop, predictor = to_bytes(task.people[index].image), task.protocol.predictor
     vertices, cam = task.protocol.body(results.rows, index)
     renderer = MeshRenderer(predictor.assets.body.faces)
@@ -203,7 +203,7 @@ def strip_of(task: Evaluation, results: Results, index: int) -> UInt8[np.ndarray
 
 
 def fingerprint_of(config: EvaluationConfig, task: Evaluation) -> dict[str, str]:
-    """What a run computes, as text by name: settings, weights, body, annotation files and images."""
+    """Inputs of a run, as text by name: settings, weights, body, annotation files and images."""
     common = {name: str(getattr(config, name)) for name in ("batch_size", "shuffle", "crop_mode", "seed")}
     images, body = hashlib.sha256(), hashlib.sha256()
     for path in task.images:

@@ -210,7 +210,7 @@ class ImageRun:
 
 
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
-    """Where a person's arrays come from, by the keys of the npz file."""
+    """Crop, camera and source of a person, by the keys of the npz file."""
     facts = {name: getattr(person, name) for name in ("person", "box", "score", "center", "scale", "image_size")}
     facts |= {"cam_t_full": camera.cam_t, "focal_length_full": camera.focal_length}
     facts |= {"principal_point": camera.principal_point}

@@ -31,7 +31,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The outcomes of a run and what it is identified by."""
+    """Outcomes of a run, with its times, settings and unused inputs."""
 
     outcomes: tuple[Outcome, ...]
     seconds: Mapping[str, float]  # by stage, of the first process; stages overlap, so they need not add up

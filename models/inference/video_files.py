@@ -70,7 +70,7 @@ class VideoFiles:
         return self._rows.counts
 
     def track_stem(self, track: int) -> str:
-        """What the names of a track's files begin with."""
+        """Stem of a track's file names."""
         return f"{self.stem}_track{track}"
 
     def existing(self) -> list[Path]:

@@ -161,7 +161,7 @@ class VideoRun:
         return [*written, *(Outcome(name, reason=problem) for problem in problems)]
 
     def unused(self) -> Unused:
-        """What of the video was not used."""
+        """Counts of unused frames and detections of the video, by reason."""
         unused = Unused()
         unused.add("frames in which no person was detected", self.people.empty_frames)
         unused.add("frames that the file announces and that could not be read", self.source.missing)

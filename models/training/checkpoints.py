@@ -122,7 +122,7 @@ def prune_checkpoints(
 
 
 def tidy_checkpoints(newest: Path) -> None:
-    """After a crash: drop what was half written, and rename the damaged checkpoints after `newest` to *.damaged."""
+    """Clean up after a crash: remove half-written files, rename damaged checkpoints after `newest` to *.damaged."""
     for folder in (newest.parent, newest.parent.parent):
         remove_leftovers(folder)
     for path in _newest_first(newest.parent):
@@ -132,7 +132,7 @@ def tidy_checkpoints(newest: Path) -> None:
 
 
 def newest_step(folder: Path) -> int:
-    """Of the checkpoints in a folder, by their names; -1 without any."""
+    """Highest step of the checkpoints in a folder, by their names; -1 without any."""
     return max((int(path.stem) for path in _newest_first(folder)), default=-1)
 
 

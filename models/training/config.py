@@ -73,7 +73,7 @@ class TrainingConfig:
         return Stages(self.pretr_step, self.rendered_steps, self.net.input_mode == "iuv_gt")
 
     def warn(self, step: int, total: int) -> None:
-        """Log what is unlikely to be meant in a run from `step` to `total` steps."""
+        """Log warnings about unlikely settings of a run from `step` to `total` steps."""
         if step >= total:
             log.warning("All %d steps are done: more --num_epochs would go on.", total)
         elif self.stages.between(step, total) == [Stage.IUV]:

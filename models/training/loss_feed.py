@@ -106,7 +106,7 @@ class SilentSteps:
         self.count = 0
 
     def note(self, losses: Losses, step: int) -> None:
-        """Take note of the losses of a step."""
+        """Update the count by the losses of a step; warn when it is high."""
         labelled = [value for name, value in losses.items() if name not in UNLABELLED_LOSSES]
         self.count = 0 if any(bool(value != 0) for value in labelled) else self.count + 1
         if self.count == SILENT_STEPS:

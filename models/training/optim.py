@@ -14,7 +14,7 @@ from utils.config import option, require_range
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How fast the weights move; the defaults are the published ones (Adam)."""
+    """Learning rate, schedule and weight average; the defaults are the published ones (Adam)."""
 
     base_lr: float = option(1e-4, "learning rate")
     lr_schedule: str = option("step", "learning rate over time", choices=("step", "cosine"))

@@ -42,7 +42,7 @@ def newest_checkpoint(log_dir: str, name: str, timestamp: str = "", accept: Acce
 
 
 def _last_start(run: Path) -> tuple[int, str, int, str]:
-    """Sorts runs by their last start: its number among all starts of the name, whatever clocks show, and ties."""
+    """Sort key of a run: number and time of its last start, newest step, name. Numbers hold where clocks are wrong."""
     starts = read_starts(run)
     if not starts and (newest := find_latest(run / "checkpoints")):  # a checkpoint tells of its start, too
         starts = _readable_starts([load_unchanged(newest).get("start")])

@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """How often a run shows scalars, images and scores, and saves."""
+    """Intervals at which a run logs scalars, images and scores, and saves."""
 
     summary_steps: int = option(100, "steps between scalars")
     vis_interval: int = option(1000, "steps between images")

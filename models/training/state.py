@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingState:
-    """All that a step depends on beside seed and settings.
+    """Network, optimiser, moving average and step number: all that a step depends on beside seed and settings.
 
     The sampler's position and random numbers are functions of the step (`datasets.sampler`, `seed_step`).
     """
@@ -46,7 +46,7 @@ class TrainingState:
             parameter.requires_grad_(self.step >= optim.freeze_backbone)
 
     def advance(self) -> None:
-        """Change the weights by their gradients: a step is done."""
+        """Apply the gradients: step the optimiser, the counter and the moving average."""
         self.optimizer.step()
         self.step += 1
         if self.average:

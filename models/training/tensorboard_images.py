@@ -54,7 +54,7 @@ def training_images(
 def iuv_images(
     images: Float[Tensor, "B 3 224 224"], estimate: IUVEstimate, targets: Targets
 ) -> dict[str, Float[Tensor, "3 H W"]]:
-    """What the IUV estimator predicts, beside its targets; all on the CPU. Without parts, no part maps."""
+    """Named grids of predicted IUV images beside their targets, on the CPU; without parts, no part maps."""
     soft = (10 * estimate.heatmaps).flatten(2).softmax(-1).view_as(estimate.heatmaps)
     soft = (soft / soft.amax(dim=(2, 3), keepdim=True)).amax(dim=1, keepdim=True)
     hard = estimate.heatmaps.amax(dim=1, keepdim=True).sigmoid()

@@ -87,7 +87,7 @@ def default_atlas(data_dir: str | Path = DATA_DIR) -> Atlas:
 
 
 def face_colors(atlas: Atlas) -> Float[np.ndarray, "F 3"]:
-    """What an IUV image shows for each face: (part / 24, mean U, mean V of its corners)."""
+    """IUV colour of each face: (part / 24, mean U, mean V of its corners)."""
     uv = atlas.face_uv.astype(np.float64).mean(axis=1)
     return np.column_stack([atlas.face_part / NUM_PARTS, uv]).astype(np.float32)
 

@@ -180,7 +180,7 @@ def surface_points(body: BodyModel, regressors: str | os.PathLike | None = None)
 
 @dataclass(frozen=True)
 class BodyTensors(Record):
-    """What skinning needs, laid out for speed: coordinates come before vertices ([3, V] flattened)."""
+    """Tensors for skinning, laid out for speed: coordinates come before vertices ([3, V] flattened)."""
 
     template: Float[Tensor, "3V"]
     shapedirs: Float[Tensor, "10 3V"]

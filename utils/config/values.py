@@ -155,7 +155,7 @@ def _to_number(kind: type, value: Any) -> int | float:
 
 
 def describe(kind: Any) -> str:
-    """What `kind` accepts, in words for an error message."""
+    """Text on what `kind` accepts, for an error message."""
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Path: "a path"}
     inner = get_args(kind)
     if kind in names:

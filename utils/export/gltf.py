@@ -96,7 +96,7 @@ def add_vertices(file: GLTF2, vertices: Float[np.ndarray, "V 3"], body: BodyMode
 
 
 def extras(motion: ExportMotion) -> dict[str, Any]:
-    """What the file says in words and numbers beside the scene."""
+    """Metadata of the file: units, axes, frames, source, as plain values."""
     if len(motion) == 1:
         mesh = "body of this shape at rest, correctives of this pose baked in; the pose is in the nodes"
     else:

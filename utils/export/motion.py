@@ -85,7 +85,7 @@ class ExportMotion:
 
     @property
     def seconds(self) -> Float[np.ndarray, "T"]:
-        """When the frames were, since the video's first one."""
+        """Times of the frames, seconds since the video's first one."""
         return np.asarray(self.arrays.get("seconds", self.frame_ids / self.fps), np.float64)
 
     @property
@@ -97,12 +97,12 @@ class ExportMotion:
 
     @functools.cached_property
     def rotmat(self) -> Float[np.ndarray, "T 24 3 3"]:
-        """Rotations, each made exact (networks whose matrices come as they are, too)."""
+        """Rotation matrices, each the nearest rotation to the network's matrix."""
         return nearest_rotations(self.arrays["rotmat"])
 
     @functools.cached_property
     def vertices(self) -> Float[np.ndarray, "T V 3"]:
-        """The body in every frame, at its own origin, camera frame."""
+        """Vertices of the body in every frame, about its own origin; metres, camera frame."""
         if "vertices" in self.arrays:
             return self.arrays["vertices"]
         tensors, parents = body_tensors(self.body), tuple(int(parent) for parent in self.body.parents)
@@ -114,7 +114,7 @@ class ExportMotion:
         return vertices
 
     def betas(self) -> Float[np.ndarray, "10"]:
-        """The one shape of formats that have no more: the mean over the frames."""
+        """Mean shape over the frames, for formats with one shape a motion."""
         return np.asarray(self.arrays["betas"], np.float64).mean(axis=0)
 
     def rest(self) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "24 3"]]:
@@ -130,7 +130,7 @@ class ExportMotion:
         return vertices, joints
 
     def path(self) -> Float[np.ndarray, "T 3"]:
-        """Where the body's origin is, seen from where it was in the first frame; metres, camera frame."""
+        """Displacement of the body's origin since the first frame; metres, camera frame."""
         places = np.asarray(self.arrays["cam_t_full"], np.float64)
         return places - places[0]
 
@@ -156,7 +156,7 @@ class ExportMotion:
         return f"picture {facts['picture']}; body {self.body.model_id}; weights {facts['weights']}"
 
     def body_note(self) -> str:
-        """Whose shape numbers these are."""
+        """Text on which body pose and shape belong to."""
         if self.body.model_id == SMPL_ID:
             return "betas and pose belong to the neutral SMPL body"
         return (
@@ -165,7 +165,7 @@ class ExportMotion:
         )
 
     def place_note(self, moves: bool = True) -> str:
-        """How to put the body where the camera saw it. moves: the file has a path; else each frame is at the origin."""
+        """Text on the body's place before the camera. moves: the file has a path; else each frame is at the origin."""
         x, y, z = (float(value) for value in self.arrays["cam_t_full"][0])
         where = (
             f"the camera saw it at ({x:.4f}, {y:.4f}, {z:.4f}) m in the {CAMERA_TEXT}, focal length "
@@ -184,7 +184,7 @@ class ExportMotion:
 def turned_root(
     rotmat: Float[np.ndarray, "T 24 3 3"], turn: Float[np.ndarray, "3 3"]
 ) -> Float[np.ndarray, "T 24 3 3"]:
-    """The poses in another frame: only the root changes."""
+    """The poses in a turned frame: the root's rotation is multiplied by `turn`."""
     return np.concatenate([turn @ rotmat[:, :1], rotmat[:, 1:]], axis=1)
 
 

@@ -139,7 +139,7 @@ def image_points(motion: ExportMotion, points: Float[np.ndarray, "T N 3"]) -> Fl
 
 
 def described(motion: ExportMotion, axes: str, units: str, note: str, moves: bool) -> dict[str, str]:
-    """The words that go into every file."""
+    """Text entries of every parameter file: axes, units, source, body, place."""
     return {
         "axes": axes,
         "units": units,

@@ -42,9 +42,9 @@ def file_limit() -> int:
 
 @contextlib.contextmanager
 def limited_memory() -> Iterator[None]:
-    """Inside, the process gets as much more memory as one file may take, then MemoryError: for other packages' readers.
+    """Context in which the process gets as much more memory as one file may take: for other packages' readers.
 
-    Linux only; elsewhere nothing is limited. Threads share the limit.
+    Then MemoryError. Linux only; elsewhere nothing is limited. Threads share the limit.
     """
     try:
         import resource

@@ -47,7 +47,7 @@ class PickleMachine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """The value. Raises PickleError, or whatever wrong operands lead to: any Exception means damage."""
+        """The unpickled value. Raises PickleError or any other Exception for damage."""
         data, uncounted = self.data, 0
         while True:
             opcode = data[self.position]

@@ -24,7 +24,7 @@ class Name:
 
 
 class Call:
-    """What stands in a file for an object: its kind, its arguments, and the state given to it."""
+    """An object of a file before it is made: its kind, its arguments, and the state given to it."""
 
     __slots__ = ("args", "kind", "state")
 

@@ -69,7 +69,7 @@ class Names:
         }
 
     def find(self, module: str, name: str) -> Name:
-        """The name. Raises UnsafeFileError for one that no data file needs."""
+        """The `Name` of an object in a module. Raises UnsafeFileError for one that no data file needs."""
         if module.split(".")[0] == "chumpy":
             return Name("chumpy", lambda *args: Call("chumpy"))
         if module.startswith("scipy.sparse") and name in _SPARSE:
@@ -209,7 +209,7 @@ class Resolver:
         return container, size
 
     def of_name(self, name: Name) -> Any:
-        """What a name stands for that is not called: nothing."""
+        """Value of a name that is not called: None."""
         return None
 
     def of_call(self, call: Call) -> Any:

@@ -145,7 +145,7 @@ class TorchNames(Names):
         return super().find(module, name)
 
     def storage(self, pid: Any) -> Call:
-        """What stands for a storage, of which the file says type, name, place and number of elements."""
+        """The call for a storage, of which the file says type, name, place and number of elements."""
         ends = ((), (None,))
         if type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage" or pid[5:] not in ends:
             raise PickleError("an object outside the file")
@@ -165,7 +165,7 @@ def _tensor_call(storage: Any, offset: Any, size: Any, stride: Any, dtype: Name 
 
 
 class TorchResolver(Resolver):
-    """Also makes tensors; those of one storage share it, as they did when they were written."""
+    """A `Resolver` that also makes tensors; those of one storage share it, as when they were written."""
 
     def __init__(self, budget: Budget, fill: Fill) -> None:
         super().__init__(budget)

@@ -120,7 +120,7 @@ def raise_if_full(folder: Path, cause: Exception | None = None) -> None:
 
 @contextlib.contextmanager
 def named_errors(path: Path, anywhere: bool = False) -> Iterator[None]:
-    """Inside, an OSError about `path`, a file beside it or any file (`anywhere`) becomes a WriteError about `path`."""
+    """Context in which an OSError about `path`, a file beside it or any file (`anywhere`) becomes a WriteError."""
     try:
         yield
     except OSError as error:
