@@ -74,6 +74,7 @@ class TrainConfig(TrainingConfig):
             self.stages.require_whole_epochs(steps_per_epoch(self.data.synthetic_size, self.batch_size))
 
     def without_effect(self) -> dict[str, str]:
+        """Settings that were given and change nothing in this run: {name: reason}."""
         return self.data.without_effect() | super().without_effect()
 
 

@@ -105,6 +105,7 @@ class LabelledPeople(Dataset):
         return str(self.labels.imgname[index])
 
     def image_path(self, index: int) -> Path:
+        """Path of a person's image."""
         return self.root / self.name_of(index)
 
     def image(self, index: int) -> np.ndarray:
@@ -116,6 +117,7 @@ class LabelledPeople(Dataset):
             raise ImageError(f"{path}: {error}") from error
 
     def has_dense(self, index: int) -> bool:
+        """Whether a person has DensePose annotations."""
         return self.labels.dense is not None and bool(self.labels.dense.annotated[index])
 
     def draw(self, rng: np.random.Generator, index: int) -> AugmentValues:

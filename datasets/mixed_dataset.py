@@ -45,6 +45,7 @@ class Mix:
 
     @property
     def members(self) -> tuple[str, ...]:
+        """Names of all members."""
         return tuple(member for group, _ in self.groups for member in group)
 
     def probabilities(self, lengths: Mapping[str, int]) -> dict[str, float]:

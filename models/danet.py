@@ -169,9 +169,14 @@ class DaNet(nn.Module):
     def forward(self, image: Float[Tensor, "B 3 224 224"], *, iuv_only: bool = False) -> DaNetOutput:
         """Raw maps and, unless `iuv_only`, the body.
 
-        image: RGB, normalised by `utils.images.network_input`; sides are multiples of 32 (224 in training).
         In training mode crops jitter, PartDrop hides parts from the regressor and auxiliary predictions are given.
-        Raises ValueError for another shape.
+
+        Args:
+            image: RGB, normalised by `utils.images.network_input`; sides are multiples of 32 (224 in training).
+            iuv_only: skip the regressor; `smpl` of the output is None.
+
+        Raises:
+            ValueError: for another shape.
         """
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] != image.shape[2]:
             raise ValueError(
@@ -184,10 +189,10 @@ class DaNet(nn.Module):
         return DaNetOutput(estimate, self._regress(read.iuv, read.part_iuv))
 
     def forward_rendered(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> DaNetOutput:
-        """The body from rendered maps [B,25,H,W] and true joint centres instead of an image.
+        """The body of rendered maps [B,25,H,W] and true joint centres in [-1,1], instead of an image.
 
         It lets the regressor learn without the estimator, several times faster (`input_mode` iuv_gt: always), and
-        says what it makes of perfect maps. Centres outside the image are moved to its border. Part maps are
+        shows its error on perfect maps. Centres outside the image are moved to its border. Part maps are
         cleaned as estimated ones are, for which the regressor then is ready; those of `iuv_gt` stay soft at their
         borders, as in 2020, so that the crops' sizes learn from all of them.
         """

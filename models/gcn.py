@@ -66,6 +66,7 @@ class GraphConvolution(nn.Module):
         nn.init.xavier_uniform_(self.weight, gain=nn.init.calculate_gain("relu"))
 
     def forward(self, x: Float[Tensor, "B N I"], graph: Float[Tensor, "*B N N"]) -> Float[Tensor, "B N O"]:
+        """New features of the N nodes: a weighted sum over `graph` of their neighbours."""
         return graph @ (x @ self.weight) + self.bias
 
 
@@ -84,6 +85,7 @@ class GraphNet(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "B 24 I"], graph: Float[Tensor, "1 24 24"]) -> Float[Tensor, "B 24 O"]:
+        """New features of the 24 joints after all layers."""
         for convolution, activation in zip(self.gc, self.act, strict=True):
             x = activation(convolution(x, graph))
         return x

@@ -36,6 +36,7 @@ class GlobalHeads(nn.Module):
         self.predict_hm = nn.Sequential(blocks, head(NUM_PARTS))
 
     def global_maps(self, features: Float[Tensor, "B C H W"]) -> IUVMaps:
+        """Raw global maps (U, V, part scores, annotation classes) of the trunk's features."""
         return IUVMaps(
             self.predict_u(features),
             self.predict_v(features),
@@ -54,6 +55,7 @@ class IUVHeads(GlobalHeads):
         )
 
     def part_maps(self, crops: Float[Tensor, "B P*C H W"]) -> IUVMaps:
+        """Raw part maps [B,24,7,H,W] of the features of the 24 crops."""
         maps = self.predict_partial_iuv(crops)
         maps = maps.view(-1, NUM_PARTS, 3, NUM_LOCAL, *maps.shape[2:])
         return IUVMaps(*maps.unbind(dim=2))
@@ -93,6 +95,7 @@ class IUVEstimator(nn.Module):
         self.scale_jitter = scale_jitter
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> IUVEstimate:
+        """Raw global and part maps, heat-maps, joint centres and crops of normalised RGB images."""
         heads = self.iuv_est.final_pred
         features = self.iuv_est(image)
         iuv = heads.global_maps(features)

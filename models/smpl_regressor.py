@@ -40,6 +40,7 @@ def grouped_linear(features: int, outputs: int) -> nn.Sequential:
 
 
 def apply_grouped(layer: nn.Module, x: Float[Tensor, "B 24 D"]) -> Float[Tensor, "B 24 O"]:
+    """Outputs of a `grouped_linear` layer for the features of each joint."""
     return layer(x.flatten(1)[:, :, None, None]).view(x.shape[0], NUM_PARTS, -1)
 
 
@@ -80,6 +81,7 @@ class PartRegressor(nn.Module):
         nn.init.xavier_uniform_(self.body_net[3].final_layer.weight, gain=0.01)
 
     def to_rotmat(self, pose_6d: Float[Tensor, "B 24 6"]) -> Float[Tensor, "B 24 3 3"]:
+        """Rotations from 6D residuals on the mean pose."""
         pose = pose_6d.flatten(1) + self.mean_pose
         return rot6d_to_rotmat(pose).view(-1, NUM_PARTS, 3, 3)
 
@@ -97,6 +99,7 @@ class PartRegressor(nn.Module):
         raise NotImplementedError
 
     def forward(self, iuv: IUVMaps, part_iuv: IUVMaps) -> SMPLEstimate:
+        """Camera, shape and rotations from cleaned global maps [B,25,H,W] and part maps [B,24,7,H,W]."""
         cam_shape = self.body_net(iuv.stack()) + self.mean_cam_shape
         limbs = self.limb_features(part_iuv.stack().flatten(0, 1))  # [B*P, 4 width, 4, 4]
         pose = self.pose(self.limb_reslayer(limbs))
@@ -137,6 +140,7 @@ class AggregatedRefinement(PartRegressor):
         self.start_at_mean(*self.pose_regressors)
 
     def refinement_graph(self) -> Float[Tensor, "1 24 24"]:
+        """The normalised graph with learned edge weights (paper section 3.3)."""
         return normalize_undirected(self.I_n + self.A_mask * F.relu(self.edge_importance))
 
     def position_stages(self, rotation: Float[Tensor, "B 24 D"]) -> tuple[Float[Tensor, "B 24 D"], ...]:
@@ -204,6 +208,7 @@ class GlobalPredictor(nn.Module):
         self.Conv_Body = stem_and_trunk(3 * NUM_CHANNELS, body_width, out_features=229)
 
     def forward(self, iuv: IUVMaps, part_iuv: IUVMaps | None = None) -> SMPLEstimate:
+        """Camera, shape and raw matrices from cleaned global maps [B,25,H,W]; `part_iuv` is not used."""
         return SMPLEstimate(SMPLParams.from_vector(self.Conv_Body(iuv.stack())))
 
 

@@ -100,6 +100,7 @@ def convert(annotations: Path, split: str, openpose_dir: Path | None = None) -> 
 
 
 def plan(args: argparse.Namespace) -> Planned:
+    """Files that the settings ask for, and what makes their rows."""
     paths = {
         split: args.source / f"annotations/person_keypoints_{split}2014.json" for split in ("train", "val")
     }

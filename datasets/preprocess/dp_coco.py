@@ -113,6 +113,7 @@ def convert(annotations: Path, split: str) -> Rows:
 
 
 def plan(args: argparse.Namespace) -> Planned:
+    """Files that the settings ask for, and what makes their rows."""
     names = {split: f"densepose_coco_2014_{split}.json" for split in SPLITS}
     folder = args.source
     if not any((folder / name).is_file() for name in names.values()):

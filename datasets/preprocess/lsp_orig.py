@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from datasets.labels.files import Rows
 from datasets.preprocess import openpose
-from datasets.preprocess.common import run
 from datasets.preprocess.lsp import NUM_TRAIN, add_training_person, read_joints
 
 FILE = "lsp_dataset_original_train.npz"
@@ -36,14 +35,7 @@ def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
 
 def main(argv: list[str] | None = None) -> int:
     source = "LSP's folder of original images, with joints.mat and images/"
-    return run(
-        argv,
-        "lsp_orig",
-        __doc__,
-        source,
-        lambda args: ([FILE], lambda: [convert(args.source, args.openpose)]),
-        openpose.add_flag,
-    )
+    return openpose.run_with_openpose(argv, "lsp_orig", __doc__, source, FILE, convert)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from datasets.labels.files import Rows
 from datasets.preprocess import openpose
-from datasets.preprocess.common import run
 from datasets.preprocess.lsp import add_training_person, read_joints_file
 
 FILE = "hr-lspet_train.npz"
@@ -41,14 +40,7 @@ def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
 
 def main(argv: list[str] | None = None) -> int:
     source = "the folder hr-lspet, with joints.mat and the images"
-    return run(
-        argv,
-        "lspet",
-        __doc__,
-        source,
-        lambda args: ([FILE], lambda: [convert(args.source, args.openpose)]),
-        openpose.add_flag,
-    )
+    return openpose.run_with_openpose(argv, "lspet", __doc__, source, FILE, convert)
 
 
 if __name__ == "__main__":

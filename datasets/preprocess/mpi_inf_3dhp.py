@@ -185,6 +185,7 @@ def _existing(source: Path, names: tuple[str, ...], file: str) -> list[str]:
 
 
 def plan(args: argparse.Namespace) -> Planned:
+    """Files that the settings ask for, and what makes their rows."""
     test = _existing(args.source / "mpi_inf_3dhp_test_set", TEST_SEQUENCES, "annot_data.mat")
     train = _existing(args.source, TRAIN_SEQUENCES, "annot.mat")
     conversions = {
@@ -204,6 +205,7 @@ def plan(args: argparse.Namespace) -> Planned:
 
 
 def add_joint_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the joint arrays."""
     for split, default in (("test", "univ_annot3"), ("train", "annot3")):
         text = f"3D joints of the {split} set (default: {default})"
         parser.add_argument(f"--{split}_joints", choices=JOINTS_3D, default=default, help=text)

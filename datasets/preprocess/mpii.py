@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from datasets.labels.files import Rows, gt24
 from datasets.preprocess import openpose
-from datasets.preprocess.common import INCOMPLETE, run
+from datasets.preprocess.common import INCOMPLETE
 from utils.io import DataFileError, load_json
 from utils.skeleton import MPII16_IN_GT24
 
@@ -63,14 +63,7 @@ def convert(source: Path, openpose_dir: Path | None = None) -> Rows:
 
 def main(argv: list[str] | None = None) -> int:
     source = "MPII's folder, with annot/train.json and images/"
-    return run(
-        argv,
-        "mpii",
-        __doc__,
-        source,
-        lambda args: ([FILE], lambda: [convert(args.source, args.openpose)]),
-        openpose.add_flag,
-    )
+    return openpose.run_with_openpose(argv, "mpii", __doc__, source, FILE, convert)
 
 
 if __name__ == "__main__":

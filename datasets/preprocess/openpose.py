@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from datasets.labels.files import Rows
 from datasets.people.openpose import SUFFIX, read_people
+from datasets.preprocess.common import run
 from utils.geometry import BOX_UNIT
 from utils.skeleton import GT24_NAMES, NUM_OPENPOSE, OPENPOSE25_NAMES
 
@@ -27,6 +30,13 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
         f"labels counts, if {MIN_SHARED} joints are shared and lie within {MAX_DISTANCE} box sides on average. Without "
         "it the field 'openpose' is zero: detections are no part of the public annotations",
     )
+
+
+def run_with_openpose(
+    argv: list[str] | None, name: str, doc: str, source: str, file: str, convert: Callable[[Path, Path | None], Rows]
+) -> int:
+    """`common.run` for a converter that makes one file by `convert(source folder, folder of --openpose)`."""
+    return run(argv, name, doc, source, lambda args: ([file], lambda: [convert(args.source, args.openpose)]), add_flag)
 
 
 def keypoints_of(folder: Path | None, imgname: str, part: np.ndarray, scale: float) -> np.ndarray:

@@ -41,6 +41,7 @@ class Split:
 
     @property
     def held_out(self) -> bool:
+        """Whether the split is held out from training."""
         return self.name == "eval"
 
     def clips(self, names: Sequence[str]) -> list[int]:

@@ -47,13 +47,16 @@ class View(Camera):
 
     @property
     def metre(self) -> float:
+        """Pixels of the image that a metre at the body's depth covers."""
         return float(self.cam[0]) * BOX_UNIT * self.scale / 2
 
     def project(self, points: np.ndarray) -> np.ndarray:
+        """Points [N,3] in metres -> [N,3]: x, y in pixels of the image, depth in metres."""
         crop = np.float64(project(points, self.cam))
         return np.column_stack([crop_points_to_image(crop[:, :2], self.center, self.scale), crop[:, 2]])
 
     def window(self, pixels: np.ndarray) -> tuple[int, int, int]:
+        """Corner x, y and side of a square of the image that holds projected points [N,2]."""
         low = np.clip(np.floor(pixels.min(0)) - RIM, 0, self.size)
         high = np.clip(np.ceil(pixels.max(0)) + RIM, 0, self.size)
         return int(low[0]), int(low[1]), max(1, int((high - low).max()))

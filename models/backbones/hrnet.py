@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def conv_bn(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True
 ) -> nn.Sequential:
+    """A convolution without bias, batch norm and, with `relu`, a ReLU."""
     layers = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -51,6 +52,7 @@ class HighResolutionModule(nn.Module):
             self.fuse_layers.append(row)
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Features of each output resolution from those of each branch, the largest first."""
         features = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
         return [self._fuse(i, row, features) for i, row in enumerate(self.fuse_layers)]
 
@@ -108,6 +110,7 @@ class HRNet(nn.Module):
             setattr(self, f"stage{stage}", nn.Sequential(*modules))
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H4 W4"]:
+        """Features of ImageNet-normalised RGB images."""
         x = self.relu(self.bn1(self.conv1(image)))
         x = self.layer1(self.relu(self.bn2(self.conv2(x))))
         branches = self.stage2([self.transition1["0"](x), self.transition1["1"](x)])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution without bias that keeps the size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, groups=groups, bias=False)
 
 
@@ -113,6 +114,7 @@ class ResNet18(nn.Module):
         self.final_layer = None if out_features is None else nn.Linear(8 * width, out_features)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Tensor:
+        """Features [B, 4 width, H/16, W/16], or [B, out_features] where the network has `layer4`."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer3(self.layer2(self.layer1(x)))
         if self.layer4 is None:
@@ -141,6 +143,7 @@ class GroupedLayer4(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "BP C H W"]) -> Float[Tensor, "B P D"]:
+        """A feature vector for each part of each sample from maps in the order sample, part."""
         joint_major = x.reshape(-1, self.num_parts * x.shape[1], *x.shape[2:])  # [B, P*C, H, W]
         return self.layer4(joint_major).mean(dim=(2, 3)).unflatten(1, (self.num_parts, -1))
 
@@ -185,5 +188,6 @@ class ResNetBackbone(nn.Module):
         self.deconv_layers = nn.Sequential(*upward)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H4 W4"]:
+        """Features of ImageNet-normalised RGB images."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         return self.deconv_layers(self.layer4(self.layer3(self.layer2(self.layer1(x)))))

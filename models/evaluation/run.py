@@ -63,6 +63,7 @@ class EvaluationConfig(InferenceConfig):
 
     @property
     def workers(self) -> int:
+        """Number of processes that read images."""
         return min(8, os.cpu_count() or 1) if self.num_workers is None else self.num_workers
 
 

@@ -70,6 +70,7 @@ class TrainingConfig:
 
     @property
     def stages(self) -> Stages:
+        """Lengths of the training's stages."""
         return Stages(self.pretr_step, self.rendered_steps, self.net.input_mode == "iuv_gt")
 
     def warn(self, step: int, total: int) -> None:

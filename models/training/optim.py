@@ -77,9 +77,11 @@ class WeightAverage:
                 self.state[key].copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
         return {"state": self.state, "updates": self.updates}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue from `state_dict`'s data."""
         self.updates = saved["updates"]
         for key, value in saved["state"].items():
             self.state[key].copy_(value)

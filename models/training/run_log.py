@@ -89,6 +89,7 @@ class RunLog:
         self._progress = tqdm(total=total_samples, initial=done_samples, unit="samples", disable=quiet)
 
     def close(self) -> None:
+        """Close the progress bar and the log."""
         self._progress.close()
         if self._writer:
             self._writer.close()

@@ -86,6 +86,7 @@ def body_pairs(
 
 
 def grid(images: Float[Tensor, "N 3 H W"], columns: int = 8, padding: int = 1) -> Float[Tensor, "3 H W"]:
+    """One image of N images in 0..1, `columns` a row, with white borders of `padding` pixels."""
     return make_grid(images.clamp(0, 1), nrow=columns, padding=padding, pad_value=1)
 
 

@@ -60,12 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def licensed_files(data_dir: Path) -> Iterable[Finding]:
+    """Findings about the licensed files and the user's own numbers."""
     from utils.doctor import files  # needs numpy and torch, which may be what is missing
 
     return files.licensed_files(data_dir)
 
 
 def demo_run() -> Iterable[Finding]:
+    """Findings of a run of the demo on one example."""
     from utils.doctor import files
 
     return files.demo_run()

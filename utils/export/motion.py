@@ -81,6 +81,7 @@ class ExportMotion:
 
     @property
     def frame_ids(self) -> np.ndarray:
+        """Numbers [T] of the frames in the video."""
         return np.asarray(self.arrays["frame_ids"])
 
     @property

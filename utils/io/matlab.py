@@ -23,7 +23,7 @@ _CELL_SIZE = 1024  # bytes that a cell counts for, so that the budget bounds the
 
 
 def parse_mat(data: bytes, budget: Budget) -> dict[str, Any]:
-    """The variables of a MATLAB file by name: arrays of numbers, and cells as arrays of objects; other kinds are left out.
+    """The variables of a MATLAB file by name: arrays of numbers, cells as arrays of objects; other kinds are left out.
 
     Any Exception means damage; DataFileError, that it needs too much memory.
     """
