@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from models.smpl import SMPL
 from utils.body import resolve_body
@@ -35,7 +36,7 @@ from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation
 from utils.io import atomic_write, load_npz, require_free, writable_folder
 from utils.io.marks import SHEET, marked_image
 from utils.renderer import IUV_Renderer, MeshRenderer
-from utils.renderer.panel import colorize_parts, image_grid, to_uint8
+from utils.renderer.panel import colorize_parts, to_uint8
 from utils.runtime import report_error
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,7 +166,8 @@ def render(args: argparse.Namespace) -> int:
         for kind, image in render_pose(body, camera, iuv_renderer, mesh_renderer).items():
             write_png(args.out_dir / f"{frame:05d}_{kind}.png", image, args.overwrite)
             cells.append(cv2.resize(image, (CROP, CROP), interpolation=cv2.INTER_NEAREST))
-    write_png(args.out_dir / "sheet.png", image_grid(cells, columns=4), args.overwrite)
+    sheet = make_grid(torch.from_numpy(np.stack(cells)).permute(0, 3, 1, 2), len(KINDS), pad_value=255)
+    write_png(args.out_dir / "sheet.png", sheet.permute(1, 2, 0).numpy(), args.overwrite)
     print(f"{len(frames)} poses: {args.out_dir}/sheet.png and single images beside it")
     return 0
 

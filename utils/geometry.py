@@ -83,11 +83,6 @@ def rot6d_to_rotmat(x: Float[Tensor, "*N 6"]) -> Float[Tensor, "M 3 3"]:
     return torch.stack([b1, b2, torch.linalg.cross(b1, b2, dim=-1)], dim=-1)
 
 
-def rotmat_to_rot6d(rotmat: Float[Tensor, "*N 3 3"]) -> Float[Tensor, "*N 6"]:
-    """Inverse of `rot6d_to_rotmat` on rotations: the first two columns, interleaved."""
-    return rotmat[..., :2].flatten(-2)
-
-
 def nearest_rotations(matrices: Float[np.ndarray, "*N 3 3"]) -> Float[np.ndarray, "*N 3 3"]:
     """The rotation closest to each matrix, float64; for reflections and singular matrices, too."""
     left, _, right = np.linalg.svd(np.asarray(matrices, np.float64))

@@ -167,8 +167,8 @@ class TrackFilters(Generic[Filter]):
 class SquareSmoother:
     """Smooths the squares of all tracks that crops are cut by."""
 
-    def __init__(self, place: OneEuro = SQUARE, size: OneEuro = SIZE):
-        self._filters = TrackFilters(lambda: PlaceFilter(place, size))
+    def __init__(self) -> None:
+        self._filters = TrackFilters(lambda: PlaceFilter(SQUARE, SIZE))
 
     def __call__(
         self, track: int, center: tuple[float, float], scale: float, seconds: float
@@ -181,12 +181,10 @@ class SquareSmoother:
 class BodySmoother:
     """Smooths camera, shape and pose of the bodies of all tracks."""
 
-    def __init__(
-        self, place: OneEuro = PLACE, size: OneEuro = SIZE, shape: OneEuro = SHAPE, pose: OneEuro = POSE
-    ):
-        self._places = TrackFilters(lambda: PlaceFilter(place, size))
-        self._shapes = TrackFilters(lambda: VectorFilter(shape))
-        self._poses = TrackFilters(lambda: RotationFilter(pose))
+    def __init__(self) -> None:
+        self._places = TrackFilters(lambda: PlaceFilter(PLACE, SIZE))
+        self._shapes = TrackFilters(lambda: VectorFilter(SHAPE))
+        self._poses = TrackFilters(lambda: RotationFilter(POSE))
 
     def __call__(self, params: SMPLParams, people: Sequence[Placed]) -> SMPLParams:
         """The smoothed bodies of a batch.

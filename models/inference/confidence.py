@@ -89,11 +89,6 @@ def with_keypoints(
     return (own + float(np.average(near[sure], weights=keypoints[sure, 2]))) / 2
 
 
-def bounded_betas(betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 10"]:
-    """Shapes within MAX_BETA; numbers that are not finite stay, so that they are noticed."""
-    return torch.where(betas.isfinite(), betas.clamp(-MAX_BETA, MAX_BETA), betas)
-
-
 def why_no_body(arrays: Mapping[str, np.ndarray]) -> str:
     """The reason why a person's arrays must not be written as a body; empty when they may."""
     if not (np.isfinite(arrays["vertices"]).all() and np.isfinite(arrays["cam"]).all()):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.hmr import build_hmr
-from models.inference.confidence import bounded_betas, center_errors, is_empty, own_confidence
+from models.inference.confidence import MAX_BETA, center_errors, is_empty, own_confidence
 from models.inference.weights import WeightsConfig, load_network
 from models.smpl import SMPL
 from utils.body import BODY_CHOICES, CORE_NEED, BodyAssets, resolve_body
@@ -179,5 +179,6 @@ def _adjusted(
 
 
 def bounded(params: SMPLParams) -> SMPLParams:
-    """The same camera and pose, and the shape within what people have (`confidence.MAX_BETA`)."""
-    return replace(params, betas=bounded_betas(params.betas))
+    """The same camera and pose, and the shape within MAX_BETA; numbers that are not finite stay, to be noticed."""
+    betas = params.betas
+    return replace(params, betas=torch.where(betas.isfinite(), betas.clamp(-MAX_BETA, MAX_BETA), betas))

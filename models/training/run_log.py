@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -45,16 +45,16 @@ def format_scores(scores: Mapping[str, float]) -> str:
 class Pace:
     """Samples a second, and the share of time spent waiting for data, since they were last asked for."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter):
-        self._clock, self._start, self._waited, self._samples = clock, clock(), 0.0, 0
+    def __init__(self) -> None:
+        self._start, self._waited, self._samples = time.perf_counter(), 0.0, 0
 
     def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The same batches; the time each takes to come counts as waiting."""
         iterator = iter(batches)
         while True:
-            before = self._clock()
+            before = time.perf_counter()
             batch = next(iterator, None)
-            self._waited += self._clock() - before
+            self._waited += time.perf_counter() - before
             if batch is None:
                 return
             yield batch
@@ -65,14 +65,14 @@ class Pace:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that does not count."""
-        before = self._clock()
+        """Context whose time does not count."""
+        before = time.perf_counter()
         yield
-        self._start += self._clock() - before
+        self._start += time.perf_counter() - before
 
     def take(self) -> dict[str, float]:
-        """The two numbers; counting starts anew."""
-        now = self._clock()
+        """Samples a second and share of waiting, 0..1; counting starts anew."""
+        now = time.perf_counter()
         spent, waited, samples = max(now - self._start, 1e-9), self._waited, self._samples
         self._start, self._waited, self._samples = now, 0.0, 0
         return {"samples_per_second": samples / spent, "waiting_for_data": waited / spent}

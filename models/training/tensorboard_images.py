@@ -5,8 +5,11 @@ All are [3,H,W] in 0..1; `torchvision.utils.make_grid` lays them out.
 
 from __future__ import annotations
 
+import colorsys
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +18,7 @@ from torchvision.utils import make_grid
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
 from utils.iuvmap import iuv_map2img, part_maps2img
 from utils.renderer import MeshRenderer
-from utils.renderer.panel import draw_points, to_uint8
+from utils.renderer.panel import to_uint8
 from utils.structures import DaNetOutput, IUVEstimate, Targets
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from models.smpl import SMPL
 
 MAX_IMAGES = 8
+DRAW_SHIFT = 4
 
 
 @torch.no_grad()
@@ -91,9 +95,14 @@ def grid(images: Float[Tensor, "N 3 H W"], columns: int = 8, padding: int = 1) -
 
 
 def draw_centers(image: Float[Tensor, "3 H W"], centers: Float[Tensor, "P 2"]) -> Float[Tensor, "3 H W"]:
-    """The image with a dot at each centre given in [-1, 1]."""
-    pixels = (centers + 1) / 2 * image.shape[-1]
-    drawn = draw_points(to_uint8(image.permute(1, 2, 0).numpy()), pixels.numpy(), radius=3)
+    """The image with a dot of its own colour at each finite centre, given in [-1, 1]."""
+    drawn = np.ascontiguousarray(to_uint8(image.permute(1, 2, 0).numpy())).copy()
+    pixels = ((centers + 1) / 2 * image.shape[-1]).double().numpy()
+    # OpenCV counts from pixel centres, in whole numbers with DRAW_SHIFT binary places.
+    fixed = (np.clip(np.nan_to_num(pixels) - 0.5, -1e4, 1e4) * 2**DRAW_SHIFT).round().astype(int).tolist()
+    for number in np.flatnonzero(np.isfinite(pixels).all(axis=1)):
+        color = to_uint8(np.array(colorsys.hsv_to_rgb(number / len(pixels), 0.9, 1.0))).tolist()
+        cv2.circle(drawn, fixed[number], 3 << DRAW_SHIFT, color, -1, cv2.LINE_AA, DRAW_SHIFT)
     return torch.from_numpy(drawn).permute(2, 0, 1) / 255
 
 

@@ -14,12 +14,13 @@ from models.inference.confidence import (
     FULL_AGREEMENT,
     KEYPOINT_ERROR,
     MAX_BETA,
-    bounded_betas,
     own_confidence,
     why_no_body,
     with_keypoints,
 )
+from models.inference.predictor import bounded
 from utils.geometry import project_to_crop
+from utils.structures import SMPLParams
 
 CENTER, SCALE = (300.0, 200.0), 1.5
 
@@ -91,7 +92,7 @@ def test_without_sure_keypoints_or_without_a_map_the_networks_own_stands():
 
 def test_shapes_are_bounded_and_numbers_that_are_none_stay():
     betas = torch.tensor([[-9.0, 2.9, 3.1, math.nan, math.inf]])
-    found = bounded_betas(betas)[0]
+    found = bounded(SMPLParams(torch.ones(1, 3), betas, torch.eye(3).repeat(1, 24, 1, 1))).betas[0]
     assert found[:3].tolist() == [-3.0, pytest.approx(2.9), 3.0] and not found[3:].isfinite().any()
 
 

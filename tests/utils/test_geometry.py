@@ -51,7 +51,7 @@ def test_rodrigues_gradient_is_finite_at_zero():
 
 def test_rot6d_is_the_inverse_on_rotations():
     rotmat = torch.from_numpy(Rotation.random(30, random_state=0).as_matrix())
-    torch.testing.assert_close(geo.rot6d_to_rotmat(geo.rotmat_to_rot6d(rotmat)), rotmat)
+    torch.testing.assert_close(geo.rot6d_to_rotmat(rotmat[..., :2].flatten(-2)), rotmat)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 24])

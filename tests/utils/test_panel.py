@@ -10,7 +10,7 @@ from utils.body import resolve_body
 from utils.export import pack_iuv
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
 from utils.renderer import IUV_Renderer, MeshRenderer
-from utils.renderer.panel import image_grid, part_iuv_image, resize_linear, result_panel
+from utils.renderer.panel import part_iuv_image, resize_linear, result_panel
 from utils.skeleton import PART_CHANNELS
 
 
@@ -80,15 +80,3 @@ def test_resize_keeps_a_ramp_and_mirrors_borders():
     np.testing.assert_allclose(row, 3 - np.abs(3 - np.abs(at)), atol=1e-6)  # its own mirror beyond 0 and 3
     assert resize_linear(ramp, 4) is ramp
 
-
-def test_grid_places_images_in_rows_and_fills_the_rest():
-    images = [np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)]
-    grid = image_grid(images, columns=2, pad=1, pad_value=255)
-    assert grid.shape == (1 + 2 * 3, 1 + 2 * 4, 3)
-    assert (grid[1:3, 1:4] == 10).all() and (grid[1:3, 5:8] == 20).all() and (grid[4:6, 1:4] == 30).all()
-    assert (grid[4:6, 5:8] == 255).all() and (grid[[0, 3, 6]] == 255).all()
-    assert (image_grid([np.full((2, 2, 3), 0.5)], 1, pad=0) == 128).all()
-    with pytest.raises(ValueError, match="one size"):
-        image_grid([images[0], images[0][:1]], 2)
-    with pytest.raises(ValueError, match="one size"):
-        image_grid([], 2)

@@ -32,20 +32,17 @@ RESERVED = ("cfg", "danet_cfg_file", "misc", "help")  # flags of every script
 MOST_SHOWN = 20  # unknown keys in a message
 
 
-def option(
-    default: Any = MISSING, help: str = "", choices: Sequence[Any] | None = None, flag: str | None = None
-):
+def option(default: Any = MISSING, help: str = "", choices: Sequence[Any] | None = None):
     """A dataclass field that says how it appears on the command line. Plain fields work too.
 
     Args:
         default: none makes the setting required.
         help: a line for `--help`.
         choices: the only values allowed.
-        flag: another name for the flag than the field's.
     """
     if isinstance(default, list | dict | set):
         raise TypeError("Use a tuple as default: it cannot be changed by accident.")
-    metadata = {"help": help, "choices": tuple(choices) if choices else None, "flag": flag}
+    metadata = {"help": help, "choices": tuple(choices) if choices else None}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -76,7 +73,7 @@ class Leaf:
 
     @property
     def name(self) -> str:
-        return self.field.metadata.get("flag") or self.path[-1]
+        return self.path[-1]
 
     @property
     def choices(self) -> tuple[Any, ...] | None:
@@ -235,9 +232,9 @@ def _preset(field: Field, known: dict[str, Leaf], values: dict[str, Any]) -> Any
         raise ConfigError(str(error)) from error
 
 
-def from_dict(config_cls: type[Config], tree: dict[str, Any], source: str = "the settings") -> Config:
+def from_dict(config_cls: type[Config], tree: dict[str, Any]) -> Config:
     """The config of a tree as `to_dict` gives it (nested or flat keys, or a 2020 tree). Raises ConfigError."""
-    return build(config_cls, _flat(config_cls, tree, source))
+    return build(config_cls, _flat(config_cls, tree, "the settings"))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Images for people to look at: the demo's result panel (docs/method.md 12.1), part colours, points, grids."""
+"""Images for people to look at: the demo's result panel (docs/method.md 12.1), part colours."""
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
 PART_COLUMNS = 6
-DRAW_SHIFT = 4
 
 
 def result_panel(
@@ -58,7 +56,7 @@ def result_panel(
     cam_t = cam_to_translation(weak).numpy()
     images = [
         crop,
-        global_iuv_image(iuv),
+        np.rint(resize_linear(_spread_parts(iuv), CROP_SIZE)).astype(np.uint8),
         part_iuv_image(part_iuv),
         np.where(rendered > 0, to_uint8(rendered), crop),
     ]
@@ -71,13 +69,6 @@ def result_panel(
         row[:, left : left + image.shape[1], : image.shape[2]] = image
         left += image.shape[1]
     return row
-
-
-def global_iuv_image(
-    iuv: UInt8[np.ndarray, "3 56 56"], size: int = CROP_SIZE
-) -> UInt8[np.ndarray, "S S 3"]:
-    """(part/24, U, V) of one person's global map, in bytes."""
-    return np.rint(resize_linear(_spread_parts(iuv), size)).astype(np.uint8)
 
 
 def part_iuv_image(part_iuv: UInt8[np.ndarray, "24 3 56 56"] | None) -> UInt8[np.ndarray, "224 336 3"]:
@@ -105,9 +96,6 @@ def resize_linear(image: Float[np.ndarray, "H W C"], size: int) -> Float[np.ndar
     return grown[scale:-scale, scale:-scale]
 
 
-# ------------------------------------------------------------------------------------- parts, points, grids
-
-
 def part_palette() -> UInt8[np.ndarray, "25 3"]:
     """A colour for each DensePose part; black background, neighbours in number far apart in hue."""
     hsv = [(part * 11 % 24 / 24, (0.9, 0.5)[part % 2], (1.0, 0.8)[part // 2 % 2]) for part in range(24)]
@@ -123,57 +111,11 @@ def colorize_parts(part: Int[np.ndarray, "*B H W"] | Tensor) -> UInt8[np.ndarray
     return part_palette()[numbers.astype(np.int64)]
 
 
-def draw_points(
-    image: UInt8[np.ndarray, "H W 3"],
-    points: Float[np.ndarray, "N 2"] | Float[np.ndarray, "N 3"],
-    radius: int = 2,
-    links: Sequence[tuple[int, int]] = (),
-) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy of the image with points and lines between them.
-
-    Args:
-        image: RGB.
-        points: x, y in pixels, pixel i centred at i + 0.5, and a confidence: points with 0 are left out.
-        radius: of a point, pixels.
-        links: pairs of point numbers.
-    """
-    drawn = np.ascontiguousarray(image).copy()
-    xy = np.asarray(points, dtype=np.float64)
-    known = np.isfinite(xy).all(axis=1) & ((xy[:, 2] > 0) if xy.shape[1] > 2 else True)
-    # OpenCV counts from pixel centres, in whole numbers with `shift` binary places.
-    fixed = (np.clip(np.nan_to_num(xy[:, :2]) - 0.5, -1e4, 1e4) * 2**DRAW_SHIFT).round().astype(int).tolist()
-    for start, end in links:
-        if known[start] and known[end]:
-            cv2.line(drawn, fixed[start], fixed[end], (255, 255, 255), 1, cv2.LINE_AA, DRAW_SHIFT)
-    for number in np.flatnonzero(known):
-        color = to_uint8(np.array(colorsys.hsv_to_rgb(number / len(xy), 0.9, 1.0))).tolist()
-        cv2.circle(drawn, fixed[number], radius << DRAW_SHIFT, color, -1, cv2.LINE_AA, DRAW_SHIFT)
-    return drawn
-
-
-def image_grid(
-    images: Sequence[np.ndarray], columns: int, pad: int = 2, pad_value: int = 255
-) -> UInt8[np.ndarray, "H W C"]:
-    """Images of one size, uint8 or float in 0..1, in rows of `columns` with a border of `pad` pixels.
-
-    Raises ValueError for no images or for different sizes.
-    """
-    if len(images) == 0 or len({np.shape(image) for image in images}) != 1:
-        raise ValueError(f"A grid needs images of one size; got {sorted({np.shape(i) for i in images})}.")
-    border = ((pad, 0), (pad, 0), (0, 0))
-    cells = np.stack([np.pad(to_uint8(image), border, constant_values=pad_value) for image in images])
-    grid = _rows(cells, columns, pad_value)
-    return np.pad(grid, ((0, pad), (0, pad), (0, 0)), constant_values=pad_value)
-
-
-def _rows(cells: np.ndarray, columns: int, fill: float = 0) -> np.ndarray:
-    """[N, H, W, C] to one image, row by row; missing cells of the last row are filled."""
-    num_rows = -(-len(cells) // columns)
-    missing = num_rows * columns - len(cells)
-    cells = np.concatenate([cells, np.full((missing, *cells.shape[1:]), fill, cells.dtype)])
-    height, width, channels = cells.shape[1:]
-    cells = cells.reshape(num_rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return cells.reshape(num_rows * height, columns * width, channels)
+def _rows(cells: np.ndarray, columns: int) -> np.ndarray:
+    """[N, H, W, C] to one image, row by row; N is a multiple of `columns`."""
+    count, height, width, channels = cells.shape
+    cells = cells.reshape(-1, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return cells.reshape(count // columns * height, columns * width, channels)
 
 
 def to_uint8(image: np.ndarray) -> UInt8[np.ndarray, "*shape"]:

@@ -84,7 +84,7 @@ def _clean_field(mesh: HalfMesh, field: np.ndarray, region: np.ndarray, seed: in
     return field
 
 
-def _split_faces(mesh: HalfMesh, field: np.ndarray, middle: dict) -> tuple[np.ndarray, np.ndarray]:
+def _split_faces(mesh: HalfMesh, middle: dict) -> tuple[np.ndarray, np.ndarray]:
     """Faces and the index of the face each comes from, after edges (a,b) got the new vertex middle[a,b]."""
     faces, source = [], []
     for number, face in enumerate(mesh.faces):
@@ -120,7 +120,7 @@ def cut(mesh: HalfMesh, field: np.ndarray, label: int, new_label: int, seed: int
         (np.r_[1 - share, share], (np.r_[rows, rows], edges.T.ravel())), shape=(len(edges), len(field))
     )
     middle = {(int(a), int(b)): len(field) + i for i, (a, b) in enumerate(edges)}
-    faces, source = _split_faces(mesh, field, middle)
+    faces, source = _split_faces(mesh, middle)
     field = np.r_[field, np.zeros(len(edges))]
     labels = mesh.labels[source]
     labels = np.where((labels == label) & (field[faces].max(1) > 0), new_label, labels)
