@@ -78,7 +78,15 @@ def keypoints_to_crop(
     rotation_deg: float,
     crop_mode: str,
 ) -> Float[np.ndarray, "N 3"]:
-    """Keypoints in the crop, x and y in [-1,1], of keypoints in image pixels; "legacy" truncates to whole pixels."""
+    """Keypoints (x, y, confidence) in the crop, x and y in [-1,1].
+
+    Args:
+        keypoints: x and y in pixels of the image.
+        center: of the crop's square, pixels.
+        scale: side of the square / 200 px.
+        rotation_deg: of the image, degrees counter-clockwise.
+        crop_mode: "warp", or "legacy" for whole pixels of the crop.
+    """
     result = keypoints.copy()
     if crop_mode == "legacy":
         result[:, :2] = transform_points(keypoints[:, :2] + 1, center, scale, rotation_deg)

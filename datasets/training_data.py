@@ -23,7 +23,7 @@ from utils.structures import Sample
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is shown to the network; the augmentation is the published one."""
+    """Data sets of a training and how samples are made; the augmentation is the published one."""
 
     train_data: str = option(
         "h36m_dp", f"{', '.join(MIXES)}, a set's name, {SYNTHETIC}, or several with '+' as in synthetic+coco"

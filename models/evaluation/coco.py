@@ -41,7 +41,14 @@ def coco_results(
     centers: Float[np.ndarray, "N 2"],
     scales: Float[np.ndarray, "N"],
 ) -> list[dict[str, Any]]:
-    """Rows of a COCO results file: keypoints in pixels of the image, each with the score 1."""
+    """Rows of a COCO results file, each keypoint with the score 1.
+
+    Args:
+        keypoints: x, y in pixels of the image.
+        scores: of the people.
+        centers: of their boxes, pixels.
+        scales: sides of the boxes / 200 px.
+    """
     ones = np.ones((*keypoints.shape[:2], 1))
     flat = np.concatenate([keypoints, ones], axis=2).reshape(len(keypoints), -1)
     return [

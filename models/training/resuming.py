@@ -1,4 +1,4 @@
-"""Continuing a checkpoint: everything in it is checked before anything is changed."""
+"""Continuing a run: its newest usable checkpoint; everything in it is checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.training.checkpoints import STEP_FILE, Accept, OtherRunError, load_unchanged
-from models.training.run_folder import newest_checkpoint
+from models.training.checkpoints import (
+    STEP_FILE,
+    Accept,
+    OtherRunError,
+    find_latest,
+    load_unchanged,
+    newest_step,
+)
+from models.training.run_folder import read_starts, readable_starts
 from models.training.state import TrainingState
 from utils.io import DataFileError
 from utils.runtime import Processes
@@ -43,6 +50,37 @@ def restore_state(
     state.restore(saved)
     log.info("Continuing %s", path)
     return path
+
+
+def newest_checkpoint(log_dir: str, name: str, timestamp: str = "", accept: Accept | None = None) -> Path:
+    """The newest usable checkpoint of the run of this name (and timestamp, if given) that was started last.
+
+    Raises:
+        FileNotFoundError: when no run has a usable checkpoint.
+        OtherRunError: see `find_latest`.
+    """
+    runs = [path for path in (Path(log_dir) / name).glob(f"log_{timestamp or '*'}") if path.is_dir()]
+    runs.sort(key=_last_start, reverse=True)
+    for run in runs:
+        if path := find_latest(run / "checkpoints", accept):
+            others = ", ".join(other.name for other in runs if other != run) or "none"
+            log.info("Continuing %s of %s, which was started last. Other runs: %s.", path.name, run, others)
+            return path
+        log.warning("%s has no checkpoint that can be continued.", run)
+    which = f"named '{name}'" + (f" with the timestamp '{timestamp}'" if timestamp else "")
+    undamaged = "undamaged " if any(newest_step(run / "checkpoints") >= 0 for run in runs) else ""
+    raise FileNotFoundError(
+        f"--resume: no {undamaged}checkpoint of a run {which} in {log_dir}. Start it without --resume."
+    )
+
+
+def _last_start(run: Path) -> tuple[int, str, int, str]:
+    """Sort key of a run: number and time of its last start, newest step, name. Numbers hold where clocks are wrong."""
+    starts = read_starts(run)
+    if not starts and (newest := find_latest(run / "checkpoints")):  # a checkpoint tells of its start, too
+        starts = readable_starts([load_unchanged(newest).get("start")])
+    number, when = max(((s["number"], s["time"]) for s in starts), default=(0, ""))
+    return number, when, newest_step(run / "checkpoints"), run.name
 
 
 def require_continuable(

@@ -1,8 +1,7 @@
-"""Folders of training runs: which one --resume continues, a new one, and what a run notes of its starts."""
+"""Folders of training runs: the folder of a new or continued run, and the record of its starts."""
 
 from __future__ import annotations
 
-import logging
 import platform
 import subprocess
 import time
@@ -12,42 +11,9 @@ from typing import Any
 
 import torch
 
-from models.training.checkpoints import Accept, find_latest, load_unchanged, newest_step, tidy_checkpoints
+from models.training.checkpoints import newest_step, tidy_checkpoints
 from utils.io import ROOT, atomic_write, load_json, save_json_atomic
 from utils.runtime import Processes, make_run_folder
-
-log = logging.getLogger(__name__)
-
-
-def newest_checkpoint(log_dir: str, name: str, timestamp: str = "", accept: Accept | None = None) -> Path:
-    """The newest usable checkpoint of the run of this name (and timestamp, if given) that was started last.
-
-    Raises:
-        FileNotFoundError: when no run has a usable checkpoint.
-        OtherRunError: see `find_latest`.
-    """
-    runs = [path for path in (Path(log_dir) / name).glob(f"log_{timestamp or '*'}") if path.is_dir()]
-    runs.sort(key=_last_start, reverse=True)
-    for run in runs:
-        if path := find_latest(run / "checkpoints", accept):
-            others = ", ".join(other.name for other in runs if other != run) or "none"
-            log.info("Continuing %s of %s, which was started last. Other runs: %s.", path.name, run, others)
-            return path
-        log.warning("%s has no checkpoint that can be continued.", run)
-    which = f"named '{name}'" + (f" with the timestamp '{timestamp}'" if timestamp else "")
-    undamaged = "undamaged " if any(newest_step(run / "checkpoints") >= 0 for run in runs) else ""
-    raise FileNotFoundError(
-        f"--resume: no {undamaged}checkpoint of a run {which} in {log_dir}. Start it without --resume."
-    )
-
-
-def _last_start(run: Path) -> tuple[int, str, int, str]:
-    """Sort key of a run: number and time of its last start, newest step, name. Numbers hold where clocks are wrong."""
-    starts = read_starts(run)
-    if not starts and (newest := find_latest(run / "checkpoints")):  # a checkpoint tells of its start, too
-        starts = _readable_starts([load_unchanged(newest).get("start")])
-    number, when = max(((s["number"], s["time"]) for s in starts), default=(0, ""))
-    return number, when, newest_step(run / "checkpoints"), run.name
 
 
 def require_free(log_dir: str | Path, name: str, timestamp: str) -> None:
@@ -112,12 +78,14 @@ def note_start(folder: Path, settings: str, step: int, data: Mapping[str, Any]) 
 def read_starts(folder: Path) -> list[dict[str, Any]]:
     """The starts of a run in its `git.json`; none where it is missing or damaged."""
     try:
-        return _readable_starts(load_json(folder / "git.json"))
+        return readable_starts(load_json(folder / "git.json"))
     except (OSError, ValueError):
         return []
 
 
-def _readable_starts(starts: Any) -> list[dict[str, Any]]:
+def readable_starts(starts: Any) -> list[dict[str, Any]]:
+    """Those of a file's starts that have a number and a time."""
+
     def is_start(value: Any) -> bool:
         number = value.get("number") if isinstance(value, dict) else None
         return type(number) is int and 0 <= number < 2**53 and isinstance(value.get("time"), str)
@@ -125,9 +93,9 @@ def _readable_starts(starts: Any) -> list[dict[str, Any]]:
     return [start for start in starts if is_start(start)] if isinstance(starts, list) else []
 
 
-def git_state(folder: Path = ROOT) -> dict[str, Any]:
+def git_state() -> dict[str, Any]:
     """The commit of the code and whether it was changed since; empty without git or a repository."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
     except (OSError, subprocess.SubprocessError):

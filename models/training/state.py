@@ -121,7 +121,14 @@ def build_state(
 def export_weights(
     path: Path, state: TrainingState, name: str, network: DaNetConfig, body: str, scores: dict[str, float]
 ) -> None:
-    """Write the weights in the form that demo.py reads: float16 kernels and what the file is about."""
+    """Write the weights in the form that demo.py reads: float16 kernels and text about them.
+
+    Args:
+        name: of the model, a key of `models.danet.PRESETS`.
+        network: its sizes.
+        body: model id of the body that it was trained on.
+        scores: of the last evaluation, by name; may be empty.
+    """
     meta = {
         "model": name,
         "body": body,

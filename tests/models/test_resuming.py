@@ -15,8 +15,8 @@ from torch import nn
 
 from models.training.checkpoints import load_unchanged, prune_checkpoints, tidy_checkpoints, write_checkpoint
 from models.training.optim import WeightAverage
-from models.training.resuming import require_continuable
-from models.training.run_folder import newest_checkpoint, note_start
+from models.training.resuming import newest_checkpoint, require_continuable
+from models.training.run_folder import note_start
 from models.training.state import TrainingState
 from utils.checkpoint import content_sum, save_checkpoint
 from utils.io import DataFileError
