@@ -132,10 +132,10 @@ def part_drop(iuv: IUVMaps, part_iuv: IUVMaps | None, rate: float) -> tuple[IUVM
     keep = (torch.rand(iuv.index.shape[0], 24, device=iuv.index.device) >= rate).to(iuv.index.dtype)
     keep = torch.cat([torch.ones_like(keep[:, :1]), keep], dim=1)  # [B, 25], background stays
     whole = keep[:, :, None, None]
-    kept = IUVMaps(iuv.u * whole, iuv.v * whole, iuv.index * whole, iuv.ann)
+    masked = IUVMaps(iuv.u * whole, iuv.v * whole, iuv.index * whole, iuv.ann)
     if part_iuv is None:
-        return kept, None
+        return masked, None
     local = torch.tensor(PART_CHANNELS, device=keep.device)
     local = torch.cat([torch.zeros_like(local[:, :1]), local], dim=1)  # [P, 7]
     parts = keep[:, local][..., None, None]  # [B, P, 7, 1, 1]
-    return kept, IUVMaps(part_iuv.u * parts, part_iuv.v * parts, part_iuv.index * parts)
+    return masked, IUVMaps(part_iuv.u * parts, part_iuv.v * parts, part_iuv.index * parts)

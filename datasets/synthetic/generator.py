@@ -94,7 +94,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class SyntheticRender:
-    """A rendered person and its truth."""
+    """A rendered person with its true camera and body."""
 
     image: np.ndarray  # [224,224,3] uint8 RGB
     cam: np.ndarray  # [3] float32: s, tx, ty

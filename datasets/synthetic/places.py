@@ -55,7 +55,7 @@ def tiled(rng: Generator) -> np.ndarray:
 
 
 def ground(rng: Generator, horizon: float) -> np.ndarray:
-    """A textured plane in perspective below the row `horizon`; rows above are filled without meaning."""
+    """A textured plane in perspective below the row `horizon`; rows above are arbitrary."""
     tile, reach, a = _surface_tile(rng), rng.uniform(2500, 9000), rng.uniform(0, np.pi)
     depth = np.float32(reach) / (np.maximum(_ROWS - np.float32(horizon), 2) + 8)
     across = (_COLS - SIZE / 2) * depth / 160

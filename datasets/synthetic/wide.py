@@ -79,7 +79,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class WidePerson:
-    """A photograph and its truth."""
+    """A rendered photograph with its true labels."""
 
     image: np.ndarray  # [H,W,3] uint8 RGB
     view: View

@@ -61,8 +61,8 @@ class ImageFiles:
         self._iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
         self._mesh_renderer = renderer(assets.body.faces)
 
-    def why_kept(self, stem: str, people: Sequence[str], is_full: bool) -> str | None:
-        """Why nothing of an image must be written; None when results may be replaced, or some are missing.
+    def reason_to_skip(self, stem: str, people: Sequence[str], is_full: bool) -> str | None:
+        """Reason to skip an image, whose results are there; None when results may be replaced, or some are missing.
 
         Args:
             stem: of the image.
@@ -82,12 +82,12 @@ class ImageFiles:
         asked = f", without '{missing[0]}'" if missing else ""
         return f"its result '{people[0]}.npz'{asked} {IS_THERE}"
 
-    def why_kept_unread(self, stem: str) -> str | None:
-        """`why_kept` as far as it shows before the image is read; who is in it is not known yet."""
+    def reason_to_skip_unread(self, stem: str) -> str | None:
+        """`reason_to_skip` as far as it shows before the image is read; who is in it is not known yet."""
         if self.overwrite:
             return None
         if os.path.lexists(self.out_dir / f"{stem}_0.npz"):
-            return self.why_kept(stem, [f"{stem}_0"], is_full=True)
+            return self.reason_to_skip(stem, [f"{stem}_0"], is_full=True)
         one = self.out_dir / f"{stem}.npz"
         if not os.path.lexists(one):
             return None
@@ -95,7 +95,7 @@ class ImageFiles:
             is_full = self._is_whole(stem) and "people_picture" in load_npz(one, only=["people_picture"])
         except (OSError, DataFileError):
             is_full = False
-        return self.why_kept(stem, [stem], is_full)
+        return self.reason_to_skip(stem, [stem], is_full)
 
     def _is_whole(self, person: str) -> bool:
         """Whether the files that every run writes of a person are there."""

@@ -101,12 +101,12 @@ class ImageRun:
                 continue
             with self.seconds.of(READING):
                 stem = people.stems[path]
-                kept = self.files.why_kept_unread(stem)
-                found = [] if kept else list(people.people_of(path))
+                reason = self.files.reason_to_skip_unread(stem)
+                found = [] if reason else list(people.people_of(path))
                 crops = [crop for crop in found if isinstance(crop, PersonCrop)]
                 is_full = any(crop.full_image is not None for crop in crops)
-                kept = kept or self.files.why_kept(stem, [crop.stem for crop in crops], is_full)
-            yield [BadImage(path, kept)] if kept else found
+                reason = reason or self.files.reason_to_skip(stem, [crop.stem for crop in crops], is_full)
+            yield [BadImage(path, reason)] if reason else found
 
     def add(self, crop: PersonCrop | BadImage) -> None:
         """Predict and write a person, when a batch is full."""

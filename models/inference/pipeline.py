@@ -55,7 +55,7 @@ class TaskQueue:
         return call
 
     def results(self) -> Iterator[Any]:
-        """Results that are there and have not been given; what a call raised is raised here."""
+        """Finished results not given before, in the order of the calls; raises what a call raised."""
         while self._calls and self._calls[0].done():
             yield self._calls.popleft().result()
 

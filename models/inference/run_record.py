@@ -50,7 +50,7 @@ class RunRecord:
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """File name and reason of all that was not done."""
+        """File name and reason of each skipped file or person."""
         return [(outcome.image, outcome.reason) for outcome in self.outcomes if not outcome.stem]
 
     @property

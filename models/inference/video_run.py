@@ -60,7 +60,7 @@ class VideoPeople(Protocol):
 
 @dataclass
 class _Waiting:
-    """A frame whose people are not all predicted yet."""
+    """A frame with people that are not predicted yet."""
 
     frame: Frame
     missing: int

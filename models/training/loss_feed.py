@@ -57,7 +57,7 @@ def feeding(weights: LossWeights, counts: Counts) -> dict[str, dict[str, int]]:
 
 
 def as_table(fed: Mapping[str, Mapping[str, int]]) -> str:
-    """A line for each loss: the sets that feed it."""
+    """Text with a line for each loss: the sets that feed it, with their numbers of people."""
     lines = [
         f"  {losses:26} {', '.join(f'{name} {count:,}' for name, count in sets.items()) or 'no labels'}"
         for losses, sets in fed.items()

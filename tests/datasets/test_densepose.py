@@ -90,8 +90,8 @@ def test_box_beside_the_middle_is_mirrored(symmetry):
 def test_points_outside_the_grid_are_dropped():
     person = DenseAnnotations([dp_entry(count=100, box=(0, 0, 100, 100))]).person(0)
     found = dense_labels(person, (50, 50, 150, 150))
-    kept = int((found.part > 0).sum())
-    assert 10 < kept < 50 and (found.xy[:kept] <= 55).all() and not found.xy[kept:].any()
+    count = int((found.part > 0).sum())
+    assert 10 < count < 50 and (found.xy[:count] <= 55).all() and not found.xy[count:].any()
     assert not found.ann_labels[29:].any() and not found.ann_labels[:, 29:].any()
 
 

@@ -95,13 +95,13 @@ def test_images_come_from_the_videos(tree):
         for frame in range(9):
             writer.write(np.full((48, 64, 3), 25 * frame, np.uint8))
         writer.release()
-    kept = tree / "images" / f"S9_Directions_1.{FRONT}_000001.jpg"
-    kept.parent.mkdir()
-    kept.write_bytes(b"already there")
+    present = tree / "images" / f"S9_Directions_1.{FRONT}_000001.jpg"
+    present.parent.mkdir()
+    present.write_bytes(b"already there")
     data = convert("h36m", tree, tree / "out", "--extract")["h36m_valid_protocol1.npz"]
     assert len(data["imgname"]) == 4
     assert sorted(p.name for p in (tree / "images").iterdir()) == sorted(n.split("/")[1] for n in data["imgname"])
-    assert kept.read_bytes() == b"already there"
+    assert present.read_bytes() == b"already there"
     image = cv2.imread(str(tree / f"images/S9_Directions_1.{FRONT}_000006.jpg"))
     assert image.shape == (48, 64, 3) and abs(image.mean() - 125) < 5
 

@@ -188,7 +188,7 @@ def test_a_batch_without_finite_loss_is_kept(data_dir, tmp_path, monkeypatch, ca
     assert run(data_dir, tmp_path, train_data="h36m", batch_size=2) == 1
     said = capfd.readouterr().err
     assert "not finite at step 0 (loss_V inf)" in said and "images/S1_Walk" in said
-    kept = load_torch(folder_of(tmp_path) / "not_finite_00000000_0.pt")
-    assert kept["step"] == 0 and kept["losses"]["loss_V"] == float("inf")
-    assert kept["batch"]["image"].shape == (2, 3, 224, 224) and len(kept["batch"]["name"]) == 2
-    assert kept["batch"]["dense"]["xy"].shape == (2, 196, 2)
+    dump = load_torch(folder_of(tmp_path) / "not_finite_00000000_0.pt")
+    assert dump["step"] == 0 and dump["losses"]["loss_V"] == float("inf")
+    assert dump["batch"]["image"].shape == (2, 3, 224, 224) and len(dump["batch"]["name"]) == 2
+    assert dump["batch"]["dense"]["xy"].shape == (2, 196, 2)

@@ -47,7 +47,7 @@ def safe_unpickle(data: bytes, what: str, budget: Budget) -> Any:
 
 
 class Names:
-    """The names that data files may mention, and what their calls give."""
+    """Names that data files may mention, with the values of their calls."""
 
     def __init__(self, what: str, budget: Budget) -> None:
         self.what, self.budget = what, budget

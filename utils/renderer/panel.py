@@ -84,7 +84,7 @@ def _spread_parts(iuv: UInt8[np.ndarray, "*B 3 H W"]) -> Float[np.ndarray, "*B H
 
 
 def resize_linear(image: Float[np.ndarray, "H W C"], size: int) -> Float[np.ndarray, "S S C"]:
-    """Bilinear with half-pixel centres and mirrored borders, as `skimage.transform.resize` of order 1 does it.
+    """The image enlarged bilinearly: half-pixel centres and mirrored borders, as `skimage.transform.resize`, order 1.
 
     Square images, enlarged by a whole number; those of that size already are returned as they are.
     """

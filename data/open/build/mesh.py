@@ -192,7 +192,7 @@ class _Collapser:
         return float(value) * (1e-6 if self.hidden[u] else 1)
 
     def keeps_border(self, u: int, v: int) -> bool:
-        """A border vertex may only slide along its border, a meeting point of three borders stays."""
+        """Whether borders stay: a border vertex only slides along its border, a meeting point of three stays."""
         if len(self.kinds[u]) == 1:
             return True
         if len(self.kinds[u]) > 2 or self.centre[u] or not self.kinds[u] <= self.kinds[v]:
@@ -200,7 +200,7 @@ class _Collapser:
         return len({self.labels[i] for i in self.around[u] & self.around[v]}) == 2
 
     def keeps_topology(self, u: int, v: int) -> bool:
-        """The link condition, on the half mesh whose rim is the plane x = 0."""
+        """Whether the link condition holds, on the half mesh with its rim in the plane x = 0."""
         near_u, near_v = self.neighbours(u), self.neighbours(v)
         common = near_u & near_v
         if self.centre[u]:
@@ -214,7 +214,7 @@ class _Collapser:
         return all(len(self.around[w]) > (1 if self.centre[w] else 3) for w in common)
 
     def keeps_sides(self, u: int, v: int) -> bool:
-        """No face flips or degenerates."""
+        """Whether no face flips or degenerates."""
         p = self.points
         for i in self.around[u]:
             face = self.faces[i]
