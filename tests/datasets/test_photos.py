@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from labelled import N, base_arrays, waves, write_labels, write_picture
+from labelled import N, base_arrays, waves, write_image, write_labels
 
 from datasets.augment import AugmentValues
 from datasets.base_dataset import BaseDataset
@@ -37,8 +37,8 @@ def write_photos(data_dir, **changes):
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[:, 100:] = 255
     for i in range(N):
-        write_picture(data_dir / "photos" / f"train/{i}.png", waves(SIDE, SIDE, i))
-        write_picture(data_dir / "photos" / f"masks/{i}.png", mask)
+        write_image(data_dir / "photos" / f"train/{i}.png", waves(SIDE, SIDE, i))
+        write_image(data_dir / "photos" / f"masks/{i}.png", mask)
     write_labels(data_dir, "photos_train", **arrays)
     return arrays
 
@@ -64,8 +64,8 @@ def test_the_mask_shows_the_same_place_as_the_image(tmp_path):
     write_photos(tmp_path)
     y, x = np.mgrid[:SIDE, :SIDE]
     disc = (((x - 120) ** 2 + (y - 80) ** 2 < 40**2) * 255).astype(np.uint8)
-    write_picture(tmp_path / "photos/train/0.png", np.repeat(disc[..., None], 3, 2))
-    write_picture(tmp_path / "photos/masks/0.png", disc)
+    write_image(tmp_path / "photos/train/0.png", np.repeat(disc[..., None], 3, 2))
+    write_image(tmp_path / "photos/masks/0.png", disc)
     for values in (AugmentValues(True, rotation_deg=25.0, scale=1.2), AugmentValues(rotation_deg=-40.0, scale=0.8)):
         for mode in ("warp", "legacy"):
             sample = BaseDataset("photos", tmp_path, crop_mode=mode).sample(0, values)
