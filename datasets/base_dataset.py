@@ -105,7 +105,6 @@ class LabelledPeople(Dataset):
         return str(self.labels.imgname[index])
 
     def image_path(self, index: int) -> Path:
-        """Path of a person's image."""
         return self.root / self.name_of(index)
 
     def image(self, index: int) -> np.ndarray:

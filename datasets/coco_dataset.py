@@ -161,7 +161,7 @@ def _detected_people(path: Path, head: CocoHead, min_score: float) -> tuple[list
         )
     for number, entry in enumerate(content):
         what = f"{path}, detection {number}"
-        image_id = values.field(entry, "image_id", values.whole, what)
+        image_id = values.field(entry, "image_id", values.integer, what)
         score = values.field(entry, "score", values.number, what)
         box = values.field(entry, "bbox", values.box, what)
         if entry.get("category_id") is not None and not is_person(entry, head, what):

@@ -91,7 +91,7 @@ def coco_head(content: Any, path: Path) -> CocoHead:
     sizes = {}
     for number, image in enumerate(entries_of(content, "images", path)):
         what = f"{path}, image {number}"
-        image_id = values.field(image, "id", values.whole, what)
+        image_id = values.field(image, "id", values.integer, what)
         if image_id in names:
             raise DataFileError(f"{what}: the id {image_id} stands for two images.")
         names[image_id] = values.field(image, "file_name", values.text, what)
@@ -123,7 +123,7 @@ def person_categories(content: Any, path: Path) -> tuple[list[dict[str, Any]], l
     """The categories that are persons, and what was assumed."""
     if not content.get("categories"):
         used = {
-            values.optional(entry, "category_id", values.whole, f"{path}, annotation {number}", None)
+            values.optional(entry, "category_id", values.integer, f"{path}, annotation {number}", None)
             for number, entry in enumerate(entries_of(content, "annotations", path))
         } - {None}
         if not used:
@@ -134,7 +134,7 @@ def person_categories(content: Any, path: Path) -> tuple[list[dict[str, Any]], l
         return [{"id": chosen}], [f"it has no 'categories', {chosen} counts as the person's"]
     categories = entries_of(content, "categories", path)
     for number, category in enumerate(categories):
-        values.field(category, "id", values.whole, f"{path}, category {number}")
+        values.field(category, "id", values.integer, f"{path}, category {number}")
     names = [str(category.get("name")) for category in categories]
     named = [c for c in categories if str(c.get("name")).strip().lower() in PERSON_NAMES]
     if named:
@@ -177,7 +177,7 @@ def is_person(entry: Mapping[str, Any], head: CocoHead, what: str) -> bool:
         if head.one_category:
             return True
         raise DataFileError(f"{what} lacks 'category_id', and the file has several categories.")
-    return values.field(entry, "category_id", values.whole, what) in head.persons
+    return values.field(entry, "category_id", values.integer, what) in head.persons
 
 
 def keypoints_of(entry: dict[str, Any], head: CocoHead, what: str) -> Float[np.ndarray, "17 3"]:
@@ -197,7 +197,7 @@ def read_coco_file(path: str | Path) -> CocoFile:
     left_out, filled, unlikely = Counter(), Counter(), Counter()
     for number, entry in enumerate(entries_of(content, "annotations", path)):
         what = f"{path}, annotation {number}"
-        ids.append(values.optional(entry, "id", values.whole, what, None))
+        ids.append(values.optional(entry, "id", values.integer, what, None))
         if is_person(entry, head, what):
             people.append(_person(entry, head, what, filled, unlikely))
         else:
@@ -222,12 +222,12 @@ def _person(
     entry: dict[str, Any], head: CocoHead, what: str, filled: Counter[str], unlikely: Counter[str]
 ) -> CocoPerson:
     """The person of an annotation; counts what was filled in and what may be wrong."""
-    image_id = values.field(entry, "image_id", values.whole, what)
+    image_id = values.field(entry, "image_id", values.integer, what)
     if image_id not in head.names:
         raise DataFileError(f"{what} belongs to image {image_id}, which the file does not name.")
     box = values.field(entry, "bbox", values.box, what)
     filled.update(key for key in ("iscrowd", "category_id", "num_keypoints") if entry.get(key) is None)
-    is_crowd = values.optional(entry, "iscrowd", values.truth, what, False)
+    is_crowd = values.optional(entry, "iscrowd", values.boolean, what, False)
     if entry.get("keypoints") is None:
         filled["keypoints (as none labelled)"] += 1
         points = np.zeros((len(COCO_ORDER), 3))
@@ -236,7 +236,7 @@ def _person(
     if not np.isin(points[:, 2], (0, 1, 2)).all():
         unlikely["a visibility other than 0, 1 and 2; above 0 counts as labelled"] += 1
     visible = int((points[:, 2] > 0).sum())
-    count = values.optional(entry, "num_keypoints", values.whole, what, visible)
+    count = values.optional(entry, "num_keypoints", values.integer, what, visible)
     if count != visible and head.num_points == len(COCO_ORDER):
         unlikely[
             "a num_keypoints that differs from the labelled keypoints; a person counts if neither is 0"
@@ -255,7 +255,7 @@ def _area(segmentation: Any, box: Box) -> tuple[float, str]:
             pixels = sum(map(_polygon_area, segmentation))
         else:
             counts, (height, width) = segmentation["counts"], map(values.size, segmentation["size"])
-            runs = [*map(values.whole, counts)] if isinstance(counts, list) else counts.encode("ascii")
+            runs = [*map(values.integer, counts)] if isinstance(counts, list) else counts.encode("ascii")
             pixels = float(sum(parse_runs(runs, height, width)[1::2]))
         if 0 < pixels <= box[2] * box[3] * 1.1:
             return pixels, "segmentation"

@@ -31,14 +31,14 @@ def number(value: Any) -> float:
     return float(value)
 
 
-def whole(value: Any) -> int:
+def integer(value: Any) -> int:
     """A whole number, as identifiers are."""
     if number(value) != int(value) or abs(value) > MAX_ID:
         raise ValueError
     return int(value)
 
 
-def truth(value: Any) -> bool:
+def boolean(value: Any) -> bool:
     """A boolean, from 0, 1, false or true."""
     if value not in (0, 1):
         raise ValueError
@@ -54,7 +54,7 @@ def text(value: Any) -> str:
 
 def size(value: Any) -> int:
     """A side of an image in pixels."""
-    return int(_within(whole(value), 1, MAX_PIXELS))
+    return int(_within(integer(value), 1, MAX_PIXELS))
 
 
 def area(value: Any) -> float:
@@ -88,9 +88,9 @@ def numbers(value: Any, count: int) -> Float[np.ndarray, "count"]:
 
 EXPECTED = {
     text: "text",
-    whole: "a whole number",
+    integer: "a whole number",
     number: "a number",
-    truth: "0 or 1",
+    boolean: "0 or 1",
     size: f"a number of pixels from 1 to {MAX_PIXELS:,.0f}",
     area: f"an area in pixels from 0 to {MAX_PIXELS**2:,.0f}",
     box: f"x, y, width, height with a positive size, in pixels below {MAX_PIXELS:,.0f}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets.labels.check import SAMPLED, check_corners
 from datasets.labels.coco import PERSON, person_categories
-from datasets.labels.values import counted, field, optional, shown, truth, whole
+from datasets.labels.values import boolean, counted, field, integer, optional, shown
 from datasets.labels.values import number as number_of
 from utils.images import image_size
 from utils.io import load_json
@@ -150,7 +150,7 @@ def _coco(content: dict[str, Any], path: Path) -> Boxes:
     names: dict[int, str] = {}
     for image in content.get("images", []):
         if "file_name" in image:
-            number = field(image, "id", whole, f"image '{image['file_name']}'")
+            number = field(image, "id", integer, f"image '{image['file_name']}'")
             if number in names:
                 raise ValueError(f"several images have the id {number}")
             names[number] = str(image["file_name"])
@@ -167,11 +167,11 @@ def _by_image(
     left_out = []
     for number, entry in enumerate(entries):
         what = f"entry {number}"
-        image_id = field(entry, "image_id", whole, what)
+        image_id = field(entry, "image_id", integer, what)
         score = optional(entry, "score", number_of, what, math.nan)
-        if optional(entry, "category_id", whole, what, min(persons)) not in persons:
+        if optional(entry, "category_id", integer, what, min(persons)) not in persons:
             left_out.append((image_id, "of a category other than person"))
-        elif optional(entry, "iscrowd", truth, what, False):
+        elif optional(entry, "iscrowd", boolean, what, False):
             left_out.append((image_id, "that are crowds"))
         elif score < MIN_SCORE:
             left_out.append((image_id, f"with a score below {MIN_SCORE:g}"))
