@@ -63,7 +63,7 @@ sys.addaudithook(_refuse_the_network)
 
 @pytest.fixture(scope="session")
 def runner() -> Iterator[Runner]:
-    """Runs train.py in processes that a test may kill."""
+    """Runs the scripts in processes that a test may kill."""
     runner = Runner()
     yield runner
     runner.close()

@@ -1,4 +1,4 @@
-"""Runs of train.py in forked children of one process that has imported everything, so that tests can kill them.
+"""Runs of the scripts in forked children of one process that has imported everything: cheap, and tests can kill them.
 
 A line of JSON on stdin is a task, a line on stdout its result. There is one thread only before a fork, because
 others do not survive it.
@@ -6,9 +6,11 @@ others do not survive it.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +33,12 @@ def flags(*switches: str, **settings: Any) -> list[str]:
     return [word for name, words in given.items() for word in (f"--{name}", *words)] + list(switches)
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 class Runner:
     """Starts the process; `run(...)` gives the exit code of a child (negative: the signal that ended it)."""
 
@@ -40,7 +48,10 @@ class Runner:
 
     def run(self, log: Path, args: list[str], **how: Any) -> int:
         """how: `kill_after` seconds; `signal`, sent when the file `when_exists` (a pattern) is there; `die` ("half",
-        "torn" or "whole") in writing checkpoint number `die_at`; `processes` that share the work; `port`."""
+        "torn" or "whole") in writing checkpoint number `die_at`; `processes` that share the work, as torchrun
+        starts them; `script`, train by default."""
+        if how.get("processes", 1) > 1:
+            how["port"] = free_port()
         self.process.stdin.write(json.dumps({"log": str(log), "args": args, **how}) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -94,9 +105,7 @@ def child(task: dict[str, Any], rank: int) -> int:
         from shared_step import write_gradients
 
         return write_gradients(Path(task["args"][1]))
-    import train
-
-    return train.main(task["args"])
+    return importlib.import_module(task.get("script", "train")).main(task["args"])
 
 
 def fork(work: Callable[[], int]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import pytest
 import torch
@@ -22,12 +21,6 @@ def whole():
     return gradients(Processes())
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def assert_gradients_equal(found, expected):
     assert found.keys() == expected.keys()
     for stage, of_whole in expected.items():
@@ -40,7 +33,7 @@ def assert_gradients_equal(found, expected):
 def test_two_processes_average_to_the_gradients_of_one(runner, whole, tmp_path):
     path = tmp_path / "gradients.pt"
     log = tmp_path / "log"
-    assert runner.run(log, ["gradients", str(path)], processes=2, port=free_port()) == 0, log.read_text()
+    assert runner.run(log, ["gradients", str(path)], processes=2) == 0, log.read_text()
     found = load_torch(path)
     found.pop(CHECKSUM)
     assert_gradients_equal(found, whole)
@@ -60,7 +53,7 @@ def test_two_processes_train_and_one_writes(runner, tmp_path):
     """Both stages, accumulation, scores, scalars; then one process continues what two began."""
     settings = {"batch_size": 4, "synthetic_size": 8, "pretr_step": 1, "accumulate": 2, "log_dir": tmp_path}
     log = tmp_path / "log"
-    assert runner.run(log, flags(**settings, num_epochs=1), processes=2, port=free_port()) == 0
+    assert runner.run(log, flags(**settings, num_epochs=1), processes=2) == 0
     (folder,) = (tmp_path / "t").iterdir()
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["00000002.pt"]
     assert len(list((folder / "tb_summary").iterdir())) == 1

@@ -72,12 +72,13 @@ def run_doctor(root: Path, *arguments: str, **environment: str) -> subprocess.Co
     )  # fmt: skip
 
 
-def test_a_fresh_checkout_is_well(root, tmp_path):
-    done = run_doctor(root, "--data_dir", str(tmp_path))
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith("\nAll is well.\n") and "rendered_1.jpg gives the expected" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= doctor.WIDTH
-    assert "run: bash get_densepose_uv.sh" in done.stdout  # where to get what is not there
+def test_a_fresh_checkout_is_well(tmp_path, capsys):
+    code = doctor.main(["--data_dir", str(tmp_path)])
+    page = capsys.readouterr().out
+    assert code == 0, page
+    assert page.endswith("\nAll is well.\n") and "rendered_1.jpg gives the expected" in page
+    assert max(map(len, page.splitlines())) <= doctor.WIDTH
+    assert "run: bash get_densepose_uv.sh" in page  # where to get what is not there
 
 
 def test_without_a_package_the_page_still_comes(root, tmp_path):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -186,14 +184,11 @@ def test_nothing_of_anybody_else_is_replaced_and_results_only_when_told(
     assert not os.path.samestat(first[0], (tmp_path / "r.npz").stat())
 
 
-def test_two_processes_give_the_numbers_of_one(sets, weights, tmp_path, root):
+def test_two_processes_give_the_numbers_of_one(runner, sets, weights, tmp_path):
     assert run(sets, weights, tmp_path / "one", "--dataset", "mpi-inf-3dhp") == 0
     two = arguments(sets, weights, tmp_path / "two", "--dataset", "mpi-inf-3dhp")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-               str(root / "eval.py"), *two]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    log = tmp_path / "log"
+    assert runner.run(log, two, script="eval", processes=2) == 0, log.read_text()
     one, two = read(tmp_path / "one", "mpi-inf-3dhp_danet"), read(tmp_path / "two", "mpi-inf-3dhp_danet")
     for name in ("joint_error", "pa_joint_error", "mpjpe"):
         np.testing.assert_allclose(one[1][name], two[1][name], atol=1e-6)
