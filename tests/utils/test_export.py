@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
+import re
 import sys
 
 import cv2
@@ -17,11 +19,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from utils.export import EXPORTS, ExportMotion, check_formats, require_export_packages, write_exports
+from utils.export.bvh import MIXAMO_NAMES
 from utils.export.formats import STILL_EXPORTS, VIDEO_EXPORTS
 from utils.export.motion import Y_UP, Z_UP
+from utils.export.tables import joint_angles
 from utils.geometry import project_to_crop
 from utils.io import load_npz
-from utils.io.marks import DEMO, is_marked
+from utils.io.marks import DEMO, DEMO_MARKS, is_marked
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES, SMPL_PARENTS
 
 
@@ -83,6 +87,19 @@ def test_the_glb_names_its_joints_and_says_its_frame(motion, files):
     assert np.allclose(weights.sum(axis=1), 1, atol=1e-6) and (np.diff(weights, axis=1) <= 1e-6).all()
 
 
+def test_the_glb_has_the_camera_of_the_image(still, tmp_path):
+    (path,) = write_exports(tmp_path / "p", ["glb"], still)
+    document, _ = read_glb(path.read_bytes())
+    view = document["cameras"][0]["perspective"]
+    (node,) = [node for node in document["nodes"] if "camera" in node]
+    seen = skinned(path.read_bytes()) - node["translation"]  # y up, the camera looks along -z
+    height = 1 / np.tan(view["yfov"] / 2)
+    found = np.column_stack([seen[:, 0] / view["aspectRatio"], -seen[:, 1]]) / -seen[:, 2:] * height
+    points = still.vertices[0] + still.arrays["cam_t_full"]
+    pixels = still.facts["focal_length_full"] * points[:, :2] / points[:, 2:]
+    assert np.allclose((found * np.array(IMAGE_SIZE) / 2), pixels, atol=0.05)
+
+
 def test_bvh_kinematics_give_the_joints_of_every_frame(motion, files):
     text = files["bvh"].read_text()
     time, values = bvh_frames(text)
@@ -96,6 +113,70 @@ def test_bvh_kinematics_give_the_joints_of_every_frame(motion, files):
     ends = {name.removesuffix(" end") for name in set(found) - set(SMPL_JOINT_NAMES)}
     assert ends == {name for joint, name in enumerate(SMPL_JOINT_NAMES) if joint not in SMPL_PARENTS}
     assert 0.1 < np.linalg.norm(found["head end"] - found["head"]) < 0.35
+
+
+def test_the_mixamo_file_differs_in_names_alone(files):
+    text = files["mixamo.bvh"].read_text()
+    for smpl, mixamo in zip(SMPL_JOINT_NAMES, MIXAMO_NAMES, strict=True):
+        text = re.sub(f"{mixamo}$", smpl, text, flags=re.MULTILINE)
+    assert text == files["bvh"].read_text()
+    assert is_marked(files["mixamo.bvh"], *DEMO_MARKS)
+
+
+def test_tables_hold_the_joints_of_the_moving_body(motion, files):
+    path = motion.arrays["cam_t_full"] - motion.arrays["cam_t_full"][:1]
+    joints = (motion.arrays["smpl_joints"] + path[:, None]) @ Y_UP.T
+    header, *rows = list(csv.reader(files["csv"].read_text().splitlines()))
+    table = np.array(rows, float)
+    assert np.array_equal(table[:, 0], motion.frame_ids) and np.allclose(table[:, 1], motion.seconds, atol=1e-6)
+    found = table[:, 2 : 2 + 72].reshape(-1, 24, 3)
+    assert np.allclose(found, joints, atol=2e-6) and header[2:5] == ["pelvis_x_m", "pelvis_y_m", "pelvis_z_m"]
+    assert is_marked(files["csv"], *DEMO_MARKS)
+
+    lines = files["trc"].read_text().split("\n")
+    names = lines[3].rstrip("\t").split("\t")[2::3]
+    count, markers = map(int, lines[2].split("\t")[2:4])
+    values = np.array([line.split("\t") for line in lines[6:] if line], float)
+    assert markers == len(names) == 45 and names[:24] == SMPL_JOINT_NAMES and "nose" in names
+    assert lines[4].split("\t")[2:6] == ["X1", "Y1", "Z1", "X2"] and lines[2].split("\t")[4] == "m"
+    assert values.shape == (count, 2 + 3 * 45) and count == motion.frame_ids[-1] - motion.frame_ids[0] + 1
+    there = motion.frame_ids - motion.frame_ids[0]
+    assert np.allclose(values[there, 2:74].reshape(-1, 24, 3), joints, atol=2e-6)
+    assert np.allclose(np.diff(values[:, 1]), 1 / motion.rate, atol=2e-6) and is_marked(files["trc"], DEMO)
+
+
+@pytest.mark.parametrize(
+    ("joint", "turn", "name", "degrees"),
+    [
+        ("left_knee", (40, 0, 0), "left_knee_flexion", 40),
+        ("right_hip", (-60, 0, 0), "right_hip_flexion", 60),
+        ("left_hip", (0, 0, 25), "left_hip_abduction", 25),
+        ("right_hip", (0, 0, -25), "right_hip_abduction", 25),
+        ("left_hip", (0, 30, 0), "left_hip_external_rotation", 30),
+        ("right_ankle", (-15, 0, 0), "right_ankle_dorsiflexion", 15),
+        ("left_elbow", (0, -80, 0), "left_elbow_flexion", 80),
+        ("right_elbow", (0, 80, 0), "right_elbow_flexion", 80),
+        ("left_shoulder", (0, 0, -90), "left_shoulder_elevation", 0),
+        ("right_shoulder", (0, 0, 60), "right_shoulder_elevation", 30),
+        ("left_shoulder", (0, -90, 0), "left_shoulder_plane", 90),
+        ("right_shoulder", (0, 90, 0), "right_shoulder_plane", 90),
+        ("spine2", (20, 0, 0), "trunk_flexion", 20),
+        ("neck", (0, 35, 0), "head_rotation_left", 35),
+        ("pelvis", (0, 50, 0), "pelvis_heading", 50),
+    ],
+)
+def test_angles_are_those_of_single_turns(joint, turn, name, degrees):
+    """A person in the T pose faces +z, the left hand at +x."""
+    rotmat = np.tile(np.eye(3), (1, 24, 1, 1))
+    at_rest = joint_angles(rotmat)
+    rotmat[0, SMPL_JOINT_NAMES.index(joint)] = Rotation.from_rotvec(np.radians(turn)).as_matrix()
+    angles = joint_angles(rotmat)
+    assert angles[name] == pytest.approx(degrees, abs=1e-6)
+    if "shoulder" not in name:
+        others = {key for key in angles if key != name}
+        assert all(angles[key] == pytest.approx(at_rest[key], abs=1e-6) for key in others)
+    expected = {"left_shoulder_elevation": 90, "right_shoulder_elevation": 90}
+    assert all(value == pytest.approx(expected.get(key, 0), abs=1e-6) for key, value in at_rest.items())
 
 
 def test_amass_numbers_move_the_body_in_its_frame(motion, files):
@@ -172,7 +253,7 @@ def test_unknown_formats_and_those_without_motion_are_named(tmp_path):
         check_formats(["obj", "fbx"])
     check_formats(VIDEO_EXPORTS, video=True)
     check_formats(STILL_EXPORTS)
-    with pytest.raises(ValueError, match=r"any of glb, amass, vibe, 4dhumans, bvh; it was given obj, densepose\."):
+    with pytest.raises(ValueError, match=r"any of glb, amass, .*bvh, .*; it was given obj, densepose\."):
         check_formats(["glb", "obj", "densepose"], video=True)
     with pytest.raises(ValueError, match="it was given ply"):
         write_exports(tmp_path / "t", ["glb", "ply"], make_motion())

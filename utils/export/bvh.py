@@ -7,6 +7,7 @@ frame time and no frame numbers: frames that a track left out are filled in.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +21,24 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 EULER_ORDER = "ZXY"
+_MIXAMO = (
+    "Hips LeftUpLeg RightUpLeg Spine LeftLeg RightLeg Spine1 LeftFoot RightFoot Spine2 LeftToeBase RightToeBase Neck "
+    "LeftShoulder RightShoulder Head LeftArm RightArm LeftForeArm RightForeArm LeftHand RightHand LeftHandMiddle1 "
+    "RightHandMiddle1"
+)
+MIXAMO_NAMES = tuple(f"mixamorig:{name}" for name in _MIXAMO.split())  # of SMPL's joints, in their order
 SHORTEST_END = 0.02  # metres
 
 
-def bvh_bytes(motion: ExportMotion) -> bytes:
-    """A BVH file: the skeleton of the person's mean shape, and every frame from the first to the last."""
+def bvh_bytes(motion: ExportMotion, names: Sequence[str] = SMPL_JOINT_NAMES) -> bytes:
+    """A BVH file: the skeleton of the person's mean shape, and every frame from the first to the last.
+
+    Args:
+        motion: a still or a track.
+        names: of the 24 joints in SMPL's order.
+    """
     vertices, joints = motion.rest()
-    lines, order = hierarchy(motion.body, vertices, joints)
+    lines, order = hierarchy(motion.body, vertices, joints, names)
     rotmat, path = motion.filled()
     angles = Rotation.from_matrix(turned_root(rotmat, Y_UP).reshape(-1, 3, 3)).as_euler(
         EULER_ORDER, degrees=True
@@ -42,7 +54,10 @@ def bvh_bytes(motion: ExportMotion) -> bytes:
 
 
 def hierarchy(
-    body: BodyModel, vertices: Float[np.ndarray, "V 3"], joints: Float[np.ndarray, "24 3"]
+    body: BodyModel,
+    vertices: Float[np.ndarray, "V 3"],
+    joints: Float[np.ndarray, "24 3"],
+    names: Sequence[str],
 ) -> tuple[list[str], list[int]]:
     """Lines of the skeleton at rest, and its joints in the order of their channels."""
     order: list[int] = []
@@ -56,7 +71,7 @@ def hierarchy(
         channels = f"6 Xposition Yposition Zposition {channels}" if joint == 0 else f"3 {channels}"
         tab = "\t" * depth
         lines.extend([
-            f"{tab}{'JOINT' if joint else 'ROOT'} {SMPL_JOINT_NAMES[joint]}",
+            f"{tab}{'JOINT' if joint else 'ROOT'} {names[joint]}",
             f"{tab}{{",
             f"{tab}\tOFFSET {numbers(offset)}",
             f"{tab}\tCHANNELS {channels}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from utils.export.bvh import bvh_bytes
+from utils.export.bvh import MIXAMO_NAMES, bvh_bytes
 from utils.export.gltf import glb_bytes
 from utils.export.mesh import obj_bytes, ply_bytes
 from utils.export.motion import ExportMotion
 from utils.export.params import amass_arrays, humans4d_arrays, vibe_arrays
 from utils.export.person import DENSEPOSE_SUFFIX
+from utils.export.tables import csv_bytes, trc_bytes
 from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.io import atomic_write, save_npz_atomic
 from utils.io.marks import DEMO
@@ -54,6 +56,9 @@ FORMATS: dict[str, tuple[str, Callable[[ExportMotion], bytes | dict[str, Any]]]]
     "vibe": (".vibe.npz", vibe_arrays),
     "4dhumans": (".4dhumans.npz", humans4d_arrays),
     "bvh": (".bvh", bvh_bytes),
+    "bvh-mixamo": (".mixamo.bvh", partial(bvh_bytes, names=MIXAMO_NAMES)),
+    "csv": (".csv", csv_bytes),
+    "trc": (".trc", trc_bytes),
     "densepose": (DENSEPOSE_SUFFIX, densepose_bytes),
 }
 PACKAGES = {"obj": "trimesh", "ply": "trimesh", "glb": "pygltflib"}

@@ -20,7 +20,7 @@ from utils.structures import BodyModel
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from pygltflib import GLTF2, Attributes, Node
+    from pygltflib import GLTF2, Attributes, Camera, Node
 
 COMPONENT_TYPES = {"float32": 5126, "uint8": 5121, "uint32": 5125}
 VERTEX_DATA, INDEX_DATA = 34962, 34963  # targets of buffer views
@@ -45,8 +45,9 @@ def glb_bytes(motion: ExportMotion) -> bytes:
         extras={"generator": DEMO},  # comes first in the file, where the mark is looked for
         asset=gltf.Asset(generator=DEMO, extras=extras(motion)),
         scene=0,
-        scenes=[gltf.Scene(nodes=[0, len(nodes)])],
-        nodes=[*nodes, gltf.Node(name="person", mesh=0, skin=0)],
+        scenes=[gltf.Scene(nodes=[0, len(nodes), len(nodes) + 1])],
+        nodes=[*nodes, gltf.Node(name="person", mesh=0, skin=0), camera_node(motion)],
+        cameras=[image_camera(motion)],
         materials=[gltf.Material(name="body", pbrMetallicRoughness=surface)],
         buffers=[gltf.Buffer()],
     )
@@ -62,6 +63,24 @@ def glb_bytes(motion: ExportMotion) -> bytes:
     if not motion.is_still:
         add_animation(file, motion, quaternions, places)
     return b"".join(file.save_to_bytes())
+
+
+def camera_node(motion: ExportMotion) -> Node:
+    """The image's camera where it saw the body (a track: in its first frame); glTF's camera looks along -z, too."""
+    from pygltflib import Node
+
+    place = -np.asarray(motion.arrays["cam_t_full"][0], np.float64) @ Y_UP.T
+    return Node(name="camera", camera=0, translation=place.tolist())
+
+
+def image_camera(motion: ExportMotion) -> Camera:
+    """The pinhole camera of the image, whose principal point is its middle."""
+    from pygltflib import Camera, Perspective
+
+    width, height = motion.facts["image_size"]
+    angle = 2 * np.arctan(height / 2 / float(motion.facts["focal_length_full"]))
+    view = Perspective(yfov=float(angle), aspectRatio=float(width / height), znear=0.05)
+    return Camera(name="image", type="perspective", perspective=view)
 
 
 def add_accessor(

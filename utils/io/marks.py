@@ -14,7 +14,8 @@ from pathlib import Path
 DEMO, EVAL, LABELS, PAGE, SHEET, ONNX = (
     f"danet-{kind}-1" for kind in ("demo", "eval", "labels", "page", "sheet", "onnx")
 )
-DEMO_MARKS = (DEMO, "HIERARCHY\nROOT pelvis\n")  # a BVH file has no place for comments
+# BVH and CSV files have no place for comments.
+DEMO_MARKS = (DEMO, "HIERARCHY\nROOT pelvis\n", "HIERARCHY\nROOT mixamorig:Hips\n", "frame,seconds,pelvis_x_m,")
 SEARCHED = 4096  # bytes at each end of a file
 
 
