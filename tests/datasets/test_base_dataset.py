@@ -197,12 +197,12 @@ def test_lsp_masks(tmp_path):
         ("h36m", {"seed": -1}, "must not be negative"),
     ],
 )
-def test_wrong_settings_are_told(h36m, name, settings, said):
+def test_wrong_settings_are_reported(h36m, name, settings, said):
     with pytest.raises(ValueError, match=said):
         BaseDataset(name, h36m[0], **settings)
 
 
-def test_missing_files_are_told(tmp_path):
+def test_missing_files_are_reported(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"dataset_extras.mpii_train.npz; `python -m datasets.preprocess.mpii`"
     ):
@@ -217,7 +217,7 @@ def test_missing_files_are_told(tmp_path):
         BaseDataset("mpii", tmp_path)
 
 
-def test_missing_mirror_tables_are_told(tmp_path):
+def test_missing_mirror_tables_are_reported(tmp_path):
     write_dp_coco(tmp_path)
     with pytest.raises(FileNotFoundError, match="UV_symmetry_transforms.mat.*get_densepose_uv.sh"):
         BaseDataset("dp_coco", tmp_path)
@@ -253,7 +253,7 @@ def nan_at_2(shape):
         ({"dp_annot": np.array([None] * 3, dtype=object)}, r"dp_annot has the shape \(3,\)"),
     ],
 )
-def test_wrong_fields_are_told(tmp_path, changes, said):
+def test_wrong_fields_are_reported(tmp_path, changes, said):
     arrays = {k: base_arrays()[k] for k in ("imgname", "center", "scale", "part")} | changes
     write_labels(tmp_path, "mpii_train", **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(DataFileError, match=said) as caught:

@@ -35,7 +35,7 @@ class Stub:
         return self.size
 
 
-def test_members_are_drawn_as_told():
+def test_members_are_drawn_by_their_shares():
     mix = MixedDataset([Stub(5), Stub(40_000), Stub(7)], [0.3, 0.6, 0.1])
     assert len(mix) == 40_000
     places = [mix.place(i, 0)[:2] for i in range(5000)]

@@ -101,7 +101,7 @@ def boxes_file(folder, content, encoding="utf-8"):
     return load_boxes(path)
 
 
-def test_a_image_never_gets_the_boxes_of_another_name(tmp_path):
+def test_an_image_never_gets_the_boxes_of_another_name(tmp_path):
     """Ids count only where the annotations give no file name."""
     save(tmp_path / "other.jpg"), save(tmp_path / "holiday_1.jpg"), save(tmp_path / "nameless_2.jpg")
     annotations = [{"image_id": i, "category_id": 1, "bbox": BOXES[i - 1]} for i in (1, 2)]
@@ -126,7 +126,7 @@ def test_names_that_differ_in_their_folder_only_are_refused(tmp_path, content):
         boxes_file(tmp_path, content)
 
 
-def test_boxes_without_a_image_are_named(tmp_path, caplog):
+def test_boxes_without_an_image_are_named(tmp_path, caplog):
     save(tmp_path / "a_1.png")
     People(tmp_path, boxes_file(tmp_path, {"a_1.png": BOXES, "typo.png": BOXES, "none.png": []}))
     assert "(1)" in caplog.text and "typo.png" in caplog.text and "a_1.png" not in caplog.text

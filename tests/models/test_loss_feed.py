@@ -97,7 +97,7 @@ def test_stages_that_a_run_passes():
     assert Stages(0).between(0, 5) == [Stage.JOINT]
 
 
-def test_steps_without_any_loss_are_told(caplog):
+def test_steps_without_any_loss_are_reported(caplog):
     silent, losses = SilentSteps(), {"loss_U": torch.tensor(0.0), "cam": torch.tensor(2.0)}
     for step in range(SILENT_STEPS - 1):
         silent.note(losses, step)

@@ -118,7 +118,7 @@ def test_no_spoiled_checkpoint_stops_a_run_that_has_an_older_one(good, tmp_path,
     assert fell_back >= (7 if part == "no file" else COUNT // 3)
 
 
-def test_a_content_that_was_changed_after_it_was_written_is_told_from_its_checksum(run, tmp_path, caplog):
+def test_a_content_that_was_changed_after_it_was_written_is_found_by_its_checksum(run, tmp_path, caplog):
     newest = run / "checkpoints" / "00000002.pt"
     whole = torch.load(newest, weights_only=True)
     whole["optimizer"]["state"][0]["exp_avg"][0, 0] += 1

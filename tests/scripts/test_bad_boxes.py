@@ -1,4 +1,4 @@
-"""Odd and bad boxes and keypoints: what is refused, what is left out, and what is cut out all the same."""
+"""Unusual and bad boxes and keypoints: what is refused, what is left out, and what is cut out all the same."""
 
 from __future__ import annotations
 

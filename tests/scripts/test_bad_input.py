@@ -1,4 +1,4 @@
-"""Odd and bad images: the crop each gives, by value, or the reason why it gives none. Boxes: test_bad_boxes.py."""
+"""Unusual and bad images: the crop each gives, by value, or the reason why it gives none. Boxes: test_bad_boxes.py."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_unusable_files_are_named_with_their_reason(tmp_path, name):
     assert re.search(reason, bad.reason), bad.reason
 
 
-def test_links_folders_pipes_and_hidden_files_are_told_apart(tmp_path):
+def test_links_folders_pipes_and_hidden_files_are_distinguished(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "notes.txt").write_bytes(encoded("JPEG"))
     (tmp_path / ".hidden.jpg").write_bytes(encoded("JPEG"))
@@ -263,7 +263,7 @@ def test_places_that_cannot_be_listed_are_a_sentence(tmp_path, monkeypatch):
         list_images(tmp_path)
 
 
-def test_random_damage_gives_a_image_or_a_reason(tmp_path):
+def test_random_damage_gives_an_image_or_a_reason(tmp_path):
     small = Image.fromarray(ramp(48, 64))
     exif = Image.Exif()
     exif[0x0112] = 6

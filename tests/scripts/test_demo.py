@@ -179,7 +179,7 @@ def test_keypoints_give_people_too(weights, images, tmp_path):
         assert data["box"].tolist() == [50, 30, 30, 120] and data["detected_keypoints"][0, 0] == 50
 
 
-def test_results_that_are_there_are_kept_unless_told_to_replace_them(weights, images, tmp_path, capsys):
+def test_results_that_are_there_are_kept_unless_overwrite_is_given(weights, images, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.npz").write_bytes(b"mine")
@@ -228,7 +228,7 @@ def test_the_record_and_the_page_keep_the_people_of_earlier_runs(weights, images
     assert json.loads((out / "run.json").read_text())["people"] == []
 
 
-def test_a_image_of_the_run_is_never_replaced(weights, images, tmp_path, capsys):
+def test_an_image_of_the_run_is_never_replaced(weights, images, tmp_path, capsys):
     Image.open(images / "b.jpg").save(images / "a_people.jpg")  # the user's own
     mine = (images / "a_people.jpg").read_bytes()
     assert run(weights, images, images, "--detector", "movenet", "--overwrite") == 2

@@ -74,7 +74,7 @@ def test_a_single_frame_is_a_person_where_no_detector_looks(weights, tmp_path):
         assert data["frame_ids"].tolist() == [0]
 
 
-def test_results_of_a_video_are_kept_unless_told_to_replace_them(weights, clip, tmp_path, capsys):
+def test_results_of_a_video_are_kept_unless_overwrite_is_given(weights, clip, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     for content, said in ((b"mine", "none of our results"), (b"danet-demo-1", "--overwrite replaces results")):
         (tmp_path / "out/clip_people.mp4").write_bytes(content)

@@ -159,7 +159,7 @@ def test_an_interrupted_run_continues_with_the_same_numbers(sets, weights, tmp_p
         np.testing.assert_array_equal(whole[1][name], out[1][name])
 
 
-def test_nothing_of_anybody_else_is_replaced_and_results_only_when_told(
+def test_foreign_files_are_never_replaced_and_results_only_on_demand(
     sets, weights, tmp_path, capsys, monkeypatch
 ):
     out, labels = tmp_path / "3dpw_danet", sets / "dataset_extras" / "3dpw_test.npz"

@@ -131,7 +131,7 @@ def test_missing_pretrained_weights_are_an_error_only_when_asked_for(data_dir, t
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_image_that_is_gone_or_damaged_ends_the_run_in_one_sentence(data_dir, tmp_path, capfd, workers):
+def test_an_image_that_is_gone_or_damaged_ends_the_run_in_one_sentence(data_dir, tmp_path, capfd, workers):
     own = tmp_path / "data"
     standin.write_all(str(own))
     labels = write_h36m(own)

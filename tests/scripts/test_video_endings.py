@@ -57,7 +57,7 @@ def test_a_failing_run_leaves_what_it_has(clip, tmp_path, monkeypatch):
     assert len(load_npz(tmp_path / "two people_track0.npz")["rotmat"]) >= 10
 
 
-def test_an_error_is_told_though_nothing_can_be_written(clip, tmp_path, monkeypatch, caplog):
+def test_an_error_is_reported_though_nothing_can_be_written(clip, tmp_path, monkeypatch, caplog):
     for name in ("two people_people.mp4", "two people_track0.npz"):
         (tmp_path / name / "x").mkdir(parents=True)
     with pytest.raises(RuntimeError, match="out of memory"):

@@ -130,11 +130,11 @@ def fake_neural_renderer(monkeypatch):
     monkeypatch.setattr(render_backends, "CUDA", "cpu")
 
 
-def test_opendr_is_told_the_same_image(fake_opendr, body):
+def test_opendr_gets_the_same_image(fake_opendr, body):
     compare("opendr", body)
 
 
-def test_neural_renderer_is_told_the_same_image(fake_neural_renderer, body):
+def test_neural_renderer_gets_the_same_image(fake_neural_renderer, body):
     compare("neural_renderer", body)
 
 

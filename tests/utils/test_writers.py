@@ -31,7 +31,7 @@ from utils.io.marks import DEMO, EVAL, is_marked, marked_image
 from utils.io.temporary import LEFTOVER, remove_leftovers, temporary_name
 
 
-def test_only_results_are_replaced_and_only_when_told(tmp_path):
+def test_only_results_are_replaced_and_only_on_demand(tmp_path):
     mine, ours = tmp_path / "mine.npz", tmp_path / "ours.npz"
     np.savez(mine, a=1)
     save_npz_atomic(ours, DEMO, a=np.arange(3))
