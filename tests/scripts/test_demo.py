@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import signal
+import sys
 
 import numpy as np
 import pytest
