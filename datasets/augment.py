@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -13,13 +13,14 @@ import numpy as np
 from datasets.legacy_crop import transform_points
 from datasets.transforms import image_points_to_crop
 from utils.config import option
-from utils.geometry import CROP_SIZE
+from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.skeleton import GT24_FLIP, SMPL_FLIP
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
 FLIP_RATE = 0.5
+PART_SCALES = (0.35, 0.8)  # side of a crop that shows a part of a person, in sides of the person's box
 UPRIGHT_RATE = 0.6  # share of images that are not rotated
 
 
@@ -30,15 +31,45 @@ class AugmentConfig:
     rot_factor: float = option(30.0, "degrees of random rotation (standard deviation, at most twice that)")
     noise_factor: float = option(0.4, "colour channels are multiplied by 1 - this to 1 + this")
     scale_factor: float = option(0.25, "random change of size (standard deviation, and at most that)")
+    zoom_rate: float = option(0.0, "share of people of whom the crop shows only a part")
+    occlude_rate: float = option(0.0, "share of people with a mask that something is drawn in front of")
 
     def __post_init__(self) -> None:
-        for name in ("rot_factor", "noise_factor", "scale_factor"):
+        for name in ("rot_factor", "noise_factor", "scale_factor", "zoom_rate", "occlude_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is {value}; expected a number of at least 0.")
         if max(self.noise_factor, self.scale_factor) >= 1:
             given = f"{self.noise_factor} and {self.scale_factor}"
             raise ValueError(f"noise_factor and scale_factor must stay below 1, got {given}: at 1 nothing may be left.")
+        if max(self.zoom_rate, self.occlude_rate) > 1:
+            given = f"{self.zoom_rate} and {self.occlude_rate}"
+            raise ValueError(f"zoom_rate and occlude_rate are shares of people, at most 1; got {given}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Occluder:
+    """A rectangle in front of a person, filled with an enlarged image; places and sizes in sides of the crop."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    texture: UInt8[np.ndarray, "h w 3"]
+
+    def cover(self, crop: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The crop behind the rectangle."""
+        covered, side = crop.copy(), len(crop)
+        rows = slice(round(max(0, self.top) * side), round((self.top + self.height) * side))
+        columns = slice(round(max(0, self.left) * side), round((self.left + self.width) * side))
+        area = covered[rows, columns]
+        if area.size:
+            area[...] = cv2.resize(self.texture, area.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        return covered
+
+    def hide(self, mask: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The mask without what the rectangle covers."""
+        return replace(self, texture=np.zeros((1, 1, 3), np.uint8)).cover(mask)
 
 
 @dataclass(frozen=True)
@@ -49,16 +80,41 @@ class AugmentValues:
     noise: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green, blue
     rotation_deg: float = 0.0  # counter-clockwise
     scale: float = 1.0  # of the box around the person
+    shift: tuple[float, float] = (0.0, 0.0)  # of the box's centre, in sides of the unscaled box
+    occluder: Occluder | None = None
+
+    def square(self, center: Float[np.ndarray, "2"], scale: float) -> tuple[Float[np.ndarray, "2"], float]:
+        """Centre (pixels) and scale (side / 200 px) of the crop of a person whose box has these."""
+        return center + BOX_UNIT * scale * np.asarray(self.shift), scale * self.scale
 
 
 def draw_augmentation(rng: np.random.Generator, config: AugmentConfig = AugmentConfig()) -> AugmentValues:
-    """Random changes, distributed as in 2020: half are flipped, three fifths upright, sizes and angles are clipped."""
+    """Random changes, distributed as in 2020: half are flipped, three fifths upright, sizes and angles are clipped.
+
+    Parts of people and occluders, which 2020 did not have, are drawn after the others (docs/method.md 8).
+    """
     flip = rng.uniform() <= FLIP_RATE
     noise = rng.uniform(1 - config.noise_factor, 1 + config.noise_factor, 3)
     rotation = np.clip(rng.normal() * config.rot_factor, -2 * config.rot_factor, 2 * config.rot_factor)
     scale = np.clip(rng.normal() * config.scale_factor + 1, 1 - config.scale_factor, 1 + config.scale_factor)
     upright = rng.uniform() <= UPRIGHT_RATE
-    return AugmentValues(flip, tuple(noise.tolist()), 0.0 if upright else float(rotation), float(scale))
+    shift, occluder = (0.0, 0.0), None
+    if config.zoom_rate and rng.uniform() < config.zoom_rate:
+        scale = rng.uniform(*PART_SCALES)
+        aside, below = np.clip(rng.normal() * 0.25, -0.4, 0.4), rng.uniform(-0.5, 0.2)  # legs are cut off more often
+        shift = (float(aside * (1 - scale)), float(below * (1 - scale)))
+    if config.occlude_rate and rng.uniform() < config.occlude_rate:
+        occluder = draw_occluder(rng)
+    rotation = 0.0 if upright else float(rotation)
+    return AugmentValues(flip, tuple(noise.tolist()), rotation, float(scale), shift, occluder)
+
+
+def draw_occluder(rng: np.random.Generator) -> Occluder:
+    """A rectangle of 0.1 to 0.6 of the crop's side, in one colour that varies smoothly or not at all."""
+    width, height = rng.uniform(0.1, 0.6, 2)
+    left, top = rng.uniform(-0.1, 0.9), rng.uniform(0.0, 0.95)
+    texture = rng.uniform(0, 255, 3) + rng.normal(size=(*rng.integers(1, 7, 2), 3)) * rng.uniform(0, 60)
+    return Occluder(left, top, width, height, texture.clip(0, 255).astype(np.uint8))
 
 
 def change_colors(crop: UInt8[np.ndarray, "H W 3"], noise: Sequence[float]) -> UInt8[np.ndarray, "H W 3"]:

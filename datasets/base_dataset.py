@@ -120,10 +120,12 @@ class LabelledPeople(Dataset):
         return self.labels.dense is not None and bool(self.labels.dense.annotated[index])
 
     def draw(self, rng: np.random.Generator, index: int) -> AugmentValues:
-        """Random changes of a person: none outside training, and no rotation of dense labels."""
+        """Random changes: none outside training, no rotation of dense labels, nothing before people without a mask."""
         if not self.is_train:
             return UNCHANGED
         values = draw_augmentation(rng, self.augmentation)
+        if not self._has_mask(index):
+            values = replace(values, occluder=None)
         return replace(values, rotation_deg=0.0) if self.has_dense(index) else values
 
     def __getitem__(self, index: int) -> Sample:
@@ -143,7 +145,8 @@ class LabelledPeople(Dataset):
             cv2.setNumThreads(1)
         if self.has_dense(index):
             values = replace(values, rotation_deg=0.0)
-        labels, box = self.labels, (self.labels.center[index], float(self.labels.scale[index]) * values.scale)
+        labels = self.labels
+        box = values.square(labels.center[index], float(labels.scale[index]))
         has_smpl = labels.has_smpl is not None and bool(labels.has_smpl[index])
         smpl_keypoints = self._keypoints(labels.smpl_keypoints, SMPL_FLIP, index, box, values)
         smpl_keypoints[smpl_keypoints[:, 2] == 0] = 0
@@ -176,13 +179,17 @@ class LabelledPeople(Dataset):
         return int(index) % len(self)
 
     def _image(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
-        crop = self._crop(self.image_path(index), box, values)
-        return normalize(to_tensor(change_colors(crop, values.noise)))
+        crop = change_colors(self._crop(self.image_path(index), box, values), values.noise)
+        return normalize(to_tensor(values.occluder.cover(crop) if values.occluder else crop))
+
+    def _has_mask(self, index: int) -> bool:
+        return self.trains_masks and bool(self.labels.maskname[index])
 
     def _mask(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
-        if not self.trains_masks or not self.labels.maskname[index]:
+        if not self._has_mask(index):
             return no_mask()
-        return mask_on_grid(self._crop(self.mask_path(index), box, values))
+        mask = self._crop(self.mask_path(index), box, values)
+        return mask_on_grid(values.occluder.hide(mask) if values.occluder else mask)
 
     def _crop(self, path: Path, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
         crop_with = crop_legacy if self.crop_mode == "legacy" else crop_image
@@ -268,17 +275,10 @@ class BaseDataset(LabelledPeople):
         for field in {"maskname", "partname"} & set(spec.fields(is_train)):
             check_label_images(spec, field, getattr(labels, field), self.label_root)
         super().__init__(
-            name,
-            labels,
-            image_root(spec.root, data_dir, paths),
-            crop_mode=crop_mode,
-            is_train=is_train,
-            augmentation=augmentation,
-            seed=seed,
-            data_dir=data_dir,
+            name, labels, image_root(spec.root, data_dir, paths), crop_mode=crop_mode, is_train=is_train,
+            augmentation=augmentation, seed=seed, data_dir=data_dir, labels_from=str(self.file),
             source=f"{spec.images}; --{spec.root} names another folder",
-            labels_from=str(self.file),
-        )
+        )  # fmt: skip
         if ignore_3d:
             self.pass_over_bodies("--ignore_3d")
             if labels.joints_3d is not None:

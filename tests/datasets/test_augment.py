@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from datasets.augment import (
     AugmentConfig,
+    Occluder,
     change_colors,
     change_joints_3d,
     change_pose,
@@ -78,7 +79,36 @@ def test_draws_follow_the_distribution():
     assert draws[7] == draw_augmentation(np.random.default_rng((0, 0, 7)))
 
 
-@pytest.mark.parametrize(("name", "value"), [("rot_factor", -1), ("noise_factor", 1.5), ("scale_factor", 1)])
+def test_parts_and_occluders_leave_the_other_draws_alone():
+    config = AugmentConfig(zoom_rate=0.5, occlude_rate=0.25)
+    draws, plain = (
+        [draw_augmentation(np.random.default_rng((0, 0, i)), c) for i in range(2000)]
+        for c in (config, AugmentConfig())
+    )
+    for draw, other in zip(draws, plain, strict=True):
+        assert (draw.flip, draw.noise, draw.rotation_deg) == (other.flip, other.noise, other.rotation_deg)
+    parts = [draw for draw in draws if draw.shift != (0.0, 0.0)]
+    assert abs(len(parts) / 2000 - 0.5) < 0.04
+    assert abs(np.mean([draw.occluder is not None for draw in draws]) - 0.25) < 0.04
+    for draw in parts:  # the part lies within the person's box
+        center, scale = draw.square(np.array([100.0, 50.0]), 0.5)
+        assert np.abs(center - [100, 50]).max() + 100 * scale <= 50 + 1e-9 and 0.35 <= scale / 0.5 <= 0.8
+
+
+def test_an_occluder_covers_the_image_and_the_mask():
+    crop = np.full((224, 224, 3), 7, np.uint8)
+    occluder = Occluder(0.25, -0.0, 0.5, 0.25, np.full((2, 3, 3), 200, np.uint8))
+    covered = occluder.cover(crop)
+    assert (covered[:56, 56:168] == 200).all() and (covered == 200).sum() == 56 * 112 * 3 and (crop == 7).all()
+    assert (occluder.hide(crop)[:56, 56:168] == 0).all() and (occluder.hide(crop) == 0).sum() == 56 * 112 * 3
+    outside = Occluder(1.2, 0.0, 0.5, 0.5, np.zeros((1, 1, 3), np.uint8))
+    assert np.array_equal(outside.cover(crop), crop)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rot_factor", -1), ("noise_factor", 1.5), ("scale_factor", 1), ("zoom_rate", 1.1), ("occlude_rate", -0.1)],
+)
 def test_impossible_factors(name, value):
     with pytest.raises(ValueError, match=name):
         AugmentConfig(**{name: value})

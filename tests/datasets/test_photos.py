@@ -9,7 +9,7 @@ import pytest
 import torch
 from labelled import N, base_arrays, waves, write_image, write_labels
 
-from datasets.augment import AugmentValues
+from datasets.augment import AugmentConfig, AugmentValues
 from datasets.base_dataset import BaseDataset
 from datasets.held_out import read_held_out
 from datasets.label_counts import count_labels
@@ -55,6 +55,12 @@ def test_the_mask_follows_the_crop(tmp_path):
     assert torch.equal(turned, right.T) or torch.equal(turned, 1 - right.T)
     inside = people.sample(0, AugmentValues(scale=2.0)).mask
     assert inside[14:42, 28:42].all() and inside.sum() == 28 * 14
+    shifted = people.sample(0, AugmentValues(shift=(0.25, 0.0))).mask
+    assert shifted[:, 14:42].all() and shifted[:, :14].sum() == 0  # what lies outside the image is no person
+    rates = AugmentConfig(zoom_rate=1.0, occlude_rate=1.0)
+    changed = BaseDataset("photos", tmp_path, augmentation=rates)
+    occluders = [changed.draw(np.random.default_rng(0), index).occluder for index in range(N)]
+    assert all(occluders[:-1]) and occluders[-1] is None
     assert (people.sample(N - 1).mask == NO_MASK).all()
     assert (SyntheticPeople(1, draw=Draw(labels_only=True))[0].mask == NO_MASK).all()
 
