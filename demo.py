@@ -1,6 +1,7 @@
 """Images of people to dense body parts and posed bodies: `<stem>_result.png` and `<stem>.npz` for each person,
 `<image>_people.jpg` with all of them where people were cut out of an image. Of a video, `<stem>_people.mp4` and
-`<stem>_track<k>.npz` for each person. `run.json` tells about the run.
+`<stem>_track<k>.npz` for each person. With --densepose also `densepose/<preset>/`, maps of whole images for other
+programs. `run.json` tells about the run.
 
 Exit code 0: all good; 2: something was skipped (`run.json` lists it with its reason); 1: nothing was done.
 """
@@ -28,15 +29,18 @@ from datasets.people.openpose import KeypointFiles
 from datasets.people.video import VideoFrames
 from datasets.people.video_people import VideoPeople
 from models import InferenceConfig, Predictor, load_predictor
+from models.inference.dense_files import SOURCES, DenseFiles, charts_warning
+from models.inference.dense_video import DenseVideo
 from models.inference.gallery import PAGE_NAME, save_run
 from models.inference.image_files import ImageFiles
 from models.inference.image_run import ImageRun
 from models.inference.pipeline import Seconds
-from models.inference.run_record import FILE_NAME, SCHEMA, RunRecord, with_earlier
+from models.inference.run_record import FILE_NAME, SCHEMA, RunRecord, with_earlier, with_earlier_maps
 from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
 from utils.config import option, parse_config
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
+from utils.export.densepose import PRESETS, check_presets
 from utils.geometry import check_focal_length
 from utils.io import require_free, writable_folder
 from utils.io.marks import PAGE
@@ -67,6 +71,12 @@ class DemoConfig(InferenceConfig):
     boxes: str | None = option(None, "JSON file with person boxes, instead of a detector")
     keypoints: str | None = option(None, "folder of OpenPose's <stem>_keypoints.json, instead of a detector")
     export: tuple[str, ...] = option((), f"also write each person as any of {', '.join(EXPORTS)}")
+    densepose: tuple[str, ...] = option(
+        (), f"also write DensePose maps of whole images in the forms of other programs: any of {', '.join(PRESETS)}"
+    )
+    dense_source: str = option(
+        "map", "what those maps show: map, the network's view, or body, the predicted bodies", choices=SOURCES
+    )
     html: bool = option(False, "write index.html, one page with all results")
     focal_length: float | None = option(None, "of the full images, pixels; default: their diagonal")
     renderer: str = option("builtin", "who draws the bodies", choices=RENDERERS)
@@ -76,6 +86,7 @@ class DemoConfig(InferenceConfig):
     def __post_init__(self):
         super().__post_init__()
         check_formats(self.export, video=self.video is not None)
+        check_presets(self.densepose)
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.focal_length is not None and not 0 < self.focal_length < float("inf"):
@@ -114,6 +125,7 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
     log.info(predictor.describe())
     stop.end_if_asked()
     run = image_run(config, predictor, seconds)
+    charts = charts_facts(config, predictor)
     processes.wait_for_all()  # results in the folder of images must not be listed as images
     with logging_redirect_tqdm(), run:
         for crop in run.read_ahead(people, people.paths[processes.rank :: processes.count], stop):
@@ -121,13 +133,15 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
         outcomes = run.finish()
     processes.wait_for_all()  # shares may differ by hours
     outcomes = [outcome for share in processes.gather(outcomes) for outcome in share]
+    maps = [each for share in processes.gather([] if run.dense is None else run.dense.maps) for each in share]
     left_out = processes.gather(people.left_out)
     names, out_dir = [path.name for path in people.paths], Path(config.out_dir)
     record = RunRecord(
         with_earlier(outcomes, out_dir, names, (".npz", PANEL_SUFFIX)),
         seconds.so_far(),
-        {**predictor.facts, **shown_settings(config, processes), **people.facts, **camera},
+        {**predictor.facts, **shown_settings(config, processes), **people.facts, **camera, **charts},
         people.unused.with_others([*left_out, settings_without_effect(config)]),
+        with_earlier_maps(maps, out_dir, names),
     )
     if processes.is_first:
         record = save_run(record, out_dir, predictor.assets.body.faces if config.html else None)
@@ -155,10 +169,15 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     renderer = mesh_renderer_class(config.renderer)
     files = VideoFiles(out_dir, frames.stem, predictor.assets, config.export, renderer, config.overwrite)
     files.require_free()
+    maps = dense_files(config, predictor, out_dir)
+    dense = None if maps is None else DenseVideo(maps, frames.name, frames.stem)
+    if dense is not None:
+        dense.require_free()
+    charts = charts_facts(config, predictor)
     stop.end_if_asked()
     people = VideoPeople(takewhile(lambda _: not stop.asked, frames), detector.detect, config.smooth)
     run = VideoRun(
-        frames, people, predictor, files, config.batch_size, config.smooth, config.focal_length, stop
+        frames, people, predictor, files, config.batch_size, config.smooth, config.focal_length, stop, dense=dense
     )
     with logging_redirect_tqdm(), run:
         for frame in run.read_ahead():
@@ -167,8 +186,9 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     record = RunRecord(
         with_earlier(outcomes, out_dir, [frames.name], (".npz",)),
         run.seconds.so_far(),
-        {**predictor.facts, **shown_settings(config, processes), **camera},
+        {**predictor.facts, **shown_settings(config, processes), **camera, **charts},
         run.unused().with_others([unused_of(detector), settings_without_effect(config)]),
+        with_earlier_maps([] if maps is None else maps.maps, out_dir, [frames.name]),
     )
     record = save_run(record, out_dir)
     for name, reason in record.skipped:
@@ -193,7 +213,25 @@ def image_run(config: DemoConfig, predictor: Predictor, seconds: Seconds) -> Ima
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
     renderer = mesh_renderer_class(config.renderer)
     files = ImageFiles(results_folder(config), assets, config.export, renderer, extra, config.overwrite)
-    return ImageRun(predictor, files, config.batch_size, config.focal_length, seconds)
+    dense = dense_files(config, predictor, files.out_dir)
+    return ImageRun(predictor, files, config.batch_size, config.focal_length, seconds, dense)
+
+
+def dense_files(config: DemoConfig, predictor: Predictor, out_dir: Path) -> DenseFiles | None:
+    """The maps of --densepose; None without."""
+    if not config.densepose:
+        return None
+    return DenseFiles(
+        out_dir, config.densepose, config.dense_source, predictor.assets.atlas, config.overwrite
+    )
+
+
+def charts_facts(config: DemoConfig, predictor: Predictor) -> dict[str, str]:
+    """What is to be known about U and V of the maps; logged, too."""
+    warning = charts_warning(config.densepose, config.dense_source, predictor)
+    if warning:
+        log.warning("%s.", warning)
+    return {"U and V": warning} if warning else {}
 
 
 def results_folder(config: DemoConfig) -> Path:
@@ -219,9 +257,12 @@ def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
     names = [
         "img_dir" if config.video is None else "video", "detector", "detector_weights", "boxes", "keypoints",
         "focal_length", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
+        "densepose",
     ]  # fmt: skip
     given = {name: value for name in names if (value := getattr(config, name)) not in (None, False, ())}
     shown = {name: " ".join(v) if isinstance(v, tuple) else str(v) for name, v in given.items()}
+    if config.densepose:
+        shown["dense_source"] = config.dense_source
     return {**shown, "processes": str(processes.count)}
 
 
@@ -230,6 +271,8 @@ def settings_without_effect(config: DemoConfig) -> Unused:
     unused, no_effect, is_video = Unused(), "settings without effect", config.video is not None
     if is_video and config.img_dir != DemoConfig.img_dir:
         unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is used instead")
+    if config.dense_source != DemoConfig.dense_source and not config.densepose:
+        unused.add(no_effect, example=f"dense_source {config.dense_source}: no --densepose preset is given")
     if config.use_opendr and is_video:
         unused.add(no_effect, example="use_opendr: it adds to the panels of images")
     elif config.use_opendr and renderer_problem("opendr"):

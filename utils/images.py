@@ -1,4 +1,4 @@
-"""Image files as RGB bytes, and these as the networks take them: normalised tensors and back.
+"""Image files as RGB bytes and back, and these as the networks take them: normalised tensors and back.
 
 Files of four formats are read, of any size and colour mode, turned as their EXIF orientation says.
 """
@@ -11,9 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from utils.io import atomic_write
+from utils.io.marks import DEMO, marked_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -24,10 +28,22 @@ STD = (0.229, 0.224, 0.225)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: sides change places
 MIN_SIDE = 8  # px; nothing can be seen in less
+JPEG_ENDINGS = (".jpg", ".jpeg")
+# Each pixel has its own colour, at the highest quality: colours that stand for numbers stay apart.
+FINE_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+FROM_RGB = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
 
 class ImageError(ValueError):
-    """A file that is no usable image; the message is the reason."""
+    """A file that is no usable image; the message is the reason.
+
+    Attributes:
+        size: width and height of a whole image that only has too few pixels; None for other files.
+    """
+
+    def __init__(self, reason: str, size: tuple[int, int] | None = None):
+        super().__init__(reason)
+        self.size = size
 
 
 def to_tensor(image: UInt8[np.ndarray, "*B H W 3"]) -> Float[Tensor, "*B 3 H W"]:
@@ -146,11 +162,11 @@ def _why_unreadable(error: Exception) -> str:
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    if min(image.size) < MIN_SIDE:
-        raise ImageError(
-            f"{image.width} x {image.height} pixels are too few; at least {MIN_SIDE} a side are needed"
-        )
     image.load()
+    if min(image.size) < MIN_SIDE:
+        reason = f"{image.width} x {image.height} pixels are too few; at least {MIN_SIDE} a side are needed"
+        lies = image.getexif().get(ORIENTATION) in LYING
+        raise ImageError(reason, image.size[::-1] if lies else image.size)
     with contextlib.suppress(Exception):  # unreadable EXIF says nothing about the pixels
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey comes as I;16 or I
@@ -170,3 +186,28 @@ def _stored_numbers(image: Image.Image) -> np.ndarray:
     if numbers.dtype not in (np.uint8, np.bool_):
         raise ImageError(f"labels of {numbers.dtype}, expected 8 bits a pixel")
     return numbers.astype(np.uint8)
+
+
+def write_image(
+    path: Path, image: UInt8[np.ndarray, "H W *C"], replace: bool = True, is_fine: bool = False
+) -> None:
+    """Write a grey, RGB or RGBA image with the demo's mark, whole or not at all.
+
+    Args:
+        path: JPEG where it ends on .jpg or .jpeg, PNG (no loss) under every other name: readers look at the content.
+        image: of the file.
+        replace: a file that is there.
+        is_fine: as little loss as JPEG has.
+
+    Raises:
+        OSError: also for an image that the format cannot hold: a JPEG has at most 65535 pixels a side.
+    """
+    is_jpeg = path.suffix.lower() in JPEG_ENDINGS
+    channels = FROM_RGB[1 if image.ndim == 2 else image.shape[2]]
+    bgr = image if channels is None else cv2.cvtColor(image, channels)
+    is_made, data = cv2.imencode(".jpg" if is_jpeg else ".png", bgr, FINE_JPEG if is_jpeg and is_fine else ())
+    if not is_made:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise OSError(f"an image of {size} px cannot be stored as {path.suffix}")
+    with atomic_write(path, replace=replace) as file:
+        file.write(marked_image(data.tobytes(), DEMO))

@@ -63,6 +63,18 @@ def iuv_map2img(
     return image * visible.to(image.dtype)
 
 
+def dense_scores(maps: IUVMaps) -> Float[Tensor, "B H W 76"]:
+    """Scores, U and V of the 25 channels side by side at each cell, and last whether it shows a person.
+
+    The last number is positive where the annotation head's background is not its highest class (`iuv_map2img` shows a
+    part only there), and grows with the lead; without annotation scores it is 1.
+    """
+    lead = torch.ones_like(maps.index[:, :1])
+    if maps.ann is not None:
+        lead = maps.ann[:, 1:].amax(dim=1, keepdim=True) - maps.ann[:, :1]
+    return torch.cat([maps.index, maps.u, maps.v, lead], dim=1).permute(0, 2, 3, 1)
+
+
 def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "*B P 3 H W"]:
     """Images (part/24, U, V) of part maps [*B, P, 7, H, W], parts in DensePose's numbers."""
     channel = part_iuv.index.max(dim=-3, keepdim=True).indices  # [*B, P, 1, H, W]

@@ -69,6 +69,7 @@ class BadImage:
 
     path: Path
     reason: str
+    size: tuple[int, int] | None = None  # width, height; None where the image could not be read, or was not to be
 
 
 @dataclass(frozen=True)

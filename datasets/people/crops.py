@@ -20,7 +20,7 @@ from datasets.people.images import list_images, passed_over
 from datasets.people.openpose import KeypointFiles
 from datasets.people.torchvision_detector import load_torchvision
 from datasets.transforms import box_to_center_scale, crop_image
-from utils.images import read_image
+from utils.images import ImageError, read_image
 from utils.people import BadImage, Detection, FullImage, PersonCrop
 from utils.unused import Unused
 
@@ -107,13 +107,18 @@ class People:
             return
         try:
             image = read_image(path)
+        except ImageError as error:
+            yield BadImage(path, str(error), error.size)
+            return
+        size = image.shape[1::-1]
+        try:
             found = self.given.detections(path) if self.given is not None else self._detector.detect(image)
-        except ValueError as error:  # ImageError and damaged files of keypoints are such
-            yield BadImage(path, str(error))
+        except ValueError as error:  # damaged files of keypoints
+            yield BadImage(path, str(error), size)
             return
         if not found:
-            yield BadImage(path, "no person was found; --detector none takes the image as one person's crop")
-        full = FullImage(self.stems[path], path, image.shape[1::-1])
+            yield BadImage(path, "no person was found; --detector none takes the image as one person's crop", size)
+        full = FullImage(self.stems[path], path, size)
         for person, detection in enumerate(found):
             yield self._person(full, image, person, detection, alone=len(found) == 1)
 
@@ -125,7 +130,7 @@ class People:
             center, scale = box_to_center_scale(found.box, found.margin)
             crop = crop_image(image, center, scale)
         except ValueError as error:
-            return BadImage(full.path, f"box {person}: {error}")
+            return BadImage(full.path, f"box {person}: {error}", full.size)
         stem = full.stem if alone else f"{full.stem}_{person}"
         while not alone and stem.lower() in self._taken:
             stem += "_"  # another image has that name

@@ -11,22 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from utils.body import BodyAssets
 from utils.export import PANEL_SUFFIX, PEOPLE_SUFFIX, endings, save_person, still_motion, write_exports
 from utils.geometry import CROP_SIZE
-from utils.io import (
-    IS_THERE,
-    DataFileError,
-    atomic_write,
-    files_together,
-    load_npz,
-    overwrite_problem,
-    require_free,
-)
-from utils.io.marks import DEMO, DEMO_MARKS, is_marked, marked_image
+from utils.images import write_image
+from utils.io import IS_THERE, DataFileError, files_together, load_npz, overwrite_problem, require_free
+from utils.io.marks import DEMO_MARKS, is_marked
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.renderer.panel import result_panel
 from utils.renderer.people import FullCamera, draw_people
@@ -61,13 +53,16 @@ class ImageFiles:
         self._iuv_renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=assets.atlas)
         self._mesh_renderer = renderer(assets.body.faces)
 
-    def reason_to_skip(self, stem: str, people: Sequence[str], is_full: bool) -> str | None:
+    def reason_to_skip(
+        self, stem: str, people: Sequence[str], is_full: bool, more_is_missing: bool = False
+    ) -> str | None:
         """Reason to skip an image, whose results are there; None when results may be replaced, or some are missing.
 
         Args:
             stem: of the image.
             people: the stems of its people.
             is_full: whether they were cut out of the image, which is written with all of them then.
+            more_is_missing: whether the image lacks results that others write.
         """
         written = [PANEL_SUFFIX, *endings(self.formats), ".npz"]
         names = [f"{person}{ending}" for person in people for ending in written]
@@ -76,7 +71,7 @@ class ImageFiles:
             if reason := overwrite_problem(self.out_dir / name, True, *DEMO_MARKS):
                 return f"its result '{name}' {reason}"
         is_done = people and all(map(self._is_whole, people)) and (not is_full or self._is_ours(names[-1]))
-        if self.overwrite or not is_done:
+        if self.overwrite or more_is_missing or not is_done:
             return None
         missing = [name for name in names if not os.path.lexists(self.out_dir / name)]
         asked = f", without '{missing[0]}'" if missing else ""
@@ -155,18 +150,3 @@ class ImageFiles:
         require_free(self.out_dir / name, True, *DEMO_MARKS)
         drawn = draw_people(image, people, self.assets.body.faces, self._renderer)
         write_image(self.out_dir / name, drawn, replace=self.overwrite)
-
-
-def write_image(path: Path, image: UInt8[np.ndarray, "H W C"], replace: bool = True) -> None:
-    """Write an RGB or RGBA image whole or not at all, as its ending says (.png, .jpg).
-
-    Raises:
-        OSError: also for an image that the format cannot hold: a JPEG has at most 65535 pixels a side.
-    """
-    channels = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    is_made, data = cv2.imencode(path.suffix, cv2.cvtColor(image, channels))
-    if not is_made:
-        size = f"{image.shape[1]} x {image.shape[0]}"
-        raise OSError(f"an image of {size} px cannot be stored as {path.suffix}")
-    with atomic_write(path, replace=replace) as file:
-        file.write(marked_image(data.tobytes(), DEMO))

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from models.inference.confidence import why_no_body, with_keypoints
+from models.inference.dense_files import DenseFiles, DensePerson, dense_person
 from models.inference.image_files import ImageFiles
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.predictor import Predictor
@@ -50,6 +51,16 @@ class ImagePeople(Protocol):
 
 
 @dataclass
+class _WaitingMap:
+    """An image whose people are not all predicted yet."""
+
+    path: Path
+    size: tuple[int, int]  # width, height
+    missing: int
+    people: list[DensePerson] = field(default_factory=list)
+
+
+@dataclass
 class ImageRun:
     """Takes people one by one, predicts them in batches and writes their files, in threads:
 
@@ -64,9 +75,12 @@ class ImageRun:
     batch_size: int
     focal_length: float | None  # of the full images, pixels; None: their diagonal
     seconds: Seconds = field(default_factory=Seconds)
+    dense: DenseFiles | None = None  # of the images' maps
 
     def __post_init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self._stems: dict[Path, str] = {}
+        self._maps: dict[Path, _WaitingMap] = {}
         self._batch: list[PersonCrop] = []
         self._full: FullImage | None = None  # whose people are predicted now
         self._people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]] = []  # in it, as far as predicted
@@ -88,25 +102,53 @@ class ImageRun:
 
         An image is not read where its results are there, nor once `stop` was asked for: each is a `BadImage`.
         """
+        self._stems = people.stems
         images = self._stack.enter_context(closing(prefetch(self._read(people, paths, stop), READ_AHEAD)))
-        for crops in tqdm(images, total=len(paths), unit="image", disable=None):
+        for path, crops, size in tqdm(images, total=len(paths), unit="image", disable=None):
+            if self.dense is not None and size is not None:
+                self._begin_map(path, crops, size)
             yield from crops
 
     def _read(
         self, people: ImagePeople, paths: Sequence[Path], stop: StopSignals
-    ) -> Iterator[list[PersonCrop | BadImage]]:
+    ) -> Iterator[tuple[Path, list[PersonCrop | BadImage], tuple[int, int] | None]]:
+        """Each image, its people, and its size, as far as that is needed and known."""
         for path in paths:
             if stop.asked:
-                yield [BadImage(path, f"{NOT_LOOKED_AT} ({stop.asked})")]
+                yield path, [BadImage(path, f"{NOT_LOOKED_AT} ({stop.asked})")], None
                 continue
             with self.seconds.of(READING):
                 stem = people.stems[path]
-                reason = self.files.reason_to_skip_unread(stem)
+                needs_map = self.dense is not None and self.dense.is_missing(path.name, stem)
+                reason = None if self.dense is None else self.dense.reason_to_skip(path.name, stem)
+                reason = reason or (None if needs_map else self.files.reason_to_skip_unread(stem))
                 found = [] if reason else list(people.people_of(path))
                 crops = [crop for crop in found if isinstance(crop, PersonCrop)]
                 is_full = any(crop.full_image is not None for crop in crops)
-                reason = reason or self.files.reason_to_skip(stem, [crop.stem for crop in crops], is_full)
-            yield [BadImage(path, reason)] if reason else found
+                stems = [crop.stem for crop in crops]
+                reason = reason or self.files.reason_to_skip(stem, stems, is_full, needs_map)
+                found = [BadImage(path, reason)] if reason else found
+                size = None if self.dense is None else _size(path, found)
+            yield path, found, size
+
+    def _begin_map(self, path: Path, found: Sequence[PersonCrop | BadImage], size: tuple[int, int]) -> None:
+        """Expect the people of an image for its map; that of an image without people is written at once."""
+        waiting = _WaitingMap(path, size, sum(isinstance(item, PersonCrop) for item in found))
+        self._maps[path] = waiting
+        self._write_map_if_whole(waiting)
+
+    def _write_map_if_whole(self, waiting: _WaitingMap) -> None:
+        if waiting.missing == 0:
+            self._writing.submit(self._write_map, self._maps.pop(waiting.path))
+
+    def _write_map(self, waiting: _WaitingMap) -> Outcome | None:
+        path = waiting.path
+        with self.seconds.of(WRITING):
+            try:
+                self.dense.write(path.name, self._stems[path], waiting.size, waiting.people)
+            except OSError as error:
+                return Outcome(path.name, reason=self._not_written("the maps of the image", error))
+        return None
 
     def add(self, crop: PersonCrop | BadImage) -> None:
         """Predict and write a person, when a batch is full."""
@@ -146,7 +188,9 @@ class ImageRun:
     def _predicted(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
         """Each person with the predicted arrays."""
         with self.seconds.of(NETWORK):
-            predicted = list(zip(batch, self.predictor.predict([person.crop for person in batch]), strict=True))
+            needs_scores = self.dense is not None and self.dense.needs_scores
+            bodies = self.predictor.predict([person.crop for person in batch], with_scores=needs_scores)
+            predicted = list(zip(batch, bodies, strict=True))
         for person, arrays in predicted:
             confidence = with_keypoints(arrays, person.keypoints, person.center, person.scale)
             arrays["confidence"] = np.float32(confidence)
@@ -156,12 +200,24 @@ class ImageRun:
         for person, arrays in predicted:
             cam = torch.from_numpy(arrays["cam"])
             camera = full_camera(cam, person.center, person.scale, person.image_size, self.focal_length)
+            self._add_to_map(person, arrays, camera)
             written = self._writing.submit(self._write_person, person, arrays, camera)
             if person.full_image is not self._full:
                 self._write_full_image()
                 self._full = person.full_image
             if self._full is not None:
                 self._people.append((arrays["vertices"], camera, written))
+
+    def _add_to_map(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> None:
+        """Take the person's scores out of the arrays; write the image's map with its last person."""
+        scores = arrays.pop("scores", None)
+        if self.dense is None:
+            return
+        waiting = self._maps[person.path]
+        waiting.missing -= 1
+        if not why_no_body(arrays):
+            waiting.people.append(dense_person(arrays, scores, camera, person, person.box))
+        self._write_map_if_whole(waiting)
 
     def _write_full_image(self) -> None:
         if self._full is not None and self._people:
@@ -207,6 +263,17 @@ class ImageRun:
 
     def _not_written(self, what: str, error: OSError) -> str:
         return f"{what} cannot be written to '{self.files.out_dir}': {why_unwritable(error)}"
+
+
+def _size(path: Path, found: Sequence[PersonCrop | BadImage]) -> tuple[int, int] | None:
+    """Width and height of an image with these people; None for one that cannot be read or must be left alone."""
+    if found:
+        sizes = [item.image_size if isinstance(item, PersonCrop) else item.size for item in found]
+        return next(filter(None, sizes), None)
+    try:  # it was not read: the boxes or keypoints name no person in it
+        return read_image(path).shape[1::-1]
+    except ImageError as error:
+        return error.size
 
 
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:

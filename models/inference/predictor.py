@@ -20,6 +20,7 @@ from utils.checkpoint import LoadReport, load_danet
 from utils.config import option
 from utils.export import people_arrays, seen_iuv
 from utils.images import network_input
+from utils.iuvmap import dense_scores
 from utils.renderer import IUV_Renderer
 from utils.runtime import choose_device
 from utils.structures import DaNetOutput, SMPLOutput, SMPLParams
@@ -127,7 +128,10 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(
-        self, crops: Sequence[UInt8[np.ndarray, "224 224 3"]], adjust: Adjust | None = None
+        self,
+        crops: Sequence[UInt8[np.ndarray, "224 224 3"]],
+        adjust: Adjust | None = None,
+        with_scores: bool = False,
     ) -> list[dict[str, np.ndarray]]:
         """The body in each crop.
 
@@ -135,9 +139,11 @@ class Predictor:
             crops: B RGB images; `datasets.transforms.crop_image` makes one of an image and a square.
             adjust: changes camera, shape and pose before bodies are made from them, as smoothing over time does. It
                 is given some rows of the batch and their numbers, in their order, without those whose map is empty.
+            with_scores: also give the network's raw maps.
 
         Returns:
-            The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence`, 0..1.
+            The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence`, 0..1; with
+            `with_scores` also its `scores` [56,56,76], as `utils.iuvmap.dense_scores` gives them.
         """
         images = network_input(crops, self.normalise)
         chunk = PEOPLE_A_THREAD * torch.get_num_threads() if self.device.type == "cpu" else len(images)
@@ -152,7 +158,12 @@ class Predictor:
             body = self.smpl(params.rotmat, params.betas)
             arrays = people_arrays(output, body)
             confidence = self._confidence(output, body, betas, np.stack([person["iuv"] for person in arrays]))
-            people += [person | {"confidence": each} for person, each in zip(arrays, confidence, strict=True)]
+            for row, person in enumerate(arrays):
+                person["confidence"] = confidence[row]
+            if with_scores:
+                for person, scores in zip(arrays, dense_scores(output.iuv.iuv), strict=True):
+                    person["scores"] = scores.float().cpu().numpy()
+            people += arrays
         return people
 
     def _confidence(

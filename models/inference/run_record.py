@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,15 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class MapsOfImage:
+    """The whole-image maps of an image or video."""
+
+    image: str  # its file name
+    files: tuple[str, ...]  # in the folder of results; of a video's frames with * in place of the number
+    is_earlier: bool = False  # written by an earlier run
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Outcomes of a run, with its times, settings and unused inputs."""
 
@@ -37,6 +47,7 @@ class RunRecord:
     seconds: Mapping[str, float]  # by stage, of the first process; stages overlap, so they need not add up
     facts: Mapping[str, str]  # weights, body, settings
     unused: Unused = field(default_factory=Unused)  # of what the run was given
+    maps: tuple[MapsOfImage, ...] = ()
 
     @property
     def people(self) -> list[str]:
@@ -56,7 +67,7 @@ class RunRecord:
     @property
     def exit_code(self) -> int:
         """0 all good, 2 something was skipped, 1 nothing was done."""
-        if not self.written:
+        if not self.written and all(each.is_earlier for each in self.maps):
             return NOTHING_DONE
         return SOME_SKIPPED if self.skipped else ALL_GOOD
 
@@ -90,6 +101,10 @@ class RunRecord:
             "skipped": [{"picture": image, "reason": reason} for image, reason in self.skipped],
             "unused": self.unused.as_json(),
         }
+        if self.maps:
+            content["densepose"] = [
+                {"picture": each.image, "files": each.files, "is_earlier": each.is_earlier} for each in self.maps
+            ]
         save_json_atomic(out_dir / FILE_NAME, content)
 
 
@@ -116,6 +131,20 @@ def with_earlier(
     return tuple(
         sorted((*earlier, *outcomes), key=lambda o: (rank.get(o.image, len(rank)), o.image, len(o.stem), o.stem))
     )
+
+
+def with_earlier_maps(
+    maps: Iterable[MapsOfImage], out_dir: Path, order: Sequence[str]
+) -> tuple[MapsOfImage, ...]:
+    """The maps, and those of earlier runs whose files are there still; `out_dir` and `order` as of `with_earlier`."""
+    by_image = {each.image: each for each in maps}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no record, or a damaged or foreign one
+        for entry in load_json(out_dir / FILE_NAME)["densepose"]:
+            each = MapsOfImage(str(entry["picture"]), tuple(map(str, entry["files"])), True)
+            if all("*" in name or os.path.lexists(out_dir / name) for name in each.files):
+                by_image.setdefault(each.image, each)
+    rank = {name: number for number, name in enumerate(order)}
+    return tuple(sorted(by_image.values(), key=lambda each: (rank.get(each.image, len(rank)), each.image)))
 
 
 def _low_confidence(outcomes: Iterable[Outcome]) -> list[str]:

@@ -19,6 +19,8 @@ import torch
 from tqdm import tqdm
 
 from models.inference.confidence import why_no_body, with_keypoints
+from models.inference.dense_files import DensePerson, dense_person
+from models.inference.dense_video import DenseVideo
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
@@ -26,7 +28,7 @@ from models.inference.video_files import VideoFiles
 from utils.geometry import assumed_focal_length
 from utils.io.video import VideoFile
 from utils.people import Frame, TrackedFrame, TrackedPerson
-from utils.renderer.people import FullCamera, draw_people, full_camera, person_colors
+from utils.renderer.people import draw_people, full_camera, person_colors
 from utils.script import StopSignals
 from utils.smoothing import BodySmoother
 from utils.unused import Unused
@@ -64,7 +66,7 @@ class _Waiting:
 
     frame: Frame
     missing: int
-    people: list[tuple[int, np.ndarray, FullCamera]] = field(default_factory=list)  # track, vertices, camera
+    people: list[tuple[int, DensePerson]] = field(default_factory=list)  # with their tracks
 
 
 @dataclass
@@ -89,6 +91,7 @@ class VideoRun:
     focal_length: float | None  # of the frames, pixels; None: their diagonal
     stop: StopSignals
     seconds: Seconds = field(default_factory=Seconds)
+    dense: DenseVideo | None = None  # of the frames' maps
 
     def __post_init__(self) -> None:
         self._smoother = BodySmoother() if self.smooth else None
@@ -100,16 +103,21 @@ class VideoRun:
 
     def __enter__(self) -> VideoRun:
         self._started = time.perf_counter()
-        self.video = VideoFile(self.files.video_path, self.source.size, self.source.fps, self.files.overwrite)
         self._stack = ExitStack()
+        self.video = VideoFile(self.files.video_path, self.source.size, self.source.fps, self.files.overwrite)
+        if self.dense is not None:
+            with ExitStack() as undo:
+                undo.callback(self.video.close)
+                self.dense.open(self.source.size, self.source.fps)
+                undo.pop_all()
         self._writing = self._stack.enter_context(TaskQueue(threads=1, depth=WRITE_BEHIND))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         if not self._is_saved:
-            video_problem, unwritten = self._save()
-            for reason in filter(None, (video_problem, *unwritten.values())):
+            video_problems, unwritten = self._save()
+            for reason in (*video_problems, *unwritten.values()):
                 log.error("%s", reason)
 
     @property
@@ -143,13 +151,13 @@ class VideoRun:
             self._predict_batch()
         self._write_frames()
         _raise_errors(self._writing.finish())
-        video_problem, unwritten = self._save()
+        video_problems, unwritten = self._save()
         tracks = [track for track in self.files.tracks if track not in unwritten]
         problems = [] if self.source.broken is None else [self.source.broken]
         if self.stop.asked and not self.source.is_camera:  # a camera has no other end
             problems.append(f"the run was stopped ({self.stop.asked}) after {self.video.frames} frames")
         problems += [f"{n} predictions are left out, each of which {why}" for why, n in self._left_out.items()]
-        problems += filter(None, (video_problem, *unwritten.values()))
+        problems += (*video_problems, *unwritten.values())
         if not (self.files.tracks or self._left_out):
             problems.append(
                 f"no person was found: frames with detections are {self.video.frames - self.people.empty_frames} of "
@@ -172,7 +180,8 @@ class VideoRun:
         people, smoother = [person for _, person in batch], self._smoother
         adjust = None if smoother is None else lambda params, rows: smoother(params, [people[i] for i in rows])
         with self.seconds.of(NETWORK):
-            predicted = self.predictor.predict([person.crop for person in people], adjust)
+            needs_scores = self.dense is not None and self.dense.needs_scores
+            predicted = self.predictor.predict([person.crop for person in people], adjust, needs_scores)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1
             if why_not := why_no_body(arrays):
@@ -181,9 +190,9 @@ class VideoRun:
                 self._add_person(waiting, person, arrays)
 
     def _add_person(self, waiting: _Waiting, person: TrackedPerson, arrays: dict[str, np.ndarray]) -> None:
-        cam, found = torch.from_numpy(arrays["cam"]), person.detection
+        cam, found, scores = torch.from_numpy(arrays["cam"]), person.detection, arrays.pop("scores", None)
         camera = full_camera(cam, person.center, person.scale, self.source.size, self.focal_length)
-        waiting.people.append((person.track, arrays["vertices"], camera))
+        waiting.people.append((person.track, dense_person(arrays, scores, camera, person, found.box)))
         confidence = with_keypoints(arrays, found.keypoints, person.center, person.scale)
         self._confidence[person.track].append(confidence)
         place = {
@@ -206,17 +215,19 @@ class VideoRun:
 
     def _write_frame(self, waiting: _Waiting) -> None:
         with self.seconds.of(WRITING):
-            image = waiting.frame.pixels
-            if waiting.people:
-                tracks = [track for track, _, _ in waiting.people]
+            image, people = waiting.frame.pixels, [person for _, person in waiting.people]
+            if self.dense is not None:
+                self.dense.write(waiting.frame.number, self.source.size, people)
+            if people:
+                tracks = [track for track, _ in waiting.people]
                 colors = person_colors(max(tracks) + 1)[tracks]
-                bodies = [(vertices, camera) for _, vertices, camera in waiting.people]
+                bodies = [(person.vertices, person.camera) for person in people]
                 image = draw_people(image, bodies, self.files.assets.body.faces, self.files.renderer, colors)
             self.video.write(image)
 
-    def _save(self) -> tuple[str, dict[int, str]]:
-        """Finish the video and write the tracks; the reason why it is not written, and those of tracks."""
-        self._is_saved, video_problem = True, ""
+    def _save(self) -> tuple[list[str], dict[int, str]]:
+        """Finish the videos and write the tracks; the reasons why videos are not written, and those of tracks."""
+        self._is_saved, problems = True, []
         width, height = self.source.size
         facts = {
             "video": self.source.name,
@@ -230,8 +241,9 @@ class VideoRun:
         try:
             self.video.close()
         except OSError as error:
-            video_problem = str(error)
-        return video_problem, self.files.write(facts, remove_older=self.video.frames > 0)
+            problems.append(str(error))
+        problems += [] if self.dense is None else self.dense.close()
+        return problems, self.files.write(facts, remove_older=self.video.frames > 0)
 
 
 def _raise_errors(results: Iterator[None]) -> None:

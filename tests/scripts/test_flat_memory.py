@@ -36,7 +36,7 @@ class Bodies:
         self.alive = self.most = self.made = 0
         self.at: dict[int, int] = {}  # bodies made -> blocks of memory that Python's objects hold then
 
-    def predict(self, images, adjust=None):
+    def predict(self, images, adjust=None, with_scores=False):
         count = len(images)
         params = SMPLParams(torch.ones(count, 3), torch.zeros(count, 10), torch.eye(3).repeat(count, 24, 1, 1))
         params = params if adjust is None else adjust(params, range(count))

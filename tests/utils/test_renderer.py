@@ -179,7 +179,7 @@ def test_tiles_leave_no_seams(open_body, monkeypatch):
     view = (vertices, cam_to_translation(torch.tensor([0.7, 0.0, 0.2])), FOCAL_LENGTH, 200, 210)
     whole = MeshRenderer(body.faces).render(*view)
     assert TILE > 210
-    monkeypatch.setattr("utils.renderer.mesh.TILE", 37)
+    monkeypatch.setattr("utils.renderer.tiles.TILE", 37)
     tiled = MeshRenderer(body.faces).render(*view)
     # A tile moves the rounding of the projection by a last bit, hence single sub-samples.
     assert (np.abs(whole - tiled).max(axis=2) > 0.02).mean() < 1e-3

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from utils.renderer.rasterizer import rasterize
 from utils.renderer.shading import shade, vertex_normals
+from utils.renderer.tiles import tile_points, tiles
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 LIGHT_BLUE = (0.68, 0.78, 0.9)
 SUPERSAMPLE = 2
-# Side of the squares that a shaded image is rendered in, pixels; bounds the memory of large images.
-TILE = 512
 
 
 class MeshRenderer:
@@ -102,18 +101,16 @@ class MeshRenderer:
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = focal * points[:, :2] / points[:, 2:] + np.asarray(center, np.float32)
         image = np.zeros((height, width, 4), np.float32)
-        for top, left, side in _tiles(pixels[points[:, 2] > 0], width, height):
-            tile = self._render_tile(pixels - (left, top), points[:, 2], normals, side)
+        for top, left, side in tiles(pixels[points[:, 2] > 0], width, height):
+            tile = self._render_tile(tile_points(pixels, points[:, 2], left, top, side), normals, side)
             target = image[top : top + side, left : left + side]
             target[:] = tile[: target.shape[0], : target.shape[1]]
         return image
 
-    def _render_tile(
-        self, pixels: np.ndarray, depth: np.ndarray, normals: np.ndarray, side: int
-    ) -> np.ndarray:
-        ndc = np.column_stack([2 * pixels[:, 0] / side - 1, 1 - 2 * pixels[:, 1] / side, depth])
-        points = torch.from_numpy(ndc.astype(np.float32))[None]
-        fragments = rasterize(points, torch.from_numpy(self.faces), side * SUPERSAMPLE)
+    def _render_tile(self, points: np.ndarray, normals: np.ndarray, side: int) -> np.ndarray:
+        fragments = rasterize(
+            torch.from_numpy(points)[None], torch.from_numpy(self.faces), side * SUPERSAMPLE
+        )
         face, bary = fragments.face[0].numpy(), fragments.bary[0].numpy()
         return shade(face, bary, self.faces, normals, self.face_colors, SUPERSAMPLE)
 
@@ -130,19 +127,6 @@ def _step_back(vertices: np.ndarray, cam_t: np.ndarray, focal: float, size: int)
     points = vertices + cam_t
     reach = np.abs(focal * points[:, :2] / points[:, 2:]).max() / (0.95 * size / 2)
     return cam_t * np.array([1, 1, max(1.0, reach)])
-
-
-def _tiles(pixels: np.ndarray, width: int, height: int) -> list[tuple[int, int, int]]:
-    """Squares (top, left, side) that cover the part of the body inside the image."""
-    pixels = pixels[np.isfinite(pixels).all(axis=1)]
-    if not len(pixels):
-        return []
-    low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(pixels.max(axis=0)) + 1, 0, (width, height)).astype(int)
-    side = int(min((high - low).max(), TILE))
-    if (high <= low).any():
-        return []
-    return [(y, x, side) for y in range(low[1], high[1], side) for x in range(low[0], high[0], side)]
 
 
 def to_array(values: Array) -> np.ndarray:
