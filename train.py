@@ -25,14 +25,20 @@ from typing import Any
 import torch
 
 from datasets.fits import Fits, load_fits
+from datasets.held_out import read_held_out
 from datasets.label_counts import count_labels, passed_over
-from datasets.loading import WorkerError, load_batches, training_batches
+from datasets.loading import WorkerError, load_batches, load_planned, training_batches
 from datasets.mixed_dataset import SYNTHETIC
+from datasets.photographs import Photographs, held_out_people
 from datasets.sampler import Share, StepSampler, steps_per_epoch
 from datasets.synthetic.dataset import SyntheticPeople
 from datasets.training_data import DataConfig, TrainingData, build_mix
 from models import build_danet
+from models.evaluation.photographs import PeopleInPhotographs
+from models.evaluation.run import score_people
+from models.inference.predictor import Predictor
 from models.targets import TargetBuilder
+from models.training.best_weights import keep_if_best
 from models.training.config import TrainingConfig
 from models.training.loss_feed import SilentSteps, as_table, feeding, require_fed
 from models.training.resuming import require_continuable, restore_state
@@ -45,6 +51,7 @@ from models.training.validation import score
 from utils.body import SMPL_ID, resolve_body
 from utils.command_line import ALL_GOOD
 from utils.config import ConfigError, group, parse_config, to_dict, to_yaml
+from utils.io import DataFileError
 from utils.runtime import (
     Processes,
     choose_device,
@@ -128,7 +135,8 @@ def start_run(cfg: TrainConfig, processes: Processes) -> tuple[Trainer, Iterator
     )  # fmt: skip
     pin = cfg.data.pin_memory and device.type == "cuda"
     batches = training_batches(data, sampler, cfg.data.num_workers, pin)
-    return Trainer(cfg, processes, device, state, network, targets, len(data), total_steps, folder, start), batches
+    trainer = Trainer(cfg, processes, device, state, network, targets, assets, len(data), total_steps, folder, start)
+    return trainer, batches
 
 
 def check_labels(
@@ -164,8 +172,22 @@ def load_parts(
             raise
 
 
-def evaluate(cfg: TrainConfig, trainer: Trainer) -> dict[str, float]:
-    """Scores of the weights that would ship, on held-out synthetic people, which show the open body."""
+def open_held_out(cfg: TrainConfig) -> Photographs | None:
+    """The held-out photographs that choose the best weights; None, with a warning, where a user has none."""
+    if not cfg.data.paths.photos_root:
+        return None
+    try:
+        return held_out_people(cfg.data.paths.photos_root, read_held_out(cfg.data.photos_held_out))
+    except (OSError, DataFileError) as error:
+        log.warning("No held-out photographs choose the best weights: %s", error)
+        return None
+
+
+def evaluate(cfg: TrainConfig, trainer: Trainer, photographs: Photographs | None) -> dict[str, float]:
+    """Scores of the weights that would ship, on held-out synthetic people, which show the open body, and photographs.
+
+    Weights that are the best on the photographs so far are written.
+    """
     with torch.random.fork_rng():  # fresh weights must not use up the training's random numbers
         model = build_danet(cfg.net).to(trainer.device)
     model.load_state_dict(trainer.state.shipped_weights())
@@ -175,8 +197,22 @@ def evaluate(cfg: TrainConfig, trainer: Trainer) -> dict[str, float]:
     people = SyntheticPeople(cfg.watch.test_size, split="eval", seed=1)
     batches = load_batches(people, cfg.batch_size, cfg.data.num_workers)
     scores = score(model, (batch.to(trainer.device) for batch in batches), build_targets)
+    if photographs:
+        scores |= score_photographs(cfg, Predictor(model, trainer.assets, trainer.device), photographs)
     log.info("Step %d: %s", trainer.state.step, format_scores(scores))
+    body = trainer.assets.body.model_id
+    if photographs and keep_if_best(trainer.folder, trainer.state, cfg, body, scores):
+        log.info("These are the best on the held-out photographs so far.")
     return scores
+
+
+def score_photographs(cfg: TrainConfig, predictor: Predictor, people: Photographs) -> dict[str, float]:
+    """PCK and IoU on held-out photographs, as "photo_pck_body" and so on."""
+    protocol = PeopleInPhotographs(predictor, people.labels, people.true_mask)
+    workers = cfg.data.num_workers
+    load = partial(load_planned, people, num_workers=workers, extra=protocol.extra)
+    summary, _ = score_people(protocol, people, load, cfg.batch_size)
+    return {"photo_" + one.name.lower().replace("@0.2", "").replace(" ", "_"): one.value for one in summary.scores}
 
 
 def train(cfg: TrainConfig, processes: Processes) -> None:
@@ -185,6 +221,7 @@ def train(cfg: TrainConfig, processes: Processes) -> None:
     keep_freed_memory()
     trainer, batches = start_run(cfg, processes)
     state, watch, is_first = trainer.state, cfg.watch, processes.is_first
+    photographs = open_held_out(cfg) if is_first and watch.test_steps else None
     scores, pace, silent = {}, Pace(), SilentSteps()
     samples = trainer.total_steps * cfg.batch_size, state.step * cfg.batch_size
     with contextlib.closing(RunLog(trainer.folder, *samples, quiet=not is_first)) as record, StopSignals() as stop:
@@ -203,7 +240,7 @@ def train(cfg: TrainConfig, processes: Processes) -> None:
                 if is_first and (step - 1) % watch.vis_interval == 0:
                     record.images(trainer.images(parts[-1].image, result), step)
                 if is_first and watch.test_steps and step % watch.test_steps == 0:
-                    scores = evaluate(cfg, trainer)
+                    scores = evaluate(cfg, trainer, photographs)
                     record.scalars("test_", scores, step)
                 if is_first and step % watch.checkpoint_steps == 0:
                     trainer.save()

@@ -98,3 +98,21 @@ def write_dp_coco(data_dir: Path, file: str = "dp_coco_2014_train", **changes) -
         data_dir, file, "coco", ("part", "smpl_2dkps"),
         **{"imgname": names, "dp_annot": entries, "id": np.arange(N), "im_id": np.arange(N), **changes},
     )  # fmt: skip
+
+
+def write_photographs(root: Path, names: tuple[str, ...], side: int = 200) -> dict[str, np.ndarray]:
+    """Photographs in `train/`, masks (a disc) in `masks/` and labels of BlazePose's form; returns the label arrays."""
+    rng, count = np.random.default_rng(5), len(names)
+    y, x = np.mgrid[:side, :side]
+    disc = (((x - 100) ** 2 + (y - 90) ** 2 < 60**2) * 255).astype(np.uint8)
+    for i, name in enumerate(names):
+        write_image(root / "train" / name, waves(side, side, i))
+        write_image(root / "masks" / f"{Path(name).stem}.png", disc)
+    arrays = {
+        "name": np.array(names), "size": np.full((count, 2), side),
+        "mask_box": np.tile([41.0, 31, 119, 119], (count, 1)),
+        "keypoints_2d": rng.uniform(50, 150, (count, 33, 2)), "visibility": rng.uniform(0.6, 1, (count, 33)),
+        "world_3d": rng.normal(size=(count, 33, 3)), "detection_score": np.ones(count), "flag": np.ones(count),
+    }  # fmt: skip
+    np.savez(root / "blazepose_labels.npz", **arrays)
+    return arrays

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.skeleton import COCO17_LIMBS
 from utils.structures import IUVMaps
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, UInt8
 
 UNKNOWN = 255  # pixels of an LSP part image without a label
 
@@ -103,6 +104,45 @@ def pck(
     visible = visible > 0
     right = per_joint_error(pred, target) <= threshold * size[:, None]
     return (right & visible).sum(dim=1) / visible.sum(dim=1)
+
+
+SHOULDERS, HIPS = [5, 6], [11, 12]  # among COCO's 17
+
+
+def limb_errors(
+    points: Float[np.ndarray, "N 12 2"], true: Float[np.ndarray, "N 17 3"], least: Float[np.ndarray, "N"]
+) -> Float[np.ndarray, "N 12"]:
+    """Distances of the joints of the limbs from labelled ones, as shares of the torso (docs/method.md 11.5).
+
+    NaN for joints that are not labelled, and for people without a labelled shoulder or hip.
+
+    Args:
+        points: in the order of `skeleton.COCO17_LIMBS`.
+        true: COCO's 17 keypoints: x, y in the unit of the points, and above 0 where labelled.
+        least: a torso that the camera foreshortens to less counts as this long.
+    """
+    seen = true[..., 2] > 0
+    middles = []
+    for pair in (SHOULDERS, HIPS):
+        count = seen[:, pair].sum(axis=1, keepdims=True)
+        total = (true[:, pair, :2] * seen[:, pair, None]).sum(axis=1)
+        middles.append(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0))
+    torso = np.maximum(np.linalg.norm(middles[0] - middles[1], axis=1), least)
+    limbs = list(COCO17_LIMBS)
+    errors = np.linalg.norm(points - true[:, limbs, :2], axis=2) / torso[:, None]
+    return np.where(seen[:, limbs], errors, np.nan)
+
+
+def pck_of_errors(errors: Float[np.ndarray, "*N"], threshold: float) -> float:
+    """Share of the errors that are below the threshold, over all people and joints; NaN where there is none."""
+    known = errors[np.isfinite(errors)]
+    return float((known < threshold).mean()) if known.size else float("nan")
+
+
+def mask_iou(pred: Bool[np.ndarray, "*B H W"], true: Bool[np.ndarray, "*B H W"]) -> Float[np.ndarray, "*B"]:
+    """Intersection over union of masks; 0 where both are empty."""
+    both, either = (pred & true).sum(axis=(-2, -1)), (pred | true).sum(axis=(-2, -1))
+    return both / np.maximum(either, 1)
 
 
 # --------------------------------------------------------------------------------------------------- per action

@@ -12,6 +12,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from models.evaluation.limbs import center_rows, limb_scores, to_image
 from models.evaluation.protocol import Protocol, body_rows
 from models.evaluation.report import PREDICTED, TRUE, Score, Summary, draw_bones
 from models.evaluation.resumable import Results
@@ -19,8 +20,8 @@ from models.inference.predictor import Predictor
 from utils import report
 from utils.geometry import BOX_MARGIN, BOX_UNIT, CROP_SIZE, project_to_crop
 from utils.metrics import pck
-from utils.skeleton import GT24_TO_COCO17, NUM_KEYPOINTS, NUM_OPENPOSE
-from utils.structures import Batch, SMPLParams
+from utils.skeleton import COCO17_LIMBS, GT24_TO_COCO17, NUM_KEYPOINTS, NUM_OPENPOSE
+from utils.structures import Batch, DaNetOutput
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -92,7 +93,7 @@ def keypoint_ap(
 
 
 class Keypoints(Protocol):
-    """COCO's AP and AR of the 17 keypoints.
+    """COCO's AP and AR of the 17 keypoints, and PCK of the limbs by the torso where the boxes are annotated ones.
 
     Args:
         labels: of the people: `image_id`, `score`, `center`, `scale` and `keypoints` [N, 49, 3] (None for detections).
@@ -107,12 +108,11 @@ class Keypoints(Protocol):
         given = np.zeros((len(labels), NUM_KEYPOINTS, 3)) if labels.keypoints is None else labels.keypoints
         self.true = given[:, NUM_OPENPOSE:][:, list(GT24_TO_COCO17)]  # pixels of the image, visibility
 
-    def score(self, params: SMPLParams, batch: Batch, extras: Sequence[Any] = ()) -> Rows:
+    def score(self, output: DaNetOutput, batch: Batch, extras: Sequence[Any] = ()) -> Rows:
+        params = output.smpl.params
         joints = self.predictor.smpl(params.rotmat, params.betas).joints[:, NUM_OPENPOSE:][:, GT24_TO_COCO17]
-        crop = project_to_crop(joints, params.cam).double() * (CROP_SIZE / 2)  # pixels from the crop's middle
-        to_image = (BOX_UNIT * batch.scale.double() / CROP_SIZE)[:, None, None]
-        keypoints = batch.center.double()[:, None] + crop * to_image
-        return {"keypoints": keypoints.cpu().numpy(), **body_rows(params)}
+        keypoints = to_image(project_to_crop(joints, params.cam), batch)
+        return {"keypoints": keypoints, **center_rows(output, batch), **body_rows(params)}
 
     def rows(self, results: Results) -> list[dict[str, Any]]:
         """Rows of a COCO results file of the people that were scored."""
@@ -131,6 +131,8 @@ class Keypoints(Protocol):
     def summary(self, results: Results, names: Sequence[str]) -> Summary:
         found = keypoint_ap(self.truth, self.rows(results), self.image_ids)
         scores, shares = tuple(Score(name, found[name]) for name in STAT_NAMES), self.right_shares(results)
+        limbs = results.rows["keypoints"][:, COCO17_LIMBS]
+        scores += limb_scores(limbs, results.rows.get("centers"), self.true, self.labels.scale)
         chart = report.histogram(f"PCK of people, within {PCK_SHARE:g} of the box's longer side", shares)
         return Summary(scores, -shares, (chart,))
 

@@ -22,7 +22,7 @@ from utils.body import SMPL_ID, find_smpl_file
 from utils.geometry import batch_rodrigues
 from utils.metrics import by_action, per_joint_error, pve, similarity_align
 from utils.skeleton import GT24_TO_J14, GT24_TO_J17, H36M17_NAMES, H36M_TO_J14, H36M_TO_J17
-from utils.structures import Batch, Regressor, SMPLParams, require_same_body
+from utils.structures import Batch, DaNetOutput, Regressor, require_same_body
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
@@ -99,7 +99,8 @@ class JointProtocol(Protocol):
     def truth(self, batch: Batch) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B V 3"] | None]:
         """True joints and, where they are known, vertices in metres."""
 
-    def score(self, params: SMPLParams, batch: Batch, extras: Sequence[Any] = ()) -> Rows:
+    def score(self, output: DaNetOutput, batch: Batch, extras: Sequence[Any] = ()) -> Rows:
+        params = output.smpl.params
         vertices = self.predictor.smpl(params.rotmat, params.betas).vertices
         joints = self.regress(vertices)
         pelvis = joints[:, :1]

@@ -16,7 +16,7 @@ from utils import report
 from utils.metrics import UNKNOWN, accuracy, confusion_counts, mean_f1
 from utils.renderer.lsp_parts import NUM_CLASSES, PartRenderer, TrueParts, face_classes, uncrop
 from utils.renderer.panel import part_palette
-from utils.structures import Batch, SMPLParams
+from utils.structures import Batch, DaNetOutput
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -63,8 +63,9 @@ class PartLabels(Protocol):
     def check(self) -> Certificate:
         return check_label_images(self.extra.with_photographs())
 
-    def score(self, params: SMPLParams, batch: Batch, extras: Sequence[TrueParts]) -> Rows:
+    def score(self, output: DaNetOutput, batch: Batch, extras: Sequence[TrueParts]) -> Rows:
         """Counts of pixels, so that totals add up."""
+        params = output.smpl.params
         vertices = self.predictor.smpl(params.rotmat, params.betas).vertices
         masks, parts = [], []
         for labels, true in zip(self.renderer(vertices, params.cam).cpu().numpy(), extras, strict=True):

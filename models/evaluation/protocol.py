@@ -15,7 +15,7 @@ from models.evaluation.report import Score, Summary
 from models.evaluation.resumable import Results
 from models.inference.predictor import Predictor
 from utils.geometry import batch_rodrigues, rotmat_to_rotvec
-from utils.structures import Batch, SMPLParams
+from utils.structures import Batch, DaNetOutput, SMPLParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped, UInt8
@@ -56,7 +56,7 @@ class Protocol(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def score(self, params: SMPLParams, batch: Batch, extras: Sequence[Any]) -> Rows:
+    def score(self, output: DaNetOutput, batch: Batch, extras: Sequence[Any]) -> Rows:
         """Rows of a batch from its predictions: metres, pixels, and what `body_rows` gives."""
 
     def scores(self, rows: Rows) -> tuple[Score, ...]:

@@ -121,13 +121,7 @@ class RowStore:
 
     def add(self, batch: int, index: Sequence[int], rows: Rows, unreadable: Sequence[Unreadable]) -> None:
         """Keep the rows of batch number `batch`; `index` are the samples that were scored, in the rows' order."""
-        scored = {INDEX: np.asarray(index, np.int64), **rows} if len(index) else {}
-        self._pending.append(scored | {
-            BATCH: np.array([batch], np.int64),
-            BAD_INDEX: np.array([item.index for item in unreadable], np.int64),
-            BAD_NAME: np.array([item.name for item in unreadable], np.str_),
-            BAD_REASON: np.array([item.reason for item in unreadable], np.str_),
-        })  # fmt: skip
+        self._pending.append(_numbered(index, rows, unreadable) | {BATCH: np.array([batch], np.int64)})
         self.done.add(batch)
         if time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
@@ -146,21 +140,7 @@ class RowStore:
 
         Raises ValueError when no sample was scored.
         """
-        found = _joined([load_npz(path) for path in self._files()])
-        unreadable = zip(*(found[name].tolist() for name in (BAD_INDEX, BAD_NAME, BAD_REASON)), strict=True)
-        unreadable = tuple(Unreadable(*item) for item in sorted(unreadable))
-        if INDEX not in found:
-            first = f" ({unreadable[0].name}: {unreadable[0].reason})" if unreadable else ""
-            raise ValueError(f"None of the {count} samples could be read{first}.")
-        index, scored = found[INDEX], np.zeros(count, np.int64)
-        scored[index] = 1
-        rows = {}
-        for name in found.keys() - {INDEX, BATCH, RUN, BAD_INDEX, BAD_NAME, BAD_REASON}:
-            values = found[name]
-            missing = np.nan if values.dtype.kind == "f" else 0
-            rows[name] = np.full((count, *values.shape[1:]), missing, values.dtype)
-            rows[name][index] = values
-        return Results(rows, scored, unreadable)
+        return _merged([load_npz(path) for path in self._files()], count)
 
     def clear(self) -> None:
         """Delete the files, and the folder if nothing else is in it: the merged result has been written."""
@@ -171,6 +151,46 @@ class RowStore:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("rows_*.npz"))
+
+
+def score_batches(
+    batches: Iterable[PlannedBatch], count: int, score: Callable[[PlannedBatch], Rows]
+) -> Results:
+    """The results of a data set of `count` samples, in memory. Raises ValueError when no sample could be read."""
+    parts = []
+    for planned in batches:
+        rows, index = ({}, []) if planned.batch is None else (score(planned), planned.batch.index.tolist())
+        parts.append(_numbered(index, rows, planned.unreadable))
+    return _merged(parts, count)
+
+
+def _numbered(index: Sequence[int], rows: Rows, unreadable: Sequence[Unreadable]) -> Rows:
+    """The rows of a batch with the numbers of their samples, and the samples that could not be read."""
+    scored = {INDEX: np.asarray(index, np.int64), **rows} if len(index) else {}
+    return scored | {
+        BAD_INDEX: np.array([item.index for item in unreadable], np.int64),
+        BAD_NAME: np.array([item.name for item in unreadable], np.str_),
+        BAD_REASON: np.array([item.reason for item in unreadable], np.str_),
+    }
+
+
+def _merged(parts: Sequence[Rows], count: int) -> Results:
+    """Rows of batches in the order of the data set. Raises ValueError when no sample was scored."""
+    found = _joined(parts)
+    unreadable = zip(*(found[name].tolist() for name in (BAD_INDEX, BAD_NAME, BAD_REASON)), strict=True)
+    unreadable = tuple(Unreadable(*item) for item in sorted(unreadable))
+    if INDEX not in found:
+        first = f" ({unreadable[0].name}: {unreadable[0].reason})" if unreadable else ""
+        raise ValueError(f"None of the {count} samples could be read{first}.")
+    index, scored = found[INDEX], np.zeros(count, np.int64)
+    scored[index] = 1
+    rows = {}
+    for name in found.keys() - {INDEX, BATCH, RUN, BAD_INDEX, BAD_NAME, BAD_REASON}:
+        values = found[name]
+        missing = np.nan if values.dtype.kind == "f" else 0
+        rows[name] = np.full((count, *values.shape[1:]), missing, values.dtype)
+        rows[name][index] = values
+    return Results(rows, scored, unreadable)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

@@ -17,8 +17,8 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from models.evaluation.protocol import Protocol, format_scores
-from models.evaluation.report import extremes, print_summary, write_results
-from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan
+from models.evaluation.report import Summary, extremes, print_summary, write_results
+from models.evaluation.resumable import Results, RowStore, plan_batches, run_plan, score_batches
 from models.inference.predictor import REGRESSORS, InferenceConfig
 from utils.body import OPEN_DIR
 from utils.checkpoint import weights_id
@@ -176,12 +176,10 @@ def score_all(
     config: EvaluationConfig, task: Evaluation, store: RowStore, processes: Processes
 ) -> Results | None:
     """Rows of all people; None in all processes but the first."""
-    protocol, predictor, so_far = task.protocol, task.protocol.predictor, []
+    protocol, so_far = task.protocol, []
 
-    @torch.inference_mode()
     def score(planned: PlannedBatch) -> dict[str, np.ndarray]:
-        batch = planned.batch.to(predictor.device)
-        return protocol.score(predictor.params(batch.image), batch, planned.extras)
+        return rows_of(protocol, planned)
 
     def progress(count: int, rows: dict[str, np.ndarray]) -> None:
         so_far.append({name: rows[name] for name in protocol.averaged if name in rows})
@@ -192,6 +190,22 @@ def score_all(
     plan = plan_batches(len(task.people), config.batch_size, config.shuffle, config.seed)
     with logging_redirect_tqdm():
         return run_plan(plan, store, config.resume, processes, task.load, score, progress)
+
+
+@torch.inference_mode()
+def rows_of(protocol: Protocol, planned: PlannedBatch) -> dict[str, np.ndarray]:
+    """The rows of what could be read of a batch."""
+    batch = planned.batch.to(protocol.predictor.device)
+    return protocol.score(protocol.predictor.output(batch.image), batch, planned.extras)
+
+
+def score_people(
+    protocol: Protocol, people: Any, load: Callable[[list[list[int]]], Iterable[PlannedBatch]], batch_size: int = 16
+) -> tuple[Summary, Results]:
+    """Scores of all people, and what they are made of; nothing is written. Raises ValueError when none can be read."""
+    batches = load(plan_batches(len(people), batch_size))
+    results = score_batches(batches, len(people), lambda planned: rows_of(protocol, planned))
+    return protocol.summary(results, [people.name_of(index) for index in range(len(people))]), results
 
 
 def strip_of(task: Evaluation, results: Results, index: int) -> UInt8[np.ndarray, "224 W 3"]:

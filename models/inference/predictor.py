@@ -23,7 +23,7 @@ from utils.images import network_input
 from utils.iuvmap import dense_scores
 from utils.renderer import IUV_Renderer
 from utils.runtime import choose_device
-from utils.structures import DaNetOutput, SMPLOutput, SMPLParams
+from utils.structures import DaNetOutput, SMPLEstimate, SMPLOutput, SMPLParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -121,10 +121,16 @@ class Predictor:
         return self.assets.log_line(str(self.weights))
 
     @torch.inference_mode()
-    def params(self, images: Float[Tensor, "B 3 224 224"]) -> SMPLParams:
-        """Camera, shape (within `confidence.MAX_BETA`) and pose of normalised crops."""
+    def output(self, images: Float[Tensor, "B 3 224 224"]) -> DaNetOutput:
+        """Maps and body of normalised crops, the shape within `confidence.MAX_BETA`; HMR has no maps (`iuv` None)."""
         output = self.network(images.to(self.device))
-        return bounded(output if isinstance(output, SMPLParams) else output.smpl.params)
+        if isinstance(output, SMPLParams):
+            output = DaNetOutput(None, SMPLEstimate(output))
+        return replace(output, smpl=replace(output.smpl, params=bounded(output.smpl.params)))
+
+    def params(self, images: Float[Tensor, "B 3 224 224"]) -> SMPLParams:
+        """Camera, shape and pose of normalised crops, as in `output`."""
+        return self.output(images).smpl.params
 
     @torch.inference_mode()
     def predict(

@@ -23,6 +23,7 @@ from models.training.run_log import format_scores
 from models.training.stages import Stage
 from models.training.state import TrainingState
 from models.training.tensorboard_images import training_images
+from utils.body import BodyAssets
 from utils.checkpoint import save_checkpoint
 from utils.config import to_dict
 from utils.images import denormalize
@@ -159,6 +160,7 @@ class Trainer:
     state: TrainingState
     network: nn.Module  # a `SupervisedNetwork` of the state's model, perhaps distributed
     build_targets: TargetBuilder
+    assets: BodyAssets  # of the body that the targets show
     epoch_size: int  # samples
     total_steps: int
     folder: Path

@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from labelled import N, base_arrays, waves, write_image, write_labels
+from labelled import N, base_arrays, waves, write_image, write_labels, write_photographs
 
 from datasets.augment import AugmentConfig, AugmentValues
 from datasets.base_dataset import BaseDataset
+from datasets.coco_dataset import COCO_ROWS
 from datasets.held_out import read_held_out
 from datasets.label_counts import count_labels
 from datasets.labels.masks import NO_MASK
+from datasets.labels.photos import read_photo_labels
+from datasets.photographs import held_out_people, masked_people
 from datasets.registry import PathsConfig
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from datasets.training_data import DataConfig, build_mix
@@ -129,3 +132,65 @@ def test_held_out_photographs_are_never_trained_on(tmp_path):
 def test_the_shipped_list():
     names = read_held_out()
     assert len(names) == 300 and all(name.endswith(".jpg") for name in names)
+
+
+# ------------------------------------------------------------------------------------- photographs to score people by
+
+
+def test_held_out_people_have_the_points_and_boxes_of_their_labels(tmp_path):
+    arrays = write_photographs(tmp_path, ("a.jpg", "b.jpg", "c.jpg"))
+    arrays["visibility"][1, 11], arrays["keypoints_2d"][1, 12] = 0.4, [-30, 260]
+    np.savez(tmp_path / "blazepose_labels.npz", **arrays)
+    people = held_out_people(tmp_path, ("b.jpg", "x.jpg"))
+    assert len(people) == 1 and people.name_of(0) == "b.jpg"
+    points = people.labels.keypoints[0][COCO_ROWS]
+    np.testing.assert_allclose(points[7:13, :2], arrays["keypoints_2d"][1, [13, 14, 15, 16, 23, 24]])
+    assert points[5, 2] == 0 and points[6, 2] == 1  # the left shoulder is hidden
+    seen = arrays["keypoints_2d"][1, [i for i in range(33) if i != 11]].clip(0, SIDE)
+    low, high = seen.min(axis=0).clip(max=[41, 31]), seen.max(axis=0).clip(min=160)
+    np.testing.assert_allclose(people.labels.center[0], (low + high) / 2)  # within the photograph
+    assert people.labels.scale[0] * 200 == pytest.approx(1.2 * (high - low).max())
+    assert people.true_mask(0).shape == (56, 56) and people.true_mask(0).any()
+    with pytest.raises(DataFileError, match="labels none of the 1 held-out photographs, such as x.jpg"):
+        held_out_people(tmp_path, ("x.jpg",))
+    with pytest.raises(FileNotFoundError, match="`python -m datasets.preprocess.photos` writes them"):
+        held_out_people(tmp_path / "train", ("b.jpg",))
+
+
+def test_masked_people_are_boxed_by_their_masks(tmp_path):
+    write_photographs(tmp_path, ("a.jpg", "b.jpg"))
+    for name in ("a", "b"):
+        (tmp_path / f"train/{name}.jpg").rename(tmp_path / f"masks/{name}.jpg")
+    (tmp_path / "masks/b.png").unlink()
+    people = masked_people(tmp_path / "masks")
+    assert people.left_out == {"photographs without a mask": 1} and people.name_of(0) == "a.jpg"
+    np.testing.assert_allclose(people.labels.center, [[100.5, 90.5]])
+    assert people.labels.scale[0] * 200 == pytest.approx(1.2 * 119)
+    share = people.true_mask(0).mean()
+    assert share == pytest.approx(np.pi / 4 / 1.2**2, abs=0.01)  # a disc that fills the box
+    write_image(tmp_path / "masks/a.png", np.zeros((SIDE, SIDE), np.uint8))
+    with pytest.raises(DataFileError, match="a.png shows no person"):
+        masked_people(tmp_path / "masks")
+    write_image(tmp_path / "masks/a.png", np.full((SIDE, 90), 255, np.uint8))
+    with pytest.raises(DataFileError, match="1 of 1 masks looked at have another size .*a.png"):
+        masked_people(tmp_path / "masks")
+    with pytest.raises(DataFileError, match="holds no photograph"):
+        masked_people(tmp_path / "train")
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        masked_people(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("visibility", None, "lacks visibility"),
+        ("keypoints_2d", np.zeros((2, 17, 2)), r"keypoints_2d is not \[2, 33, 2\] finite numbers"),
+        ("flag", np.array([1.0, np.nan]), r"flag is not \[2\] finite numbers"),
+        ("name", np.zeros(2), "name is float64"),
+    ],
+)
+def test_label_files_of_another_form_are_refused(tmp_path, field, value, said):
+    arrays = write_photographs(tmp_path, ("a.jpg", "b.jpg")) | {field: value}
+    np.savez(tmp_path / "blazepose_labels.npz", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(DataFileError, match=said):
+        read_photo_labels(tmp_path / "blazepose_labels.npz")

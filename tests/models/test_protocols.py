@@ -15,11 +15,15 @@ from models import SMPL
 from models.evaluation.coco import Keypoints
 from models.evaluation.joints import J14, J17, JointRegressor, PosedBodies, StoredJoints, require_bodies
 from models.evaluation.parts import PartLabels, check_label_images
+from models.evaluation.photographs import PeopleInPhotographs
+from models.evaluation.resumable import Results
 from utils.body import resolve_body
 from utils.geometry import batch_rodrigues, estimate_translation, translation_to_cam
+from utils.iuvmap import iuv_img2map
+from utils.renderer import IUV_Renderer
 from utils.renderer.lsp_parts import TrueParts
 from utils.skeleton import GT24_TO_COCO17, GT24_TO_J17, H36M_TO_J17
-from utils.structures import SMPLParams
+from utils.structures import DaNetOutput, IUVEstimate, SMPLEstimate, SMPLParams
 
 PEOPLE = 4
 
@@ -47,6 +51,12 @@ def truth(batch, predictor):
 
 
 @pytest.fixture(scope="module")
+def predicted(truth):
+    """The output of a network without maps that is always right."""
+    return DaNetOutput(None, SMPLEstimate(truth))
+
+
+@pytest.fixture(scope="module")
 def joints(truth, predictor):
     """Root-centred H36M joints where those of H36M and MPI-INF-3DHP are stored."""
     vertices = predictor.smpl(truth.rotmat, truth.betas).vertices
@@ -65,32 +75,32 @@ def labelled(batch, joints):
 
 
 @pytest.mark.parametrize("joint_set", [J14, J17], ids=["J14", "J17"])
-def test_the_truth_has_no_error(joint_set, batch, truth, joints, predictor, tmp_path):
-    rows = PosedBodies(predictor, joint_set, {-1: predictor.smpl}, "", lambda: None).score(truth, batch)
+def test_the_truth_has_no_error(joint_set, batch, predicted, joints, predictor, tmp_path):
+    rows = PosedBodies(predictor, joint_set, {-1: predictor.smpl}, "", lambda: None).score(predicted, batch)
     for error in ("mpjpe", "pa_mpjpe", "pve"):
         assert np.abs(rows[error]).max() < 1e-6
-    rows = StoredJoints(predictor, joint_set, joints, tmp_path).score(truth, labelled(batch, joints))
+    rows = StoredJoints(predictor, joint_set, joints, tmp_path).score(predicted, labelled(batch, joints))
     assert np.abs(rows["joint_error"]).max() < 1e-6 and "pve" not in rows
     assert rows["pred_joints"].shape == (PEOPLE, 17, 3) and rows["pose"].shape == (PEOPLE, 72)
 
 
-def test_known_errors(batch, truth, joints, predictor, tmp_path):
+def test_known_errors(batch, predicted, joints, predictor, tmp_path):
     """A stretched truth is a known MPJPE and, since a similarity explains it, no PA-MPJPE."""
     protocol = StoredJoints(predictor, J14, joints, tmp_path)
-    rows = protocol.score(truth, labelled(batch, joints * [1.1, 1.1, 1.1, 1]))
+    rows = protocol.score(predicted, labelled(batch, joints * [1.1, 1.1, 1.1, 1]))
     length = np.linalg.norm(joints[:, J14.stored, :3], axis=-1).mean(axis=1)
     np.testing.assert_allclose(rows["mpjpe"], 0.1 * length, rtol=1e-3)
     assert np.abs(rows["pa_mpjpe"]).max() < 1e-5
     assert [str(s) for s in protocol.scores(rows)][0] == f"{rows['mpjpe'].mean() * 1000:.2f} mm"
-    rows = protocol.score(truth, labelled(batch, joints + [0.03, 0, 0.04, 0]))
+    rows = protocol.score(predicted, labelled(batch, joints + [0.03, 0, 0.04, 0]))
     np.testing.assert_allclose(rows["joint_error"], 0.05, atol=1e-6)  # stored truth is never centred
 
 
-def test_the_true_body_follows_the_gender(batch, truth, predictor):
+def test_the_true_body_follows_the_gender(batch, predicted, predictor):
     assets = predictor.assets
     taller = SMPL(replace(assets.body, v_template=assets.body.v_template * 1.1), assets.extra, assets.surface)
     mixed = replace(batch, gender=torch.tensor([0, 1, 0, 1]))
-    rows = PosedBodies(predictor, J14, {0: predictor.smpl, 1: taller}, "", lambda: None).score(truth, mixed)
+    rows = PosedBodies(predictor, J14, {0: predictor.smpl, 1: taller}, "", lambda: None).score(predicted, mixed)
     assert rows["mpjpe"][[0, 2]].max() < 1e-6 < 0.01 < rows["mpjpe"][[1, 3]].min()
 
 
@@ -99,24 +109,51 @@ class Labels(SimpleNamespace):
         return PEOPLE
 
 
-def test_keypoints_land_on_the_labels_in_the_image(batch, truth, predictor):
+def test_keypoints_land_on_the_labels_in_the_image(batch, predicted, predictor):
     placed = replace(batch, center=torch.tensor([[300.0, 200.0]] * PEOPLE), scale=torch.full((PEOPLE,), 2.24))
-    rows = Keypoints(predictor, Labels(keypoints=None), {}, []).score(truth, placed)
+    rows = Keypoints(predictor, Labels(keypoints=None), {}, []).score(predicted, placed)
     labels = batch.keypoints[:, 25:, :2][:, list(GT24_TO_COCO17)].numpy() * 112 * 2 + [300, 200]
     assert np.abs(rows["keypoints"] - labels).max() < 0.1
 
 
-def test_own_parts_are_all_right_and_those_of_another_person_are_not(batch, truth, predictor):
+def test_a_person_agrees_with_its_own_mask_and_limbs(batch, predicted, truth, predictor):
+    """A network that draws the true body scores 1; one whose people are moved by a fifth of the crop does not."""
+    image = IUV_Renderer(atlas=predictor.assets.atlas).verts2uvimg(
+        predictor.smpl(truth.rotmat, truth.betas).vertices, truth.cam
+    )
+    estimate = IUVEstimate(iuv_img2map(image), None, torch.zeros(0), batch.smpl_keypoints[..., :2], None)
+    true = (image[:, 0] > 0).numpy()
+    keypoints = batch.keypoints.double().numpy()
+    keypoints[..., :2] = keypoints[..., :2] * 112 + 112
+    labels = Labels(keypoints=keypoints, scale=np.full(PEOPLE, 1.12), center=np.full((PEOPLE, 2), 112.0))
+    placed = replace(batch, center=torch.full((PEOPLE, 2), 112.0), scale=torch.full((PEOPLE,), 1.12))
+    protocol = PeopleInPhotographs(predictor, labels, lambda index: true[index])
+
+    def scores(output):
+        rows = protocol.score(output, placed, list(true))
+        results = Results(rows, np.ones(PEOPLE, np.int64), ())
+        assert protocol.compare(results, 0, np.zeros((224, 224, 3), np.uint8)).shape == (224, 448, 3)
+        return {one.name: one.value for one in protocol.summary(results, [""] * PEOPLE).scores}
+
+    right = scores(replace(predicted, iuv=estimate))
+    assert right.pop("PCK@0.2 centres") > 0.9  # SMPL's hips are not where hips are labelled
+    assert right == dict.fromkeys(("IoU map", "IoU body", "PCK@0.2 body"), 1.0)
+    moved = replace(truth, cam=truth.cam + torch.tensor([0, 0.4, 0]))
+    wrong = scores(replace(predicted, iuv=estimate, smpl=SMPLEstimate(moved)))
+    assert wrong["IoU body"] < 0.5 and wrong["PCK@0.2 body"] < 0.5 and wrong["IoU map"] == 1
+
+
+def test_own_parts_are_all_right_and_those_of_another_person_are_not(batch, predicted, truth, predictor):
     protocol = PartLabels(predictor, None, "data", None)
     parts = np.asarray(protocol.renderer(predictor.smpl(truth.rotmat, truth.betas).vertices, truth.cam))
     extras = [TrueParts((p > 0).astype(np.uint8), p, np.array([112.0, 112.0]), 224 / 200) for p in parts]
-    rows = protocol.score(truth, batch, extras)
+    rows = protocol.score(predicted, batch, extras)
     for name, classes in (("mask_counts", 2), ("part_counts", 7)):
         counts = rows[name][:, :classes]
         assert (counts.sum(axis=(1, 2)) == 224 * 224).all()
         assert (counts * ~np.eye(classes, dtype=bool)).sum() == 0
     assert [score.value for score in protocol.scores(rows)] == [1, 1, 1, 1]
-    wrong = protocol.score(truth, batch, extras[::-1])["part_counts"][:, :7]
+    wrong = protocol.score(predicted, batch, extras[::-1])["part_counts"][:, :7]
     assert (wrong * ~np.eye(7, dtype=bool)).sum() > 1000
 
 

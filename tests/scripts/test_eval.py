@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from labelled import write_photographs
 from tiny_demo import NETWORK, write_weights
 
 import eval as evaluation
@@ -21,6 +22,7 @@ from models.hmr import build_hmr
 from utils.io import load_npz
 
 PEOPLE = 5
+PCK_NAMES = ["PCK@0.2 body", "PCK@0.2 centres"]
 FLAGS = [*NETWORK, "--device", "cpu", "--batch_size", "2"]
 
 
@@ -59,7 +61,8 @@ def read(out, name):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "crop_mode"), [*((name, "warp") for name in evaluation.SETS), ("lsp", "legacy")]
+    ("dataset", "crop_mode"),
+    [*((name, "warp") for name in evaluation.SETS if name not in evaluation.PHOTOGRAPHS), ("lsp", "legacy")],
 )
 def test_every_protocol(dataset, crop_mode, sets, weights, tmp_path, capsys):
     result = tmp_path / "result.npz"
@@ -95,7 +98,7 @@ def test_coco_on_val2014_and_on_any_folder(sets, weights, tmp_path, capsys):
     out = tmp_path / "out"
     assert eval_coco.main(arguments(sets, weights, out)) == 0
     tree, errors = read(out, "coco_val2014_danet")
-    assert list(tree["scores"]) == list(STAT_NAMES) and errors["keypoints"].shape == (PEOPLE, 17, 2)
+    assert list(tree["scores"]) == [*STAT_NAMES, *PCK_NAMES] and errors["keypoints"].shape == (PEOPLE, 17, 2)
     rows = json.loads((out / "results" / "keypoints_val2014_results_danet.json").read_text())
     assert len(rows) == PEOPLE and len(rows[0]["keypoints"]) == 51
     ann_file = sets / "coco" / "annotations" / "person_keypoints_val2014.json"
@@ -118,6 +121,28 @@ def test_coco_with_detections(sets, weights, tmp_path):
     assert len(rows) == 3 and {row["score"] for row in rows} == {0.7}
     tree, _ = read(tmp_path, "coco_val2014_danet")
     assert "detections" in tree["boxes"]
+
+
+def test_photographs(weights, tmp_path, capsys):
+    """Masks beside photographs, and held-out photographs with pseudo-labels."""
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    write_photographs(tmp_path, names)
+    for name in names:
+        shutil.copy(tmp_path / "train" / name, tmp_path / "masks" / name)
+    (tmp_path / "held_out.txt").write_text("c.jpg\na.jpg\n")
+    assert run(tmp_path, weights, tmp_path, "--dataset", "masks", "--masks_root", tmp_path / "masks") == 0
+    tree, errors = read(tmp_path, "masks_danet")
+    assert list(tree["scores"]) == ["IoU map", "IoU body"] and tree["samples"]["scored"] == 3
+    assert tree["scores"]["IoU body"]["value"] == pytest.approx(errors["body_iou"].mean())
+    given = ("--photos_root", tmp_path, "--photos_held_out", tmp_path / "held_out.txt")
+    (tmp_path / "masks/c.png").write_bytes(b"damaged")
+    assert run(tmp_path, weights, tmp_path, "--dataset", "photos", *given) == 1
+    assert "masks looked at have another size" in capsys.readouterr().err
+    shutil.copy(tmp_path / "masks/b.png", tmp_path / "masks/c.png")
+    assert run(tmp_path, weights, tmp_path, "--dataset", "photos", *given) == 0
+    tree, errors = read(tmp_path, "photos_danet")
+    assert list(tree["scores"]) == ["IoU map", "IoU body", *PCK_NAMES] and tree["samples"]["scored"] == 2
+    assert errors["map_mask"].shape == (2, 392) and (errors["imgname"] == ["c.jpg", "a.jpg"]).all()
 
 
 def test_an_unreadable_image_is_reported_and_counted(own_sets, weights, tmp_path, capsys):

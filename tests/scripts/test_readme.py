@@ -22,7 +22,7 @@ SOURCES = ("*.py", "benchmarks/*.py", "datasets/**/*.py", "examples/*.py", "mode
 CITING = (*SOURCES, "data/open/build/*.py", "tests/**/*.py")
 # "docs/method.md", and the sections behind it: "sections 4.1 and 8.5", "2, 4, 7".
 CITATION = re.compile(r"(docs/)?method\.md(?: sections?)?((?:(?:,| and| to|)\s\d+(?:\.\d+)*(?![\w-]))*)")
-BUILTIN = {"cd", "git", "export"}
+BUILTIN = {"cd", "git", "export", "npm"}
 
 
 def blocks(kind: str) -> list[tuple[str, str]]:

@@ -6,13 +6,22 @@ import errno
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import standin
 import torch
 from forked_runs import flags
-from labelled import write_dp_coco, write_h36m, write_set, write_symmetry
+from labelled import (
+    base_arrays,
+    write_dp_coco,
+    write_h36m,
+    write_labels,
+    write_photographs,
+    write_set,
+    write_symmetry,
+)
 from torch.utils.data import Dataset
 
 import train as script
@@ -21,6 +30,7 @@ from datasets.sampler import Place, StepSampler
 from datasets.synthetic.dataset import Draw, SyntheticPeople
 from datasets.training_data import DataConfig, TrainingData, build_mix
 from models.losses import IUVCriterion
+from models.training.best_weights import keep_if_best
 from utils.checkpoint import load_checkpoint
 from utils.io import load_torch
 
@@ -74,6 +84,38 @@ def test_a_mix_trains_in_both_stages(data_dir, tmp_path, mix):
     )
     said = (folder_of(tmp_path) / "train.log").read_text()
     assert ("body: SMPL" in said) == (mix == "h36m_dp")  # rendered people show the open body
+
+
+def test_held_out_photographs_choose_the_best_weights(tmp_path, capfd):
+    """Photographs train beside rendered people; the best weights so far carry their scores, across a break."""
+    names = ("a.png", "b.png", "c.png", "d.png")
+    write_photographs(tmp_path / "photos", names)
+    part = np.ones((4, 24, 3)) * 100
+    part[:, :2, :2] = [[40, 60], [60, 140]]
+    arrays = {k: base_arrays()[k] for k in ("S", "pose", "shape")} | {
+        "imgname": np.array([f"train/{name}" for name in names]), "maskname": np.array([f"masks/{n}" for n in names]),
+        "center": np.full((4, 2), 100.0), "scale": np.ones(4), "part": part, "body_model": "danet-open-1",
+    }  # fmt: skip
+    write_labels(tmp_path, "photos_train", **{k: v[:3] if np.ndim(v) else v for k, v in arrays.items()})
+    (tmp_path / "held_out.txt").write_text("d.png\n")
+    given = {
+        "train_data": "synthetic:0.4+photos:0.6", "photos_root": tmp_path / "photos", "test_steps": 1, "test_size": 2,
+        "photos_held_out": tmp_path / "held_out.txt",
+    }  # fmt: skip
+    assert run(tmp_path, tmp_path, **given) == 0
+    best = folder_of(tmp_path) / "best_danet.safetensors"
+    scores = json.loads(best.with_suffix(".json").read_text())["scores"]
+    assert {"photo_iou_map", "photo_iou_body", "photo_pck_body", "photo_pck_centres", "pa_mpjpe"} <= scores.keys()
+    said = capfd.readouterr().err
+    assert "Labels of pose" not in said and "best on the held-out photographs" in said
+    before = best.read_bytes()
+    assert not keep_if_best(best.parent, None, SimpleNamespace(model="danet"), "", scores)  # no better
+    assert run(tmp_path, tmp_path, "--resume", **given, num_epochs=2) == 0
+    changed = best.read_bytes() != before
+    assert changed == ("best on the held-out" in capfd.readouterr().err)
+    (tmp_path / "held_out.txt").write_text("other.png\n")
+    assert run(tmp_path, tmp_path / "none", **given) == 0
+    assert "No held-out photographs choose the best weights" in capfd.readouterr().err
 
 
 def test_samples_depend_on_seed_epoch_and_index_only(data_dir):

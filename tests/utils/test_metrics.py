@@ -14,10 +14,13 @@ from utils.metrics import (
     by_action,
     confusion_counts,
     iuv_scores,
+    limb_errors,
+    mask_iou,
     mean_f1,
     mpjpe,
     pa_mpjpe,
     pck,
+    pck_of_errors,
     similarity_align,
 )
 
@@ -162,3 +165,27 @@ def test_iuv_scores_by_hand():
     assert scores["foreground_iou"].item() == 0.5
     assert abs(scores["part_accuracy"].item() - 1 / 3) < 1e-6
     assert abs(scores["uv_error"].item() - 0.1) < 1e-6
+
+
+def test_limbs_are_measured_by_the_torso():
+    """A torso of 100 px: a joint 19 px away is right, one 21 px away is not; who has no torso has no score."""
+    true = np.zeros((3, 17, 3))
+    true[:, 5:, 2] = 1
+    true[:, [5, 6], :2], true[:, [11, 12], :2] = [[0, 0], [40, 0]], [[10, 100], [30, 100]]
+    points = true[:, 5:, :2].copy()
+    points[0, 0] += [19, 0]
+    points[0, 1] += [0, 21]
+    true[1, 6, 2], true[1, 9, 2] = 0, 0  # one shoulder is enough, and the wrist does not count
+    true[2, [11, 12], 2] = 0
+    errors = limb_errors(points, true, np.zeros(3))
+    np.testing.assert_allclose(errors[0, :3], [0.19, 0.21, 0])
+    assert np.isnan(errors[1, [1, 4]]).all() and np.isfinite(errors[1]).sum() == 10 and np.isnan(errors[2]).all()
+    assert pck_of_errors(errors, 0.2) == pytest.approx(21 / 22)
+    np.testing.assert_allclose(limb_errors(points, true, np.full(3, 200.0))[0, 0], 19 / 200)  # foreshortened
+    assert np.isnan(pck_of_errors(errors[2], 0.2))
+
+
+def test_iou_of_masks():
+    a, b = np.zeros((2, 4, 4), bool), np.zeros((2, 4, 4), bool)
+    a[0, :2], b[0, 1:3] = True, True
+    assert mask_iou(a, b).tolist() == [pytest.approx(1 / 3), 0]
