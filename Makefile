@@ -24,6 +24,8 @@ eval: $(REPORT)
 	$(BIN)/python eval.py --dataset synthetic --synthetic_size $(COUNT) --check --overwrite $(ARGS)
 	@echo "== COCO"
 	$(BIN)/python eval_coco.py --data_dir $(SETS) --overwrite $(ARGS)
+	@echo "== DensePose-COCO"
+	$(BIN)/python eval_coco.py --data_dir $(SETS) --densepose --overwrite $(ARGS)
 
 test: $(DEV)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

@@ -29,6 +29,7 @@ Person = tuple[int, values.Box, float]  # image id, box, score
 
 COCO_ROWS = [NUM_OPENPOSE + joint for joint in GT24_TO_COCO17]  # of COCO's keypoints among a body's
 RULE = "boxes of the annotations with iscrowd 0 and num_keypoints > 0, widened by 1.2"
+DENSE_RULE = "boxes of the annotations with DensePose labels, widened by 1.2"
 DETECTED = "boxes of the detections with a score of at least {score:g}, widened by 1.2"
 EXTRAS_RULE = "boxes of coco_2014_val.npz as stored"
 
@@ -36,9 +37,9 @@ EXTRAS_RULE = "boxes of coco_2014_val.npz as stored"
 class COCODataset(LabelledPeople):
     """People of an annotation file in COCO's form, in the order of the file.
 
-    labels.image_id and labels.score belong to each person; `image_ids` are those of all images of the file,
-    with people or without; `rule` says in words where the boxes come from; `truth` is the file as read; `left_out`
-    counts its entries, or those of the detections, that are not used, by reason.
+    labels.image_id, labels.score and `boxes` [N, 4] (x, y, width, height) belong to each person; `image_ids` are those
+    of all images of the file, with people or without; `rule` says in words where the boxes come from; `truth` is the
+    file as read; `left_out` counts its entries, or those of the detections, that are not used, by reason.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class COCODataset(LabelledPeople):
         *,
         crop_mode: str = "warp",
         min_score: float = 0.0,
+        dense: bool = False,
     ) -> None:
         """
         Args:
             detections: a list of {image_id, category_id, bbox, score}; its boxes replace the annotated ones.
             min_score: detections below are left out.
+            dense: people with DensePose labels count, not those with keypoints.
 
         Raises:
             FileNotFoundError: files or images are missing.
@@ -66,9 +69,10 @@ class COCODataset(LabelledPeople):
             self.rule = DETECTED.format(score=min_score)
             people, left_out = _detected_people(Path(detections), self.truth.head, min_score)
         else:
-            self.rule = RULE
-            people, keypoints, left_out = _annotated_people(self.truth)
+            self.rule = DENSE_RULE if dense else RULE
+            people, keypoints, left_out = _annotated_people(self.truth, dense)
         ids, boxes, scores = zip(*people, strict=True)
+        self.boxes = np.array(boxes, dtype=np.float64)
         centers, scales = zip(*map(box_to_center_scale, boxes), strict=True)
         labels = Labels(
             imgname=np.array([names[image_id] for image_id in ids], dtype=str),
@@ -79,14 +83,8 @@ class COCODataset(LabelledPeople):
             score=np.array(scores, dtype=np.float64),
         )
         self.image_ids, boxes_from = list(names), str(detections or ann_file)
-        super().__init__(
-            "coco",
-            labels,
-            Path(img_root),
-            crop_mode=crop_mode,
-            source="cocodataset.org",
-            labels_from=boxes_from,
-        )
+        origin = {"source": "cocodataset.org", "labels_from": boxes_from}
+        super().__init__("coco", labels, Path(img_root), crop_mode=crop_mode, **origin)
         self.left_out = +left_out  # without zeros
         self.suspicions += self.truth.suspicions
         self.suspicions += self._check_sizes(boxes, boxes_from)
@@ -131,18 +129,20 @@ def _id_of(name: Any, file: Path) -> int:
     return int(digits.group(1)[-12:])
 
 
-def _annotated_people(truth: CocoFile) -> tuple[list[Person], Float[np.ndarray, "N 49 3"], Counter[str]]:
+def _annotated_people(
+    truth: CocoFile, dense: bool
+) -> tuple[list[Person], Float[np.ndarray, "N 49 3"], Counter[str]]:
     """Image id, box and score 1 of the people that count, their keypoints, and counts of the others by reason."""
-    people = [person for person in truth.people if person.is_counted]
-    crowds = sum(person.is_crowd for person in truth.people)
+    people = [p for p in truth.people if (p.dense is not None if dense else p.is_counted)]
+    crowds = 0 if dense else sum(person.is_crowd for person in truth.people)
     left_out = Counter(truth.left_out)
     left_out["that are crowds"] = crowds
-    left_out["without a labelled keypoint"] = len(truth.people) - crowds - len(people)
+    missing = "without DensePose labels" if dense else "without a labelled keypoint"
+    left_out[missing] = len(truth.people) - crowds - len(people)
     if not people:
         reasons = values.counted((+left_out).items()) or "it has no annotations"
-        raise DataFileError(
-            f"{truth.head.path} holds no people with iscrowd 0 and num_keypoints > 0 ({reasons})."
-        )
+        wanted = "people with DensePose labels" if dense else "people with iscrowd 0 and num_keypoints > 0"
+        raise DataFileError(f"{truth.head.path} holds no {wanted} ({reasons}).")
     keypoints = np.zeros((len(people), NUM_KEYPOINTS, 3))
     for row, person in zip(keypoints, people, strict=True):
         visible = person.keypoints[:, 2:] > 0

@@ -112,3 +112,24 @@ def agree_with_mask(image: Float[Tensor, "B 3 H W"], mask: Int[Tensor, "B H W"])
         take = missing & (image[:, 0] == 0) & (found[:, 0] > 0)
         image = torch.where(take[:, None], grown, image)
     return image
+
+
+def sample_iuv(maps: IUVMaps, points: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3"]:
+    """Part (0..24), U and V at points of a map, 0 on background and outside.
+
+    All channels are interpolated before the highest part is chosen, so that borders of parts stay smooth however fine
+    the points lie.
+
+    Args:
+        maps: of one person: [25,H,W], coarse scores [15,H,W] or None.
+        points: x, y in [-1, 1] from the map's left (upper) to its right (lower) border.
+    """
+    channels = [values for values in maps if values is not None]
+    grid = points.to(maps.index)[None, None]
+    sampled = F.grid_sample(torch.cat(channels)[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
+    u, v, index, *ann = sampled.split([len(values) for values in channels])
+    part = index.argmax(dim=0, keepdim=True)
+    visible = (part > 0) & (points.abs() <= 1).all(dim=1).to(part.device)
+    if ann:
+        visible &= ann[0].argmax(dim=0, keepdim=True) > 0
+    return (torch.cat([part.to(u.dtype), u.gather(0, part), v.gather(0, part)]) * visible).T

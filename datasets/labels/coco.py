@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets.labels import values
-from datasets.labels.rle import parse_runs
+from datasets.labels.densepose import POINT_KEYS, with_masks
+from datasets.labels.rle import segmentation_area
 from datasets.labels.values import Box
+from utils.body import SMPL_ID
 from utils.io import DataFileError, load_json
 from utils.skeleton import GT24_NAMES, GT24_TO_COCO17
 
@@ -32,7 +34,6 @@ PERSON = 1  # COCO's category
 PERSON_NAMES = ("person", "people", "human")
 COCO17_NAMES = tuple(GT24_NAMES[joint] for joint in GT24_TO_COCO17)
 COCO_ORDER = tuple(range(17))
-BOX_SHARE = 0.53  # of a person's box that the person covers: median of COCO's annotations
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class CocoPerson:
     num_keypoints: int
     is_crowd: bool
     area: float  # pixels
+    id: int | None = None  # as the file has it
+    dense: dict[str, Any] | None = None  # DensePose labels, unchecked (`DenseAnnotations` checks them)
 
     @property
     def is_counted(self) -> bool:
@@ -64,6 +67,7 @@ class CocoHead:
     places: tuple[int, ...]  # of COCO's 17 keypoints among the file's
     num_points: int  # keypoints that the file has
     notes: tuple[str, ...]  # what was assumed
+    body: str  # whose surface DensePose labels lie on: official SMPL, unless the file names another
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ def coco_head(content: Any, path: Path) -> CocoHead:
             f"its {num_points} keypoints stand in another order than COCO's and were reordered by name"
         )
     one = len(content.get("categories") or [0]) == 1
-    return CocoHead(path, names, sizes, persons, one, places, num_points, tuple(notes))
+    info = content.get("info")
+    body = str(info.get("body", SMPL_ID)) if isinstance(info, dict) else SMPL_ID
+    return CocoHead(path, names, sizes, persons, one, places, num_points, tuple(notes), body)
 
 
 def person_categories(content: Any, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -243,34 +249,18 @@ def _person(
         ] += 1
     area = values.optional(entry, "area", values.area, what, 0.0)
     if not area:
-        area, source = _area(entry.get("segmentation"), box)
+        area, source = segmentation_area(entry.get("segmentation"), box)
         filled[f"area (from the {source})"] += 1
-    return CocoPerson(image_id, box, points, min(count, visible), is_crowd, area)
+    number = values.optional(entry, "id", values.integer, what, None)
+    dense = with_masks(entry) if POINT_KEYS[0] in entry else None
+    return CocoPerson(image_id, box, points, min(count, visible), is_crowd, area, number, dense)
 
 
-def _area(segmentation: Any, box: Box) -> tuple[float, str]:
-    """A person's pixels, and where the number comes from: the segmentation, or the box where that is not usable."""
-    try:
-        if isinstance(segmentation, list):
-            pixels = sum(map(_polygon_area, segmentation))
-        else:
-            counts, (height, width) = segmentation["counts"], map(values.size, segmentation["size"])
-            runs = [*map(values.integer, counts)] if isinstance(counts, list) else counts.encode("ascii")
-            pixels = float(sum(parse_runs(runs, height, width)[1::2]))
-        if 0 < pixels <= box[2] * box[3] * 1.1:
-            return pixels, "segmentation"
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        pass  # none, or a damaged one
-    return BOX_SHARE * box[2] * box[3], "box"
+def truth_for_pycocotools(file: CocoFile, dense: bool = False) -> dict[str, Any]:
+    """The file as pycocotools reads it: people only, keypoints in COCO's order, ids from 1 (0 is no match there).
 
-
-def _polygon_area(polygon: list[float]) -> float:
-    x, y = values.numbers(polygon, len(polygon)).reshape(-1, 2).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
-def truth_for_pycocotools(file: CocoFile) -> dict[str, Any]:
-    """The file as pycocotools reads it: people only, keypoints in COCO's order, ids from 1 (0 is no match there)."""
+    With `dense`, the people who count are those with DensePose labels, so that `num_keypoints` is 1 or 0.
+    """
     annotations = [
         {
             "id": number,
@@ -280,7 +270,7 @@ def truth_for_pycocotools(file: CocoFile) -> dict[str, Any]:
             "bbox": list(person.box),
             "area": person.area,
             "keypoints": person.keypoints.reshape(-1).tolist(),
-            "num_keypoints": person.num_keypoints,
+            "num_keypoints": int(person.dense is not None) if dense else person.num_keypoints,
         }
         for number, person in enumerate(file.people, start=1)
     ]

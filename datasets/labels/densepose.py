@@ -55,6 +55,17 @@ class DensePerson:
     labels: UInt8[np.ndarray, "256 256"]  # 0..14 over the box
 
 
+def annotation_names(split: str) -> tuple[str, str]:
+    """Names of DensePose-COCO's annotation file of a part ("train", "minival"): of 2018, and of today."""
+    return f"densepose_coco_2014_{split}.json", f"densepose_{split}2014.json"
+
+
+def with_masks(entry: dict[str, Any]) -> dict[str, Any]:
+    """The DensePose labels of an annotation in COCO's form, with empty masks where it has none."""
+    labels = {key: entry[key] for key in KEYS if key in entry}
+    return labels | {"dp_masks": labels.get("dp_masks") or [[]] * NUM_MASKS}
+
+
 def load_symmetry(data_dir: str | Path) -> UVSymmetry:
     """DensePose's mirror tables below a data folder.
 

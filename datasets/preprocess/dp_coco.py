@@ -2,10 +2,11 @@
 
     python -m datasets.preprocess.dp_coco --source data/coco --out data/dataset_extras
 
-Reads annotations/densepose_coco_2014_{train,minival}.json below --source (or the files right in it); what of
-the two is there is converted. Kept are the people that have part masks (dp_masks). Box: the annotated one times
-1.2. smpl_2dkps are SMPL's 24 joints as far as COCO's keypoints give them, with weight 0.5. dp_annot is the
-annotation itself (bbox, dp_x, dp_y, dp_I, dp_U, dp_V, dp_masks), the one field that holds Python objects.
+Reads annotations/densepose_coco_2014_{train,minival}.json (or densepose_{train,minival}2014.json, their names today)
+below --source, or the files right in it; what of the two is there is converted. Kept are the people that have part
+masks (dp_masks). Box: the annotated one times 1.2. smpl_2dkps are SMPL's 24 joints as far as COCO's keypoints give
+them, with weight 0.5. dp_annot is the annotation itself (bbox, dp_x, dp_y, dp_I, dp_U, dp_V, dp_masks), the one field
+that holds Python objects.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.labels.densepose import MASK_SIZE, NUM_MASKS, POINT_KEYS
+from datasets.labels.densepose import MASK_SIZE, NUM_MASKS, POINT_KEYS, annotation_names
 from datasets.labels.files import Rows, gt24
 from datasets.labels.values import MAX_PIXELS, first_implausible
 from datasets.preprocess.coco import SOURCE, box_of_xywh, image_below, labelled_keypoints, read_coco
@@ -114,11 +115,15 @@ def convert(annotations: Path, split: str) -> Rows:
 
 def plan(args: argparse.Namespace) -> Planned:
     """Files that the settings ask for, and what makes their rows."""
-    names = {split: f"densepose_coco_2014_{split}.json" for split in SPLITS}
-    folder = args.source
-    if not any((folder / name).is_file() for name in names.values()):
-        folder = folder / "annotations"
-    paths = existing_splits({split: folder / name for split, name in names.items()}, args.split)
+    folders = (args.source, args.source / "annotations")
+    candidates = {
+        split: [folder / name for folder in folders for name in annotation_names(split)] for split in SPLITS
+    }
+    names = {
+        split: next((path for path in paths if path.is_file()), folders[1] / annotation_names(split)[0])
+        for split, paths in candidates.items()
+    }
+    paths = existing_splits(names, args.split)
     files = [f"dp_coco_2014_{split}.npz" for split in paths]
     return files, lambda: [convert(path, split) for split, path in paths.items()]
 

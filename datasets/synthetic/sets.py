@@ -44,6 +44,7 @@ FRONTAL_CAMERA = 60457274
 CAMERAS = (FRONTAL_CAMERA, 54138969, 55011271, 58860488)
 FIRST_LSP = 1001  # the test images' numbers
 COCO_JSON = "coco/annotations/person_keypoints_val2014.json"
+DENSE_JSON = "coco/annotations/densepose_coco_2014_minival.json"
 MASK_FOLDER = "upi-s1h"
 SMPL_WEIGHT = 0.5  # DensePose-COCO's SMPL joints follow from COCO's keypoints and weigh half
 
@@ -132,7 +133,8 @@ def write_sets(
     face_class = skinning_classes(body)
     rows = {name: Rows(f"{name}.npz") for name in LAYOUTS}
     coco = {"images": [], "annotations": [], "categories": coco_categories(),
-            "info": {"description": "synthetic people"}}  # fmt: skip
+            "info": {"description": "synthetic people", "body": body.model_id}}  # fmt: skip
+    dense_people = []
     for index in tqdm(range(count), unit="person", disable=None):
         person = render_wide(resources, seed, index, difficulty)
         _write_images(folder, index, person, face_class)
@@ -140,14 +142,17 @@ def write_sets(
         width, height = person.view.size
         file = {"file_name": Path(coco_name(index)).name, "width": width, "height": height}
         coco["images"].append({"id": image_id, **file})
-        coco["annotations"] += coco_annotations(person, image_id, person_id)
+        annotations = coco_annotations(person, image_id, person_id)
         dense = dense_annotation(np.random.default_rng((seed, index)), person, resources.assets.face_uv)
+        coco["annotations"] += annotations
+        dense_people += [annotations[0] | dense, *annotations[1:]]
         labels = person_labels(person, index, matrix @ person.body.vertices) | {"dp_annot": dense}
         for name, layout in LAYOUTS.items():
             annotated = np.isin(np.arange(24), list(layout.joints))[:, None]
             values = {"imgname": layout.image_name(index), "part": np.where(annotated, labels["part"], 0)}
             rows[name].add(**{key: (labels | values)[key] for key in rows[name].fields})
     save_json_atomic(folder / COCO_JSON, coco)
+    save_json_atomic(folder / DENSE_JSON, coco | {"annotations": dense_people})
     for name, items in rows.items():  # last, so that no label lacks its image
         save_labels(folder / EXTRAS / f"{name}.npz", items.arrays())
     return [f"{n}.npz: {len(rows[n])} people, images below {folder / LAYOUTS[n].folder}." for n in LAYOUTS]
@@ -204,6 +209,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         raise ValueError(f"'{folder / MARKER}' is damaged; name another folder.") from error
     labels = [
         COCO_JSON,
+        DENSE_JSON,
         *(f"{EXTRAS}/{name}.npz" for name in LAYOUTS),
     ]  # first, so that no label lacks its image
     images = (path for index in range(count) for path in [*image_paths(index), *mask_paths(index)])

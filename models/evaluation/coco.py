@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from models.evaluation.average_precision import STAT_NAMES, average_precision
 from models.evaluation.limbs import center_rows, limb_scores, to_image
 from models.evaluation.protocol import Protocol, body_rows
 from models.evaluation.report import PREDICTED, TRUE, Score, Summary, draw_bones
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from models.evaluation.protocol import Crop, Rows
 
 PERSON = 1
-STAT_NAMES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 PCK_SHARE = 0.1  # of the box's longer side
 BONES_COCO17 = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16), (5, 6), (11, 12), (5, 11),
                 (6, 12), (0, 1), (0, 2), (1, 3), (2, 4))  # fmt: skip
@@ -65,39 +61,12 @@ def coco_results(
     ]
 
 
-def keypoint_ap(
-    truth: dict[str, Any], results: Sequence[dict[str, Any]], image_ids: Sequence[int]
-) -> dict[str, float]:
-    """The ten COCO numbers over the given images, as fractions; NaN where the annotations have no such person.
-
-    Args:
-        truth: whole and checked annotations, keypoints in COCO's order
-            (`datasets.labels.coco.truth_for_pycocotools`).
-        results: of `coco_results`.
-    """
-    if not results:
-        return dict.fromkeys(STAT_NAMES, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress line by line
-        annotations = COCO()
-        annotations.dataset = truth
-        annotations.createIndex()
-        evaluation = COCOeval(annotations, annotations.loadRes(list(results)), "keypoints")
-        evaluation.params.imgIds = sorted(set(image_ids))
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {
-        name: float(value) if value >= 0 else float("nan")
-        for name, value in zip(STAT_NAMES, evaluation.stats, strict=True)
-    }
-
-
 class Keypoints(Protocol):
     """COCO's AP and AR of the 17 keypoints, and PCK of the limbs by the torso where the boxes are annotated ones.
 
     Args:
         labels: of the people: `image_id`, `score`, `center`, `scale` and `keypoints` [N, 49, 3] (None for detections).
-        truth, image_ids: as in `keypoint_ap`.
+        truth, image_ids: as in `average_precision`.
     """
 
     legend = "crop, predicted body, keypoints (predicted blue, true orange)"
@@ -129,7 +98,7 @@ class Keypoints(Protocol):
         return np.where(results.scored > 0, pck(*map(torch.from_numpy, arrays), PCK_SHARE).numpy(), np.nan)
 
     def summary(self, results: Results, names: Sequence[str]) -> Summary:
-        found = keypoint_ap(self.truth, self.rows(results), self.image_ids)
+        found = average_precision(self.truth, self.rows(results), self.image_ids)
         scores, shares = tuple(Score(name, found[name]) for name in STAT_NAMES), self.right_shares(results)
         limbs = results.rows["keypoints"][:, COCO17_LIMBS]
         scores += limb_scores(limbs, results.rows.get("centers"), self.true, self.labels.scale)

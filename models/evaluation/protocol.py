@@ -14,8 +14,9 @@ from torch import Tensor
 from models.evaluation.report import Score, Summary
 from models.evaluation.resumable import Results
 from models.inference.predictor import Predictor
-from utils.geometry import batch_rodrigues, rotmat_to_rotvec
-from utils.structures import Batch, DaNetOutput, SMPLParams
+from utils.geometry import FOCAL_LENGTH, batch_rodrigues, cam_to_translation, rotmat_to_rotvec
+from utils.renderer import MeshRenderer
+from utils.structures import Batch, SMPLParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped, UInt8
@@ -55,9 +56,13 @@ class Protocol(ABC):
         """Whether the ground truth can be what it should be."""
         raise NotImplementedError
 
+    def predict(self, batch: Batch) -> Any:
+        """What `score` compares of a batch; here maps and bodies, a `DaNetOutput`."""
+        return self.predictor.output(batch.image)
+
     @abstractmethod
-    def score(self, output: DaNetOutput, batch: Batch, extras: Sequence[Any]) -> Rows:
-        """Rows of a batch from its predictions: metres, pixels, and what `body_rows` gives."""
+    def score(self, predicted: Any, batch: Batch, extras: Sequence[Any]) -> Rows:
+        """Rows of a batch from what `predict` gives: metres, pixels, and what `body_rows` gives."""
 
     def scores(self, rows: Rows) -> tuple[Score, ...]:
         """Scores of some people, where those are means over people."""
@@ -74,6 +79,12 @@ class Protocol(ABC):
     @abstractmethod
     def compare(self, results: Results, index: int, crop: Crop) -> UInt8[np.ndarray, "224 W 3"]:
         """Image of prediction and truth of one scored person, whose crop is given."""
+
+    def overlay(self, results: Results, index: int, crop: Crop) -> Crop:
+        """The crop of a scored person with the predicted body over it."""
+        vertices, cam = self.body(results.rows, index)
+        renderer = MeshRenderer(self.predictor.assets.body.faces)
+        return renderer.overlay(crop, vertices, cam_to_translation(cam), FOCAL_LENGTH)
 
     def body(self, rows: Rows, index: int) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "3"]]:
         """Predicted vertices (metres) and camera of a scored person, from its rows; on the CPU."""

@@ -24,9 +24,7 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import weights_id
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import option
-from utils.geometry import FOCAL_LENGTH, cam_to_translation
 from utils.images import to_bytes
-from utils.renderer import MeshRenderer
 from utils.runtime import Processes, joined_processes, report_error, setup_logging
 from utils.structures import PlannedBatch
 
@@ -196,7 +194,7 @@ def score_all(
 def rows_of(protocol: Protocol, planned: PlannedBatch) -> dict[str, np.ndarray]:
     """The rows of what could be read of a batch."""
     batch = planned.batch.to(protocol.predictor.device)
-    return protocol.score(protocol.predictor.output(batch.image), batch, planned.extras)
+    return protocol.score(protocol.predict(batch), batch, planned.extras)
 
 
 def score_people(
@@ -210,11 +208,10 @@ def score_people(
 
 def strip_of(task: Evaluation, results: Results, index: int) -> UInt8[np.ndarray, "224 W 3"]:
     """Image of a scored person: crop, predicted body over it, prediction beside truth."""
-    crop, predictor = to_bytes(task.people[index].image), task.protocol.predictor
-    vertices, cam = task.protocol.body(results.rows, index)
-    renderer = MeshRenderer(predictor.assets.body.faces)
-    over = renderer.overlay(crop, vertices, cam_to_translation(cam), FOCAL_LENGTH)
-    return np.concatenate([crop, over, task.protocol.compare(results, index, crop)], axis=1)
+    crop, protocol = to_bytes(task.people[index].image), task.protocol
+    return np.concatenate(
+        [crop, protocol.overlay(results, index, crop), protocol.compare(results, index, crop)], axis=1
+    )
 
 
 def fingerprint_of(config: EvaluationConfig, task: Evaluation) -> dict[str, str]:

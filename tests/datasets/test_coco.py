@@ -19,7 +19,8 @@ from datasets.labels.coco import (
     truth_for_pycocotools,
 )
 from datasets.transforms import crop_image
-from models.evaluation.coco import coco_results, keypoint_ap
+from models.evaluation.average_precision import average_precision
+from models.evaluation.coco import coco_results
 from utils.images import network_input
 from utils.io import DataFileError
 from utils.skeleton import GT24_TO_COCO17
@@ -237,7 +238,7 @@ def test_another_order_is_read_by_name_and_scores_as_coco_s_own(write):
     file = read_coco_file(write(reordered(content(), order)))
     for person, other in zip(plain.people, file.people, strict=True):
         np.testing.assert_array_equal(person.keypoints, other.keypoints)
-    scores = keypoint_ap(truth_for_pycocotools(file), perfect(file), IMAGES)
+    scores = average_precision(truth_for_pycocotools(file), perfect(file), IMAGES)
     assert scores["AP"] == pytest.approx(1.0) and "were reordered by name" in " ".join(file.notes)
     assert not plain.notes
 
@@ -282,7 +283,7 @@ def test_other_keypoints_are_refused_before_anything_is_scored(write, names):
 @pytest.mark.parametrize("missing", ["area", "iscrowd", "category_id", "id", "num_keypoints"])
 def test_what_can_be_filled_in_is_and_the_score_stays(write, missing):
     file = read_coco_file(write(content(each(**{missing: None}))))
-    scores = keypoint_ap(truth_for_pycocotools(file), perfect(file), IMAGES)
+    scores = average_precision(truth_for_pycocotools(file), perfect(file), IMAGES)
     assert scores["AP"] == pytest.approx(1.0) and f"{missing} " in file.notes[0] and "4" in file.notes[0]
 
 

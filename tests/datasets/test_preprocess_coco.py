@@ -168,6 +168,11 @@ def test_dense_annotations_come_back_as_they_are(tmp_path, capsys):
     assert "left out 3 with incomplete annotations" in said and "left out 1 without part masks" in said
 
 
+def test_dense_annotations_under_the_name_of_today(tmp_path):
+    write(tmp_path / "annotations", "densepose_minival2014.json", [dense(31)], "val")
+    assert list(convert("dp_coco", tmp_path, tmp_path / "out")) == ["dp_coco_2014_minival.npz"]
+
+
 def test_smpl_joints_of_a_person_by_hand(tmp_path):
     write(tmp_path, "densepose_coco_2014_train.json", [dense(1, keypoints=keypoints(unlabelled=(0, 15)))])
     data = convert("dp_coco", tmp_path, tmp_path / "out", "--split", "train")["dp_coco_2014_train.npz"]

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from models.evaluation.coco import STAT_NAMES, coco_results, keypoint_ap
+from models.evaluation.average_precision import STAT_NAMES, average_precision
+from models.evaluation.coco import coco_results
 
 PEOPLE = 6
 
@@ -38,31 +39,31 @@ def rows(image_ids, points):
 
 def test_perfect_keypoints_score_one(truth):
     content, image_ids, points = truth
-    scores = keypoint_ap(content, rows(image_ids, points), image_ids.tolist())
+    scores = average_precision(content, rows(image_ids, points), image_ids.tolist())
     assert list(scores) == list(STAT_NAMES)
     assert all(value == pytest.approx(1.0) for value in scores.values())
 
 
 def test_a_shift_costs_ap_and_a_missing_person_costs_recall(truth):
     content, image_ids, points = truth
-    shifted = keypoint_ap(content, rows(image_ids, points + 8), image_ids.tolist())
+    shifted = average_precision(content, rows(image_ids, points + 8), image_ids.tolist())
     assert 0 < shifted["AP"] < 1 and shifted["AP (M)"] < shifted["AP (L)"]
-    fewer = keypoint_ap(content, rows(image_ids[1:], points[1:]), image_ids.tolist())
+    fewer = average_precision(content, rows(image_ids[1:], points[1:]), image_ids.tolist())
     assert fewer["AR"] == pytest.approx((PEOPLE - 1) / PEOPLE)
 
 
 def test_only_the_given_images_count(truth):
     content, image_ids, points = truth
-    scores = keypoint_ap(content, rows(image_ids[:2], points[:2]), [7])
+    scores = average_precision(content, rows(image_ids[:2], points[:2]), [7])
     assert scores["AP"] == pytest.approx(1.0)
 
 
 def test_no_result_scores_nothing_and_absent_sizes_are_nan(truth):
     content, image_ids, points = truth
-    assert set(keypoint_ap(content, [], image_ids.tolist()).values()) == {0.0}
+    assert set(average_precision(content, [], image_ids.tolist()).values()) == {0.0}
     large = [i for i in range(PEOPLE) if i % 2]
     content["annotations"] = [content["annotations"][i] for i in large]
-    scores = keypoint_ap(content, rows(image_ids[large], points[large]), image_ids.tolist())
+    scores = average_precision(content, rows(image_ids[large], points[large]), image_ids.tolist())
     assert np.isnan(scores["AP (M)"]) and scores["AP (L)"] == pytest.approx(1.0)
 
 

@@ -16,7 +16,7 @@ import eval as evaluation
 import eval_coco
 from datasets.synthetic.generator import load_resources
 from datasets.synthetic.sets import write_sets
-from models.evaluation.coco import STAT_NAMES
+from models.evaluation.average_precision import STAT_NAMES
 from models.evaluation.joints import PosedBodies
 from models.hmr import build_hmr
 from utils.io import load_npz
@@ -143,6 +143,46 @@ def test_photographs(weights, tmp_path, capsys):
     tree, errors = read(tmp_path, "photos_danet")
     assert list(tree["scores"]) == ["IoU map", "IoU body", *PCK_NAMES] and tree["samples"]["scored"] == 2
     assert errors["map_mask"].shape == (2, 392) and (errors["imgname"] == ["c.jpg", "a.jpg"]).all()
+
+
+def test_densepose_of_maps_detections_and_bodies(sets, weights, tmp_path, capsys):
+    path = sets / "coco" / "annotations" / "densepose_coco_2014_minival.json"
+    content = json.loads(path.read_text())
+    kept = {entry["id"] for entry in content["images"][:2]}
+    for name, key in (("images", "id"), ("annotations", "image_id")):
+        content[name] = [entry for entry in content[name] if entry[key] in kept]
+    for entry in content["annotations"]:
+        entry |= {name: entry[name][:20] for name in entry if name.startswith("dp_") and name != "dp_masks"}
+    ann_file = tmp_path / "densepose_minival2014.json"
+    ann_file.write_text(json.dumps(content))
+    given = ("--densepose", "--ann_file", ann_file, "--img_root", sets / "coco" / "val2014")
+    written = ("--write_bodies", tmp_path / "bodies.json")
+    assert eval_coco.main(arguments(sets, weights, tmp_path, *given, *written)) == 0
+    tree, errors = read(tmp_path, "densepose_minival2014_danet")
+    assert [name for name in tree["scores"] if name.startswith("map")] == [
+        "map: AP (GPS)", "map: AR (GPS)", "map: AP (GPSm)", "map: AR (GPSm)", "map: mean GPS",
+    ]  # fmt: skip
+    assert errors["gps_body"].shape[0] == 2 and "open" in tree["geodesic distances"]
+    assert tree["tables"]["AP and AR"][0][1:] == list(STAT_NAMES) and "DensePose labels" in tree["boxes"]
+    assert eval_coco.main(arguments(sets, weights, tmp_path, *given, "--bodies", tmp_path / "bodies.json")) == 0
+    again, _ = read(tmp_path, "densepose_minival2014_bodies")
+    same = "body: mean GPS"
+    assert again["scores"][same]["value"] == pytest.approx(tree["scores"][same]["value"], abs=0.02)
+
+    people = [entry for entry in content["annotations"] if "dp_x" in entry]
+    found = [{k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.7} for a in people[:1]]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    detected = (*given, "--detections", tmp_path / "found.json")
+    assert eval_coco.main(arguments(sets, weights, tmp_path / "detected", *detected)) == 0
+    fewer, _ = read(tmp_path / "detected", "densepose_minival2014_danet")
+    assert "detections" in fewer["boxes"] and fewer["samples"]["scored"] == 1
+
+    del content["info"]  # points of official SMPL
+    ann_file.write_text(json.dumps(content))
+    assert eval_coco.main(arguments(sets, weights, tmp_path / "smpl", *given)) == 1
+    assert "lie on the surface of the body 'smpl'" in capsys.readouterr().err
+    assert eval_coco.main(arguments(tmp_path, weights, tmp_path / "none", "--densepose")) == 1
+    assert "neither densepose_coco_2014_minival.json nor" in capsys.readouterr().err
 
 
 def test_an_unreadable_image_is_reported_and_counted(own_sets, weights, tmp_path, capsys):

@@ -24,12 +24,14 @@ from utils.body.model import (
     skin,
     surface_points,
 )
+from utils.body.point_similarity import COARSE_PARTS, coarse_means, point_similarity
+from utils.body.surface import Surface, open_surface, own_surface, resolve_surface
 from utils.io import DATA_DIR, OPEN_DIR
 
 __all__ = [
-    "BODY_CHOICES", "BODY_KEYS", "CORE_NEED", "DATA_DIR", "LICENSED_FILES", "OPEN_DIR", "SMPL_ID", "BodyAssets",
-    "BodyTensors", "MeanParams", "body_tensors", "default_atlas", "face_colors", "find_smpl_file", "load_learned_ratio",
-    "load_mean_params", "load_open_atlas", "load_open_body", "load_uv_processed", "read_regressor", "read_smpl_file",
-    "resolve_body", "skin", "surface_points",
-    "unknown_bodies",
+    "BODY_CHOICES", "BODY_KEYS", "COARSE_PARTS", "CORE_NEED", "DATA_DIR", "LICENSED_FILES", "OPEN_DIR", "SMPL_ID",
+    "BodyAssets", "BodyTensors", "MeanParams", "Surface", "body_tensors", "coarse_means", "default_atlas",
+    "face_colors", "find_smpl_file", "load_learned_ratio", "load_mean_params", "load_open_atlas", "load_open_body",
+    "load_uv_processed", "open_surface", "own_surface", "point_similarity", "read_regressor", "read_smpl_file",
+    "resolve_body", "resolve_surface", "skin", "surface_points", "unknown_bodies",
 ]  # fmt: skip

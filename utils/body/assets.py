@@ -84,6 +84,7 @@ _SMPL_SITE = "from smpl.is.tue.mpg.de, after signing up"
 _NEUTRAL_SITE = "from smplify.is.tue.mpg.de (v1.0.0) or smpl.is.tue.mpg.de (v1.1.0), after signing up"
 _SPIN_DATA = "from the data of SPIN, github.com/nkolot/SPIN (fetch_data.sh)"
 _UV_SCRIPT = "run: bash get_densepose_uv.sh"
+_DENSEPOSE_DATA = "from dl.fbaipublicfiles.com/densepose/data/, optional: for GPS as DensePose measures it"
 # What a run may need -> how to find it, its name for people, where it comes from.
 LICENSED_FILES: dict[str, tuple[Callable[[Path], Path | None], str, str]] = {
     "body": (_body_of("neutral"), "smpl/SMPL_NEUTRAL.pkl", _NEUTRAL_SITE),
@@ -94,6 +95,9 @@ LICENSED_FILES: dict[str, tuple[Callable[[Path], Path | None], str, str]] = {
         for key, name, origin in (
             ("atlas", "UV_data/UV_Processed.mat", _UV_SCRIPT),
             ("uv_symmetry", "UV_data/UV_symmetry_transforms.mat", _UV_SCRIPT),
+            ("subdivision", "UV_data/SMPL_subdiv.mat", _DENSEPOSE_DATA),
+            ("subdivision_vertices", "UV_data/SMPL_SUBDIV_TRANSFORM.mat", _DENSEPOSE_DATA),
+            ("geodesics", "UV_data/Pdist_matrix.pkl", _DENSEPOSE_DATA),
             ("regressor_extra", "J_regressor_extra.npy", _SPIN_DATA),
             ("regressor_h36m", "J_regressor_h36m.npy", _SPIN_DATA),
         )

@@ -24,7 +24,7 @@ from utils.body import (
 )
 from utils.checkpoint import load_checkpoint
 from utils.doctor.checks import ABSENT, MISSING, ROOT, Finding, examine
-from utils.io import DataFileError, load_mat, load_npz
+from utils.io import DataFileError, load_mat, load_npz, read_pickle
 
 WEIGHTS_FOLDER = "pretrained_model"
 EXAMPLE = ROOT / "examples" / "rendered_1.jpg"
@@ -46,7 +46,8 @@ def licensed_files(data_dir: Path) -> Iterator[Finding]:
     readers: dict[str, Callable[[Path], object]] = {
         **dict.fromkeys(("body", "body_male", "body_female"), read_official_body),
         "atlas": load_uv_processed,
-        "uv_symmetry": load_mat,
+        **dict.fromkeys(("uv_symmetry", "subdivision", "subdivision_vertices"), load_mat),
+        "geodesics": read_pickle,
         "regressor_extra": lambda path: read_regressor(path, "extra"),
         "regressor_h36m": lambda path: read_regressor(path, "h36m"),
     }
