@@ -56,8 +56,8 @@ def test_run_folder(finished):
     assert "part_accuracy" in (folder(finished) / "train.log").read_text()
     events = b"".join(p.read_bytes() for p in (folder(finished) / "tb_summary").iterdir())
     for name in (
-        "loss_total loss_U loss_keypoints_2d test_pa_mpjpe pace_samples_per_second pace_waiting_for_data "
-        "pred_uv gt_uv stn_centers_pred part_uvi_pred opt_shape pred_shape"
+        "loss_total loss_U loss_keypoints_2d test_pa_mpjpe test_gps test_body_gps pace_samples_per_second "
+        "pace_waiting_for_data pred_uv gt_uv stn_centers_pred part_uvi_pred opt_shape pred_shape"
     ).split():
         assert name.encode() in events, name
 
