@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.fitting.evidence import MIN_SEEN
+from models.fitting.points import MAX_BETA
 from utils.geometry import BOX_UNIT, project_to_crop
 from utils.skeleton import GT24_TO_COCO17, NUM_PARTS, OPENPOSE25_NAMES
 
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
 LOW_CONFIDENCE = 0.5  # people below are named
-MAX_BETA = 3.0  # standard deviations; no person of a thousand has a shape beyond, nor has one that networks learn from
 SURE_BETA = 2.0  # from here to MAX_BETA, confidence falls to the half
-MIN_SEEN = 0.01  # of the map's pixels; where the network sees less of a body, there is none
 FULL_AGREEMENT = 0.65  # of the pixels of seen and predicted body; contours of 56 px maps never agree wholly
 CENTER_ERROR, KEYPOINT_ERROR = 0.12, 0.25  # in halves of the crop's side, where confidence falls to 1/e
 SURE = 0.2  # keypoints with less confidence are not counted

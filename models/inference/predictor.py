@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.fitting.refinement import Refiner
 from models.hmr import build_hmr
 from models.inference.confidence import MAX_BETA, center_errors, is_empty, own_confidence
 from models.inference.weights import WeightsConfig, load_network
 from models.smpl import SMPL
-from utils.body import BODY_CHOICES, CORE_NEED, BodyAssets, resolve_body
+from utils.body import BODY_CHOICES, CORE_NEED, SMPL_ID, BodyAssets, resolve_body
 from utils.checkpoint import LoadReport, load_danet
 from utils.config import option
 from utils.export import people_arrays, seen_iuv
@@ -23,14 +24,18 @@ from utils.images import network_input
 from utils.iuvmap import dense_scores
 from utils.renderer import IUV_Renderer
 from utils.runtime import choose_device
-from utils.structures import DaNetOutput, SMPLEstimate, SMPLOutput, SMPLParams
+from utils.structures import DaNetOutput, IUVEstimate, SMPLEstimate, SMPLOutput, SMPLParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
     from torch import Tensor
 
+    from models.inference.track_starts import RefineRows
+
     # Changes the parameters of some rows of a batch, whose numbers it is given.
     Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
+    # Refines a chunk, given how to refine rows of it, its bodies, and its rows' numbers in the batch.
+    Follow = Callable[[RefineRows, SMPLParams, Sequence[int]], SMPLParams]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,10 @@ class InferenceConfig(WeightsConfig):
     """Settings of every program that runs a network: its weights, the body that it poses, the device."""
 
     body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
+    refine: bool | None = option(
+        None,
+        "move bodies to agree with the network's own maps; default: for weights learned on the open body",
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 
 
@@ -84,7 +93,25 @@ def load_predictor(
             "body, will not fit the person. Give --body %s to match.",
             learned_on, used, "smpl" if learned_on == "smpl" else "open",
         )  # fmt: skip
-    return Predictor(network, assets, device, weights, config.regressor, normalise)
+    refine = is_refined(config, assets, learned_on)
+    return Predictor(network, assets, device, weights, config.regressor, normalise, refine)
+
+
+def is_refined(config: InferenceConfig, assets: BodyAssets, learned_on: str | None) -> bool:
+    """Whether bodies are refined: as the settings say, else where open-body weights pose the open body.
+
+    Raises:
+        ValueError: where it is asked of a network without maps, or of a body without an atlas.
+    """
+    if config.refine and config.regressor == "hmr":
+        raise ValueError("--refine needs the network's maps, and the HMR baseline has none; leave it out.")
+    if config.refine and assets.atlas is None:
+        raise ValueError(
+            "--refine needs DensePose's atlas of the body: run `bash get_densepose_uv.sh`, or leave it out."
+        )
+    if config.refine is None:
+        return config.regressor == "danet" and learned_on == assets.body.model_id != SMPL_ID
+    return config.refine
 
 
 class Predictor:
@@ -104,17 +131,24 @@ class Predictor:
         weights: LoadReport | None = None,
         regressor: str = "danet",
         normalise: bool = True,
+        refine: bool = False,
     ):
         """network: as `DaNet.prepare_for_inference` gives it; the other arguments as in `load_predictor`."""
         self.network, self.assets, self.device = network, assets, device
         self.weights, self.regressor, self.normalise = weights, regressor, normalise
         self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(device)
         self._renderer = None if assets.atlas is None else IUV_Renderer(atlas=assets.atlas)
+        self._refiner = Refiner(self.smpl, assets.atlas) if refine else None
 
     @property
     def facts(self) -> dict[str, str]:
-        """Body and weights, as the demo's result files name them."""
-        return {"body_model": self.assets.body.model_id, "weights": self.weights.weights_id}
+        """Body, weights and refinement, as the demo's result files name them."""
+        refined = "no" if self._refiner is None else "yes"
+        return {
+            "body_model": self.assets.body.model_id,
+            "weights": self.weights.weights_id,
+            "refined": refined,
+        }
 
     def describe(self) -> str:
         """One line that says which body, atlas and weights are in use."""
@@ -122,14 +156,15 @@ class Predictor:
 
     @torch.inference_mode()
     def output(self, images: Float[Tensor, "B 3 224 224"]) -> DaNetOutput:
-        """Maps and body of normalised crops, the shape within `confidence.MAX_BETA`; HMR has no maps (`iuv` None)."""
+        """Maps and body of normalised crops, refined where this predictor does so; HMR has no maps (`iuv` None)."""
         output = self.network(images.to(self.device))
         if isinstance(output, SMPLParams):
-            output = DaNetOutput(None, SMPLEstimate(output))
-        return replace(output, smpl=replace(output.smpl, params=bounded(output.smpl.params)))
+            return DaNetOutput(None, SMPLEstimate(bounded(output)))
+        params = self._refined(output.iuv, bounded(output.smpl.params))
+        return replace(output, smpl=replace(output.smpl, params=params))
 
     def params(self, images: Float[Tensor, "B 3 224 224"]) -> SMPLParams:
-        """Camera, shape and pose of normalised crops, as in `output`."""
+        """Camera, shape (within `MAX_BETA`) and pose of normalised crops, as in `output`."""
         return self.output(images).smpl.params
 
     @torch.inference_mode()
@@ -138,6 +173,7 @@ class Predictor:
         crops: Sequence[UInt8[np.ndarray, "224 224 3"]],
         adjust: Adjust | None = None,
         with_scores: bool = False,
+        follow: Follow | None = None,
     ) -> list[dict[str, np.ndarray]]:
         """The body in each crop.
 
@@ -146,6 +182,8 @@ class Predictor:
             adjust: changes camera, shape and pose before bodies are made from them, as smoothing over time does. It
                 is given some rows of the batch and their numbers, in their order, without those whose map is empty.
             with_scores: also give the network's raw maps.
+            follow: refines rows of the batch from bodies that it knows, as `TrackStarts` does in a video; without it,
+                from the network's.
 
         Returns:
             The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence`, 0..1; with
@@ -157,7 +195,8 @@ class Predictor:
         for start in range(0, len(images), chunk):
             rows = slice(start, min(start + chunk, len(images)))
             output = self.network(images[rows].to(self.device))
-            betas, params = output.smpl.params.betas, bounded(output.smpl.params)
+            betas = output.smpl.params.betas
+            params = self._refined(output.iuv, bounded(output.smpl.params), follow, start)
             if adjust is not None:
                 params = _adjusted(adjust, params, np.flatnonzero(~is_empty(seen_iuv(output))), start)
             output = replace(output, smpl=replace(output.smpl, params=params))
@@ -171,6 +210,18 @@ class Predictor:
                     person["scores"] = scores.float().cpu().numpy()
             people += arrays
         return people
+
+    def _refined(
+        self, estimate: IUVEstimate, params: SMPLParams, follow: Follow | None = None, first: int = 0
+    ) -> SMPLParams:
+        """The bodies of a chunk as they are given out; `first`: the chunk's first row in the batch."""
+        refiner = self._refiner
+        if refiner is None:
+            return params
+        if follow is None:
+            return refiner(estimate, params)
+        rows = range(first, first + len(params))
+        return follow(lambda some, before: refiner(estimate[some], params[some], before), params, rows)
 
     def _confidence(
         self, output: DaNetOutput, body: SMPLOutput, betas: Float[Tensor, "B 10"], seen: np.ndarray

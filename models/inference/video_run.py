@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,6 +24,7 @@ from models.inference.dense_video import DenseVideo
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
+from models.inference.track_starts import RefineRows, TrackStarts
 from models.inference.video_files import VideoFiles
 from utils.geometry import assumed_focal_length
 from utils.io.video import VideoFile
@@ -31,6 +32,7 @@ from utils.people import Frame, TrackedFrame, TrackedPerson
 from utils.renderer.people import draw_people, full_camera, person_colors
 from utils.script import StopSignals
 from utils.smoothing import BodySmoother
+from utils.structures import SMPLParams
 from utils.unused import Unused
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,7 @@ class VideoRun:
 
     def __post_init__(self) -> None:
         self._smoother = BodySmoother() if self.smooth else None
+        self._starts = TrackStarts()
         self._frames: deque[_Waiting] = deque()
         self._batch: list[tuple[_Waiting, TrackedPerson]] = []
         self._confidence: defaultdict[int, list[float]] = defaultdict(list)  # of each track, frame by frame
@@ -179,9 +182,13 @@ class VideoRun:
         batch, self._batch = self._batch, []
         people, smoother = [person for _, person in batch], self._smoother
         adjust = None if smoother is None else lambda params, rows: smoother(params, [people[i] for i in rows])
+
+        def follow(refine: RefineRows, params: SMPLParams, rows: Sequence[int]) -> SMPLParams:
+            return self._starts(refine, params, [people[row] for row in rows])
+
         with self.seconds.of(NETWORK):
             needs_scores = self.dense is not None and self.dense.needs_scores
-            predicted = self.predictor.predict([person.crop for person in people], adjust, needs_scores)
+            predicted = self.predictor.predict([person.crop for person in people], adjust, needs_scores, follow)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1
             if why_not := why_no_body(arrays):

@@ -75,3 +75,19 @@ def test_people_whose_map_is_empty_are_not_adjusted(predictor, crops, monkeypatc
     for row, (person, before) in enumerate(zip(found, plain, strict=True)):
         assert np.allclose(person["cam"], before["cam"] + (row in seen), atol=1e-5)
         assert np.array_equal(person["betas"], before["betas"])
+
+
+def test_a_refining_predictor_moves_the_bodies_and_lets_a_video_say_how(predictor, crops):
+    refining, asked = Predictor(predictor.network, predictor.assets, predictor.device, refine=True), []
+
+    def follow(refine, params, rows):
+        asked.extend(rows)
+        return refine(range(len(rows)), params)
+
+    before, after = predictor.predict(crops[:3]), refining.predict(crops[:3], follow=follow)
+    assert asked == [0, 1, 2]
+    params = refining.params(network_input(crops[:3]))
+    for row, (old, new) in enumerate(zip(before, after, strict=True)):
+        assert not np.allclose(old["rotmat"], new["rotmat"], atol=1e-3)
+        assert np.allclose(new["rotmat"], params.rotmat[row], atol=1e-2), "evaluations score the same body"
+        assert np.array_equal(old["iuv"], new["iuv"]) and np.isfinite(new["vertices"]).all()

@@ -76,7 +76,8 @@ def keyword(call: ast.Call, name: str) -> object:
 LAYERS = (
     ("utils", ("datasets",), SCRIPTS),
     ("utils", ("models",), SCRIPTS),
-    ("models/backbones", ("models/*",), ("models/inference", "models/training"), ("models/evaluation",)),
+    ("models/backbones", ("models/*",), "models/fitting", ("models/inference", "models/training"),
+     ("models/evaluation",)),
     (("utils/structures", "utils/skeleton"), ("utils/*", "utils/io", "utils/config"), ("utils/body",),
      ("utils/renderer",), ("utils/export",), ("utils/doctor",)),
     (("datasets/labels",), ("datasets/*", "datasets/people", "datasets/synthetic"), ("datasets/preprocess",)),

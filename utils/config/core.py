@@ -140,7 +140,7 @@ def build_parser(config_cls: type, description: str = "") -> argparse.ArgumentPa
         default = leaf.field.default
         note = "" if default is MISSING or default in (None, "") else f" (default: {default})"
         text = f"{leaf.field.metadata.get('help') or ''}{note}".replace("%", "%%").strip()
-        if leaf.type is bool:
+        if leaf.type in (bool, bool | None):
             flag = {"dest": name, "nargs": 0, **once}
             parser.add_argument(f"--{name}", constant=True, help=text, **flag)
             parser.add_argument(f"--no_{name}", constant=False, help=argparse.SUPPRESS, **flag)

@@ -29,6 +29,7 @@ SHIPPED_IDS = {
     "atlas.npz": "ae7990c5e63c",
     "regressors.npz": "02224ff43fda",
     "motions.npz": "72be5fdf0880",
+    "pose_prior.npz": "87cce43ea749",
     "smpl_mean_params.npz": "6fd6dd687800",
     "learned_ratio.json": "0dbf459ec86b",
     "danet_s.safetensors": "bac392ae762c",
