@@ -11,7 +11,7 @@ from utils.renderer.rasterizer import rasterize_numpy
 from utils.structures import Atlas
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 SIDE = 448  # pixels of the drawing of a square
 DISTANCE = 1000.0  # of the camera, in depths of the body: rays are parallel
@@ -49,17 +49,7 @@ class ProjectedRenderer:
         Raises:
             ValueError: a body of another number of vertices.
         """
-        if self.faces.max() >= len(body.xy):
-            raise ValueError(
-                f"A body of {len(body.xy):,} vertices was given; expected {self.faces.max() + 1:,}."
-            )
-        x, y = ((body.xy - corner) * (2 / side) - 1).T
-        low, high = body.depth.min(), body.depth.max()
-        depth = DISTANCE + (body.depth - low) / max(high - low, 1e-9)
-        points = np.column_stack([x, -y, depth]).astype(np.float32)
-        face, bary, _ = rasterize_numpy(points, self.faces, size)
-        uv = (bary[..., None] * self.uv[face]).sum(axis=-2)
-        return np.where(face[..., None] >= 0, np.dstack([self.part[face], uv]), 0.0)
+        return self._values(*self._rasterize(body, corner, side, size))
 
     def sample(
         self,
@@ -69,8 +59,28 @@ class ProjectedRenderer:
         points: Float[np.ndarray, "N 2"],
     ) -> Float[np.ndarray, "N 3"]:
         """Part, U and V at points (pixels of the image) within a square of it; 0 on background and outside."""
-        drawing = self.draw(body, corner, side)
-        cells = np.floor((points - corner) * (len(drawing) / side))
-        inside = ((cells >= 0) & (cells < len(drawing))).all(axis=1)
+        face, bary = self._rasterize(body, corner, side, SIDE)
+        cells = np.floor((points - corner) * (SIDE / side))
+        inside = ((cells >= 0) & (cells < SIDE)).all(axis=1)
         column, row = np.where(inside[:, None], cells, 0).astype(np.int64).T
-        return drawing[row, column] * inside[:, None]
+        return self._values(face[row, column], bary[row, column]) * inside[:, None]
+
+    def _rasterize(
+        self, body: ProjectedBody, corner: Float[np.ndarray, "2"], side: float, size: int
+    ) -> tuple[Int[np.ndarray, "size size"], Float[np.ndarray, "size size 3"]]:
+        """Visible face of each pixel, -1 on background, and its weights."""
+        if self.faces.max() >= len(body.xy):
+            raise ValueError(f"A body of {len(body.xy):,} vertices was given; expected {self.faces.max() + 1:,}.")
+        x, y = ((body.xy - corner) * (2 / side) - 1).T
+        low, high = body.depth.min(), body.depth.max()
+        depth = DISTANCE + (body.depth - low) / max(high - low, 1e-9)
+        points = np.column_stack([x, -y, depth]).astype(np.float32)
+        return rasterize_numpy(points, self.faces, size)[:2]
+
+    def _values(
+        self, face: Int[np.ndarray, "*N"], bary: Float[np.ndarray, "*N 3"]
+    ) -> Float[np.ndarray, "*N 3"]:
+        """Part, U and V of places on faces."""
+        uv = np.einsum("...k,...kc->...c", bary, self.uv[face])
+        values = np.concatenate([self.part[face][..., None], uv], axis=-1)
+        return np.where(face[..., None] >= 0, values, 0.0)
