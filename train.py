@@ -30,6 +30,7 @@ from datasets.label_counts import count_labels, passed_over
 from datasets.loading import WorkerError, load_batches, load_planned, training_batches
 from datasets.mixed_dataset import SYNTHETIC
 from datasets.photographs import Photographs, held_out_people
+from datasets.registry import PHOTOS, image_root
 from datasets.sampler import Share, StepSampler, steps_per_epoch
 from datasets.synthetic.dataset import SyntheticPeople
 from datasets.training_data import DataConfig, TrainingData, build_mix
@@ -173,11 +174,12 @@ def load_parts(
 
 
 def open_held_out(cfg: TrainConfig) -> Photographs | None:
-    """The held-out photographs that choose the best weights; None, with a warning, where a user has none."""
-    if not cfg.data.paths.photos_root:
+    """The held-out photographs that choose the best weights, where they are asked for; None without, with a warning."""
+    if not cfg.data.paths.photos_root and PHOTOS not in cfg.data.members:
         return None
     try:
-        return held_out_people(cfg.data.paths.photos_root, read_held_out(cfg.data.photos_held_out))
+        root = image_root("photos_root", cfg.data_dir, cfg.data.paths)
+        return held_out_people(root, read_held_out(cfg.data.photos_held_out))
     except (OSError, DataFileError) as error:
         log.warning("No held-out photographs choose the best weights: %s", error)
         return None

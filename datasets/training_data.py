@@ -70,9 +70,10 @@ class DataConfig:
         if not labelled:
             of_sets = ("skip_missing", "ignore_3d", "crop_mode", *(f.name for f in fields(AugmentConfig)))
             names += [(name, "the mix has no labelled set") for name in of_sets]
-        if PHOTOS not in labelled:
+        if PHOTOS not in labelled and not self.paths.photos_root:
             names.append(("photos_held_out", "the mix has no photographs"))
         roots = {SPECS[name].root for name in labelled}
+        roots.add(SPECS[PHOTOS].root)  # held-out photographs measure a run on any mix
         others = [f.name for f in fields(PathsConfig) if f.name not in roots]
         names += [(name, "the mix has no set that lies there") for name in others]
         return {

@@ -127,6 +127,8 @@ def test_held_out_photographs_are_never_trained_on(tmp_path):
         with pytest.raises(DataFileError, match="held-out photographs .*mine.txt"):
             build_mix(cfg, tmp_path)
     assert replace(cfg, train_data="coco").without_effect().keys() == {"photos_held_out"}
+    elsewhere = PathsConfig(photos_root=str(tmp_path))  # the photographs measure any training
+    assert not replace(cfg, train_data="coco", paths=elsewhere).without_effect()
 
 
 def test_the_shipped_list():
