@@ -3,9 +3,10 @@
     python benchmarks/score_weights.py                                   # the shipped weights, 500 rendered people
     python benchmarks/score_weights.py A.safetensors B.safetensors --photos DIR
 
-A column for each weights file, and one for the mean pose: the rotation mean of the training poses, given the true
-root orientation and the mean shape, which a regressor must beat to have understood anything. DIR holds eval_coco/
-(person_keypoints.json and val2017/), eval_masks/ (photographs and masks), and the held-out photographs with their
+Two columns for each weights file, as the network says and with --refine (photographs only), and one for the mean pose:
+the rotation mean of the training poses, given the true root orientation and the mean shape, which a regressor must beat
+to have understood anything. DIR holds eval_coco/ (person_keypoints.json and val2017/), eval_masks/ (photographs and
+masks), and the held-out photographs with their
 labels (train/, masks/, blazepose_labels.npz); what is not there is named and skipped.
 """
 
@@ -43,6 +44,7 @@ from utils.structures import Batch
 TRAINING_POSES = 2000
 MILLIMETRES = ("mpjpe", "pa_mpjpe", "pve")
 MEAN_POSE = "mean pose"
+REFINED = " refined"  # ending of a column
 Scores = dict[str, float]
 
 
@@ -141,8 +143,9 @@ def main() -> None:
     are_unlike = len({path.stem for path in args.weights}) == len(args.weights)
     names = [path.stem if are_unlike else str(path) for path in args.weights]
     predictors = {
-        name: load_predictor(InferenceConfig(checkpoint=str(path), body="open"))
+        name + ending: load_predictor(InferenceConfig(checkpoint=str(path), body="open", refine=bool(ending)))
         for name, path in zip(names, args.weights, strict=True)
+        for ending in ("", REFINED)
     }
     table: dict[str, dict[str, Scores]] = {}
     for title, people, protocol in open_photographs(args.photos.expanduser()):
@@ -152,7 +155,7 @@ def main() -> None:
         }
     if args.count:
         build_targets = TargetBuilder.of_body(resolve_body("open"))
-        found = {name: score_rendered(predictor, build_targets, args) for name, predictor in predictors.items()}
+        found = {name: score_rendered(predictors[name], build_targets, args) for name in names}
         labels = SyntheticPeople(args.count, split="eval", seed=args.seed, draw=Draw(labels_only=True))
         pose = mean_training_pose(args.workers)
         found[MEAN_POSE] = score_fixed_pose(pose, batches(labels, args.workers), build_targets)
