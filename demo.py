@@ -228,7 +228,9 @@ def dense_files(config: DemoConfig, predictor: Predictor, out_dir: Path) -> Dens
 
 def charts_facts(config: DemoConfig, predictor: Predictor) -> dict[str, str]:
     """What is to be known about U and V of the maps; logged, too."""
-    warning = charts_warning(config.densepose, config.dense_source, predictor)
+    warning = charts_warning(
+        config.densepose, config.dense_source, predictor.weights, predictor.assets.atlas
+    )
     if warning:
         log.warning("%s.", warning)
     return {"U and V": warning} if warning else {}

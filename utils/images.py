@@ -101,6 +101,24 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     return _read(path, _rgb)
 
 
+def as_rgb(image: str | Path | Image.Image | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB of an image that is given as a file, by Pillow (both as in `read_image`) or as RGB bytes already.
+
+    Raises:
+        ImageError: the file or the image cannot be used.
+        TypeError: it is none of these.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return np.ascontiguousarray(_rgb(image))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        _require_size(image.shape[1::-1])
+        return image
+    given = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise TypeError(f"An image is a path, a Pillow image or an array [H,W,3] of RGB bytes (uint8), not {given}.")
+
+
 def read_label_image(path: str | Path) -> UInt8[np.ndarray, "H W"]:
     """Numbers of a label image as stored, palette indices included; of colours the first channel.
 
@@ -161,12 +179,15 @@ def _why_unreadable(error: Exception) -> str:
     return f"damaged or cut off ({str(error) or type(error).__name__})"
 
 
+def _require_size(size: tuple[int, int]) -> None:
+    if min(size) < MIN_SIDE:
+        raise ImageError(f"{size[0]} x {size[1]} pixels are too few; at least {MIN_SIDE} a side are needed", size)
+
+
 def _rgb(image: Image.Image) -> np.ndarray:
     image.load()
-    if min(image.size) < MIN_SIDE:
-        reason = f"{image.width} x {image.height} pixels are too few; at least {MIN_SIDE} a side are needed"
-        lies = image.getexif().get(ORIENTATION) in LYING
-        raise ImageError(reason, image.size[::-1] if lies else image.size)
+    lies = min(image.size) < MIN_SIDE and image.getexif().get(ORIENTATION) in LYING
+    _require_size(image.size[::-1] if lies else image.size)
     with contextlib.suppress(Exception):  # unreadable EXIF says nothing about the pixels
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey comes as I;16 or I

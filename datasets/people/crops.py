@@ -7,10 +7,12 @@ exception that ends the run.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from datasets.transforms import box_to_center_scale, crop_image
 from utils.images import ImageError, read_image
 from utils.people import BadImage, Detection, FullImage, PersonCrop
 from utils.unused import Unused
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 log = logging.getLogger(__name__)
 
@@ -125,19 +130,41 @@ class People:
     def _person(
         self, full: FullImage, image: np.ndarray, person: int, found: Detection, alone: bool
     ) -> PersonCrop | BadImage:
-        try:
-            check_box(found.box, full.size)
-            center, scale = box_to_center_scale(found.box, found.margin)
-            crop = crop_image(image, center, scale)
-        except ValueError as error:
-            return BadImage(full.path, f"box {person}: {error}", full.size)
         stem = full.stem if alone else f"{full.stem}_{person}"
         while not alone and stem.lower() in self._taken:
             stem += "_"  # another image has that name
-        return PersonCrop(
-            stem, person, full.path, crop, found.box, center, scale, full.size, found.score, found.keypoints,
-            None if found.is_whole else full, found.bystanders,
-        )  # fmt: skip
+        try:
+            return person_crop(full, image, person, found, stem)
+        except ValueError as error:
+            return BadImage(full.path, f"box {person}: {error}", full.size)
+
+
+def person_crop(
+    full: FullImage, image: UInt8[np.ndarray, "H W 3"], person: int, found: Detection, stem: str
+) -> PersonCrop:
+    """What the network sees of a detected person, cut out of an RGB image.
+
+    Args:
+        full: name and size of the image.
+        person: number within the image.
+        stem: names the person's files.
+
+    Raises:
+        ValueError: the box is no area of the image that can show a person.
+    """
+    check_box(found.box, full.size)
+    center, scale = box_to_center_scale(found.box, found.margin)
+    crop = crop_image(image, center, scale)
+    return PersonCrop(
+        stem, person, full.path, crop, found.box, center, scale, full.size, found.score, found.keypoints,
+        None if found.is_whole else full, found.bystanders,
+    )  # fmt: skip
+
+
+@functools.cache
+def shared_detector(name: str) -> Detector:
+    """The detector of that name without settings, loaded once; any threads may share it."""
+    return build_detector(name)
 
 
 def build_detector(name: str, weights: str | Path | None = None) -> Detector:

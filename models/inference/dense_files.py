@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.inference.predictor import Predictor
 from models.inference.run_record import MapsOfImage
 from utils.body import SMPL_ID
+from utils.checkpoint import LoadReport
 from utils.export.densepose import PRESETS, map_paths, write_map
 from utils.io import overwrite_problem, require_free
 from utils.io.marks import DEMO
@@ -138,13 +138,13 @@ class DenseFiles:
         return path.relative_to(self.out_dir).as_posix()
 
 
-def charts_warning(presets: Sequence[str], source: str, predictor: Predictor) -> str:
+def charts_warning(presets: Sequence[str], source: str, weights: LoadReport | None, atlas: Atlas) -> str:
     """A warning where presets promise U and V of DensePose's charts and get those of the open atlas; else "".
 
     Maps of the network have the charts that its weights were trained on, rendered ones those of the body's atlas.
     """
-    meta = {} if predictor.weights is None else predictor.weights.meta
-    charts = meta.get("body", SMPL_ID) if source == "map" else predictor.assets.atlas.model_id
+    meta = {} if weights is None else weights.meta
+    charts = meta.get("body", SMPL_ID) if source == "map" else atlas.model_id
     affected = [name for name in dict.fromkeys(presets) if PRESETS[name].has_charts]
     if charts == SMPL_ID or not affected:
         return ""

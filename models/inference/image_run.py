@@ -12,23 +12,21 @@ from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from models.inference.confidence import why_no_body, with_keypoints
-from models.inference.dense_files import DenseFiles, DensePerson, dense_person
+from models.inference.dense_files import DenseFiles, DensePerson
 from models.inference.image_files import ImageFiles
+from models.inference.person import Person, make_person
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
-from utils.export import PEOPLE_SUFFIX
 from utils.images import ImageError, read_image
 from utils.io import why_unwritable
 from utils.people import BadImage, FullImage, PersonCrop
-from utils.renderer.people import FullCamera, full_camera
+from utils.renderer.people import FullCamera
 from utils.runtime import shared_threads
 from utils.script import StopSignals
 
@@ -185,38 +183,33 @@ class ImageRun:
         for predicted in self._predicting.results():
             self._write_batch(predicted)
 
-    def _predicted(self, batch: Sequence[PersonCrop]) -> list[tuple[PersonCrop, dict[str, np.ndarray]]]:
-        """Each person with the predicted arrays."""
+    def _predicted(self, batch: Sequence[PersonCrop]) -> list[Person]:
         with self.seconds.of(NETWORK):
             needs_scores = self.dense is not None and self.dense.needs_scores
-            bodies = self.predictor.predict([person.crop for person in batch], with_scores=needs_scores)
-            predicted = list(zip(batch, bodies, strict=True))
-        for person, arrays in predicted:
-            confidence = with_keypoints(arrays, person.keypoints, person.center, person.scale)
-            arrays["confidence"] = np.float32(confidence)
-        return predicted
+            bodies = self.predictor.predict([crop.crop for crop in batch], with_scores=needs_scores)
+        assets, facts = self.predictor.assets, self.predictor.facts
+        pairs = zip(batch, bodies, strict=True)
+        return [make_person(crop, arrays, assets, facts, self.focal_length) for crop, arrays in pairs]
 
-    def _write_batch(self, predicted: list[tuple[PersonCrop, dict[str, np.ndarray]]]) -> None:
-        for person, arrays in predicted:
-            cam = torch.from_numpy(arrays["cam"])
-            camera = full_camera(cam, person.center, person.scale, person.image_size, self.focal_length)
-            self._add_to_map(person, arrays, camera)
-            written = self._writing.submit(self._write_person, person, arrays, camera)
-            if person.full_image is not self._full:
+    def _write_batch(self, predicted: list[Person]) -> None:
+        for person in predicted:
+            self._add_to_map(person)
+            written = self._writing.submit(self._write_person, person)
+            full = person.crop.full_image
+            if full is not self._full:
                 self._write_full_image()
-                self._full = person.full_image
+                self._full = full
             if self._full is not None:
-                self._people.append((arrays["vertices"], camera, written))
+                self._people.append((person.vertices, person.camera, written))
 
-    def _add_to_map(self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera) -> None:
-        """Take the person's scores out of the arrays; write the image's map with its last person."""
-        scores = arrays.pop("scores", None)
+    def _add_to_map(self, person: Person) -> None:
+        """Write the image's map with its last person."""
         if self.dense is None:
             return
-        waiting = self._maps[person.path]
+        waiting = self._maps[person.crop.path]
         waiting.missing -= 1
-        if not why_no_body(arrays):
-            waiting.people.append(dense_person(arrays, scores, camera, person, person.box))
+        if not person.problem:
+            waiting.people.append(person.dense)
         self._write_map_if_whole(waiting)
 
     def _write_full_image(self) -> None:
@@ -224,19 +217,16 @@ class ImageRun:
             self._writing.submit(self._write_people, self._full, self._people)
         self._full, self._people = None, []
 
-    def _write_person(
-        self, person: PersonCrop, arrays: dict[str, np.ndarray], camera: FullCamera
-    ) -> Outcome:
-        name = person.path.name
-        if why_not := why_no_body(arrays):
-            return Outcome(name, reason=f"the prediction of '{person.stem}' {why_not}")
+    def _write_person(self, person: Person) -> Outcome:
+        name, stem = person.crop.path.name, person.crop.stem
+        if person.problem:
+            return Outcome(name, reason=f"the prediction of '{stem}' {person.problem}")
         with self.seconds.of(WRITING):
             try:
-                facts = {**facts_of(person, camera), **self.predictor.facts}
-                is_new = self.files.write_person(person.stem, person.crop, arrays, facts)
+                is_new = self.files.write_person(stem, person.crop.crop, person.arrays, person.facts)
             except OSError as error:
-                return Outcome(name, reason=self._not_written(f"the results '{person.stem}'", error))
-        return Outcome(name, person.stem, "", not is_new, float(arrays["confidence"]), person.bystanders)
+                return Outcome(name, reason=self._not_written(f"the results '{stem}'", error))
+        return Outcome(name, stem, "", not is_new, person.confidence, person.crop.bystanders)
 
     def _write_people(
         self, full: FullImage, people: list[tuple[np.ndarray, FullCamera, Future[Outcome]]]
@@ -274,16 +264,3 @@ def _size(path: Path, found: Sequence[PersonCrop | BadImage]) -> tuple[int, int]
         return read_image(path).shape[1::-1]
     except ImageError as error:
         return error.size
-
-
-def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:
-    """Crop, camera and source of a person, by the keys of the npz file."""
-    facts = {name: getattr(person, name) for name in ("person", "box", "score", "center", "scale", "image_size")}
-    facts |= {"cam_t_full": camera.cam_t, "focal_length_full": camera.focal_length}
-    facts |= {"principal_point": camera.principal_point}
-    facts["picture"] = person.path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if person.keypoints is not None:
-        facts["detected_keypoints"] = person.keypoints
-    if person.full_image is not None:
-        facts["people_picture"] = f"{person.full_image.stem}{PEOPLE_SUFFIX}"
-    return facts

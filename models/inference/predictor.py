@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from models.fitting.refinement import Refiner
 from models.hmr import build_hmr
 from models.inference.confidence import MAX_BETA, center_errors, is_empty, own_confidence
+from models.inference.people import predict_images
 from models.inference.weights import WeightsConfig, load_network
 from models.smpl import SMPL
 from utils.body import BODY_CHOICES, CORE_NEED, SMPL_ID, BodyAssets, resolve_body
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
     from torch import Tensor
 
+    from datasets.people.detector import Detector
+    from models.inference.people import AnyImage
+    from models.inference.person import ImageResult
     from models.inference.track_starts import RefineRows
 
     # Changes the parameters of some rows of a batch, whose numbers it is given.
@@ -57,7 +61,7 @@ class InferenceConfig(WeightsConfig):
 
 
 def load_predictor(
-    config: InferenceConfig,
+    config: InferenceConfig | None = None,
     need: Iterable[str] = CORE_NEED,
     local_rank: int | None = None,
     normalise: bool = True,
@@ -65,8 +69,8 @@ def load_predictor(
     """Load the network and the body of the settings onto their device.
 
     Args:
-        config: the defaults give the shipped network on the best body that is there. `config.regressor`, a field of
-            evaluations only, is "danet" or "hmr" (the baseline, which has one size and no shipped weights).
+        config: None and the defaults give the shipped network on the best body that is there. `config.regressor`, a
+            field of evaluations only, is "danet" or "hmr" (the baseline, which has one size and no shipped weights).
         need: keys of `utils.body.LICENSED_FILES` that a run with the licensed body cannot do without.
         local_rank: number of the CUDA device to take where the settings leave it open.
         normalise: what the network is fed with; without it, pixels in 0..1.
@@ -75,6 +79,7 @@ def load_predictor(
         ValueError: a device that is absent, weights that are damaged or of another network, HMR without weights.
         FileNotFoundError: weights or files of the body that are missing.
     """
+    config = InferenceConfig() if config is None else config
     device = choose_device(config.device, local_rank)
     assets = resolve_body(config.body, config.data_dir, need)
     if config.regressor == "danet":
@@ -153,6 +158,39 @@ class Predictor:
     def describe(self) -> str:
         """One line that says which body, atlas and weights are in use."""
         return self.assets.log_line(str(self.weights))
+
+    def __call__(
+        self,
+        images: AnyImage | Sequence[AnyImage],
+        *,
+        boxes: Sequence[Any] | None = None,
+        detector: str | Detector = "auto",
+        batch_size: int = 8,
+        focal_length: float | None = None,
+    ) -> ImageResult | list[ImageResult]:
+        """The people of one image, or of each of a list of images.
+
+        Args:
+            images: path, Pillow image or RGB bytes (uint8) [H,W,3]; one, or a list of them.
+            boxes: where the people are, [N,4] of x, y, width, height in pixels; for a list of images a list of these.
+                Without them the detector looks.
+            detector: "auto" (MoveNet, but a square image of one person is taken whole), "movenet", "none" (an image
+                is one person's crop), or an object with `detect`.
+            batch_size: people at a time.
+            focal_length: of the images, pixels; None: their diagonal.
+
+        Returns:
+            A list of `Person` for each image, empty where no one was found.
+
+        Raises:
+            ImageError: a file or image cannot be used; it is named.
+            ValueError: a box or setting is impossible.
+            TypeError: what is given is no image.
+        """
+        if isinstance(images, list | tuple):
+            return predict_images(self, images, boxes, detector, batch_size, focal_length)
+        boxes = None if boxes is None else [boxes]
+        return predict_images(self, [images], boxes, detector, batch_size, focal_length)[0]
 
     @torch.inference_mode()
     def output(self, images: Float[Tensor, "B 3 224 224"]) -> DaNetOutput:

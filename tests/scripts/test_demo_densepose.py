@@ -130,10 +130,9 @@ def test_two_images_that_would_share_a_map_are_said(tmp_path):
 def test_charts_that_are_not_denseposes_are_warned_of(source, body, weights, is_warned):
     """Weights of 2020 say nothing of their body: they were trained on the official one."""
     atlas, report = SimpleNamespace(model_id=body), SimpleNamespace(meta=weights)
-    predictor = SimpleNamespace(assets=SimpleNamespace(atlas=atlas), weights=report)
-    said = charts_warning(["viton", "iuv-bgr", "leffa"], source, predictor)
+    said = charts_warning(["viton", "iuv-bgr", "leffa"], source, report, atlas)
     assert said.startswith("U and V of iuv-bgr, leffa are those of the open atlas") is is_warned
-    assert charts_warning(["viton", "parts"], source, predictor) == ""
+    assert charts_warning(["viton", "parts"], source, report, atlas) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""Calling a predictor with images: what may be given, the records that come back, and the files that they save."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_demo import FLAGS, TINY, write_weights
+
+import demo
+from models import DaNetConfig, ImageResult, InferenceConfig, load_predictor
+from utils.images import ImageError
+from utils.io import load_npz
+from utils.people import Detection
+
+BOXES = [(10, 10, 60, 100), (70, 5, 60, 110)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def predictor(weights):
+    config = InferenceConfig(checkpoint=str(weights), body="open", device="cpu", network=DaNetConfig(**TINY))
+    return load_predictor(config)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 14, 3)).astype(np.uint8)
+    cv2.imwrite(str(path), cv2.resize(pixels, (140, 120), interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+@pytest.fixture(scope="module")
+def people(predictor, photo):
+    return predictor(str(photo), boxes=BOXES)
+
+
+def test_path_pillow_image_and_array_are_the_same_image(predictor, photo, people):
+    pixels = cv2.imread(str(photo))[..., ::-1]
+    given = [photo, Image.open(photo), np.ascontiguousarray(pixels)]
+    many = predictor(given, boxes=[BOXES] * 3, batch_size=4)
+    assert [len(found) for found in many] == [2, 2, 2]
+    for found in many:
+        assert np.array_equal(found.image, pixels)
+        for person, other in zip(found, people, strict=True):
+            assert np.allclose(person.vertices, other.vertices, atol=1e-5) and person.box == other.box
+
+
+def test_a_record_holds_what_the_demo_writes(photo, weights, people, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(f'{{"photo.png": {[list(box) for box in BOXES]}}}')
+    given = ["--checkpoint", str(weights), "--img_dir", str(photo), "--boxes", str(boxes)]
+    assert demo.main([*FLAGS, *given, "--out_dir", str(tmp_path / "out")]) == 0
+    for number, person in enumerate(people):
+        written = load_npz(tmp_path / "out" / f"photo_{number}.npz")
+        ours = load_npz(person.save(tmp_path / f"{number}.npz"))
+        assert written.keys() == ours.keys()
+        for name, value in written.items():
+            if value.dtype.kind == "f":
+                assert np.allclose(value, ours[name], atol=1e-5, equal_nan=True), name
+            else:
+                assert np.mean(value == ours[name]) > 0.999, name
+    assert people[0].joints.shape == (49, 3) and len(people[0].joint_names) == 49
+    assert people[0].smpl_joints.shape == (24, 3) and people[0].smpl_joint_names[0] == "pelvis"
+    # The whole image's pinhole camera and the crop's camera see the joints at about the same pixels.
+    person = people[0]
+    point = person.camera.as_seen(person.joints)
+    seen = point[:, :2] / point[:, 2:] * person.camera.focal_length + person.camera.principal_point
+    assert np.abs(seen - person.keypoints).max() < 3 and repr(person).startswith("Person(box=(10.0, 10.0,")
+
+
+def test_images_and_maps_have_the_size_of_the_image(people):
+    assert people.overlay().shape == people.image.shape == (120, 140, 3)
+    assert people[1].overlay(people.image).shape == (120, 140, 3) and people[0].panel().shape[::2] == (224, 4)
+    for source in ("map", "body"):
+        dense = people.dense_map(source)
+        assert dense.part.shape == (120, 140) and dense.part.max() <= 24
+        assert np.array_equal(people.densepose("iuv-rgb", source)[..., 0], dense.part)
+    assert people.densepose("dreampose").shape == (2, 120, 140)
+    with pytest.raises(ValueError, match="'map' or 'body', not 'maps'"):
+        people.dense_map("maps")
+    with pytest.raises(ValueError, match="densepose takes any of viton"):
+        people.densepose("vitton")
+
+
+@pytest.mark.parametrize("name", ["a.glb", "a.obj", "a.mixamo.bvh", "a.bvh", "a.csv", "a.amass.npz", "a.png", "a.jpg"])
+def test_the_ending_says_the_kind_of_file(name, people, tmp_path):
+    path = people[0].save(tmp_path / name)
+    assert path.stat().st_size > 500 and list(tmp_path.iterdir()) == [path]
+    if name.endswith((".png", ".jpg")):
+        assert cv2.imread(str(path)).shape == (224, 1456, 3)
+    with pytest.raises(FileExistsError, match="--overwrite|is there"):
+        people[0].save(path)
+    assert people[0].save(path, overwrite=True) == path
+
+
+def test_an_unknown_ending_is_named(people, tmp_path):
+    with pytest.raises(ValueError, match=r"'a.fbx' would be of an unknown kind; its name must end in \.npz, \.obj"):
+        people[0].save(tmp_path / "a.fbx")
+    (tmp_path / "a.png").write_bytes(b"a photograph")
+    with pytest.raises(FileExistsError):
+        people[0].save(tmp_path / "a.png", overwrite=True)
+
+
+class Finds:
+    def __init__(self, *boxes):
+        self.boxes = boxes
+
+    def detect(self, image):
+        return [Detection(box, 0.5) for box in self.boxes]
+
+
+def test_the_detector_may_be_any_object(predictor, photo):
+    (person,) = predictor(photo, detector=Finds(BOXES[0]))
+    assert person.box == BOXES[0] and person.score == 0.5
+    nothing = predictor(photo, detector=Finds())
+    assert nothing == [] and isinstance(nothing, ImageResult) and np.array_equal(nothing.overlay(), nothing.image)
+    assert not nothing.densepose("parts").any()
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "error", "said"),
+    [
+        (np.zeros((9, 9, 3)), {}, TypeError, "not float64 of shape"),
+        (np.zeros((9, 9), np.uint8), {}, TypeError, "RGB bytes"),
+        (7, {}, TypeError, "not int"),
+        ("nowhere.jpg", {}, ImageError, "nowhere.jpg: the file is not there"),
+        (np.zeros((3, 9, 3), np.uint8), {}, ImageError, "image_0: 9 x 3 pixels are too few"),
+        ([], {"boxes": [[]]}, ValueError, "1 images, but 0 images"),
+        (np.zeros((99, 99, 3), np.uint8), {"boxes": [(200, 0, 50, 50)]}, ValueError, "image_0: box 0: .* outside"),
+        (np.zeros((99, 99, 3), np.uint8), {"batch_size": 0}, ValueError, "at least 1"),
+        (np.zeros((99, 99, 3), np.uint8), {"detector": "yolo"}, ValueError, "Unknown detector 'yolo'"),
+        (np.zeros((99, 99, 3), np.uint8), {"focal_length": 1.0}, ValueError, "no lens"),
+    ],
+)
+def test_what_cannot_be_used_is_named(images, settings, error, said, predictor):
+    with pytest.raises(error, match=said):
+        predictor(images, **settings)
+
+
+def test_torch_hub_loads_from_any_folder(root, weights, photo, people, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"checkpoint": weights, "body": "open", "device": "cpu", "network": DaNetConfig(**TINY)}
+    loaded = torch.hub.load(str(root), "danet", source="local", **settings)
+    assert np.allclose(loaded(photo, boxes=BOXES)[1].vertices, people[1].vertices, atol=1e-6)
+    other = ModuleType("datasets")
+    other.__path__ = [str(tmp_path / "datasets")]
+    monkeypatch.setitem(sys.modules, "datasets", other)
+    with pytest.raises(ImportError, match="A package 'datasets' from .* is loaded already"):
+        torch.hub.load(str(root), "danet_s", source="local")
