@@ -38,7 +38,7 @@ class Setup:
     """The shipped network on the open body, and the detector."""
 
     def __init__(self):
-        self.predictor = load_predictor(InferenceConfig(body="open", device="cpu"))
+        self.predictor = load_predictor(InferenceConfig(body="open", device="cpu", refine=False))
         self.finder = MoveNet()
         self.renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=self.predictor.assets.atlas)
 
