@@ -78,7 +78,7 @@ class DemoConfig(InferenceConfig):
         "map", "what those maps show: map, the network's view, or body, the predicted bodies", choices=SOURCES
     )
     html: bool = option(False, "write index.html, one page with all results")
-    focal_length: float | None = option(None, "of the full images, pixels; default: their diagonal")
+    focal_length: float | None = option(None, "of the full images, pixels; default: by EXIF, else their diagonal")
     renderer: str = option("builtin", "who draws the bodies", choices=RENDERERS)
     use_opendr: bool = option(False, "add views by opendr to the panel, if it works here")
     reference_input: bool = option(False, "feed pixels in 0..1 without normalising, as the 2020 demo did")

@@ -6,6 +6,7 @@ Files of four formats are read, of any size and colour mode, turned as their EXI
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from utils.geometry import FOCAL_USUAL
 from utils.io import atomic_write
 from utils.io.marks import DEMO, marked_image
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values in 0..1
 STD = (0.229, 0.224, 0.225)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+EXIF_IFD, FOCAL_35MM, FILM_DIAGONAL = 0x8769, 0xA405, math.hypot(36, 24)  # EXIF numbers; millimetres
 ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: sides change places
 MIN_SIDE = 8  # px; nothing can be seen in less
 JPEG_ENDINGS = (".jpg", ".jpeg")
@@ -136,6 +139,24 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
                 return image.size[::-1] if image.getexif().get(ORIENTATION) in LYING else image.size
     except Exception:  # as many types as in `_read`
         return None
+
+
+def stored_focal_length(image: str | Path | Image.Image) -> float | None:
+    """Focal length in pixels by the image's EXIF data (equivalent on 35 mm film); None without or with an unlikely one.
+
+    By the equivalent's definition a film of 36 x 24 mm has the image's diagonal.
+    """
+    try:
+        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+            warnings.simplefilter("ignore")
+            if not isinstance(image, Image.Image):
+                image = stack.enter_context(Image.open(image, formats=FORMATS))
+            millimetres = float(image.getexif().get_ifd(EXIF_IFD).get(FOCAL_35MM, 0))
+            size = image.size
+    except Exception:  # as many types as in `_read`
+        return None
+    ratio = millimetres / FILM_DIAGONAL
+    return ratio * math.hypot(*size) if FOCAL_USUAL[0] <= ratio <= FOCAL_USUAL[1] else None
 
 
 def is_broken_link(path: Path) -> bool:

@@ -43,6 +43,7 @@ class FullImage:
     stem: str
     path: Path
     size: tuple[int, int]  # width, height
+    focal_length: float | None = None  # pixels, as the file says; None where it does not
 
 
 @dataclass(frozen=True)

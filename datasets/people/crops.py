@@ -22,7 +22,7 @@ from datasets.people.images import list_images, passed_over
 from datasets.people.openpose import KeypointFiles
 from datasets.people.torchvision_detector import load_torchvision
 from datasets.transforms import box_to_center_scale, crop_image
-from utils.images import ImageError, read_image
+from utils.images import ImageError, read_image, stored_focal_length
 from utils.people import BadImage, Detection, FullImage, PersonCrop
 from utils.unused import Unused
 
@@ -123,7 +123,7 @@ class People:
             return
         if not found:
             yield BadImage(path, "no person was found; --detector none takes the image as one person's crop", size)
-        full = FullImage(self.stems[path], path, size)
+        full = FullImage(self.stems[path], path, size, stored_focal_length(path))
         for person, detection in enumerate(found):
             yield self._person(full, image, person, detection, alone=len(found) == 1)
 

@@ -13,7 +13,7 @@ from datasets.people.detector import Detector
 from models.inference.person import ImageResult, Person, make_person
 from utils.body import BodyAssets
 from utils.geometry import check_focal_length
-from utils.images import ImageError, as_rgb
+from utils.images import ImageError, as_rgb, stored_focal_length
 from utils.people import Box, Detection, FullImage, PersonCrop
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _crops(
     image: AnyImage, number: int, pixels: UInt8[np.ndarray, "H W 3"], found: Sequence[Detection]
 ) -> list[PersonCrop]:
     path = _name(image, number)
-    full = FullImage(path.stem, path, pixels.shape[1::-1])
+    focal_length = None if isinstance(image, np.ndarray) else stored_focal_length(image)
+    full = FullImage(path.stem, path, pixels.shape[1::-1], focal_length)
     crops = []
     for person, detection in enumerate(found):
         stem = path.stem if len(found) == 1 else f"{path.stem}_{person}"

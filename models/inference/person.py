@@ -177,8 +177,10 @@ def make_person(
         arrays: as `Predictor.predict` gives them; `scores` only where they were asked for.
         assets: the body that was posed.
         facts: of the predictor.
-        focal_length: of the whole image, pixels; None: its diagonal.
+        focal_length: of the whole image, pixels; None: the one that its file says, else its diagonal.
     """
+    if focal_length is None and crop.full_image is not None:
+        focal_length = crop.full_image.focal_length
     arrays = dict(arrays)
     scores = arrays.pop("scores", None)
     confidence = with_keypoints(arrays, crop.keypoints, crop.center, crop.scale)

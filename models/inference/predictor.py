@@ -177,7 +177,7 @@ class Predictor:
             detector: "auto" (MoveNet, but a square image of one person is taken whole), "movenet", "none" (an image
                 is one person's crop), or an object with `detect`.
             batch_size: people at a time.
-            focal_length: of the images, pixels; None: their diagonal.
+            focal_length: of the images, pixels; None: as their EXIF data says, else their diagonal.
 
         Returns:
             A list of `Person` for each image, empty where no one was found.

@@ -112,6 +112,19 @@ def test_an_unknown_ending_is_named(people, tmp_path):
         people[0].save(tmp_path / "a.png", overwrite=True)
 
 
+@pytest.mark.parametrize(("millimetres", "ratio"), [(28, 28 / 43.2666), (2, 1.0), (None, 1.0)])
+def test_the_focal_length_is_that_of_the_file(predictor, photo, tmp_path, millimetres, ratio):
+    """Of its equivalent on 35 mm film; an unlikely one is passed over."""
+    image, exif = Image.open(photo), Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = millimetres or 0
+    image.save(tmp_path / "a.jpg", exif=exif)
+    for given in (tmp_path / "a.jpg", Image.open(tmp_path / "a.jpg")):
+        (person,) = predictor(given, boxes=BOXES[:1])
+        assert person.camera.focal_length == pytest.approx(ratio * np.hypot(140, 120), rel=1e-4)
+    (person,) = predictor(given, boxes=BOXES[:1], focal_length=300.0)
+    assert person.camera.focal_length == 300.0
+
+
 class Finds:
     def __init__(self, *boxes):
         self.boxes = boxes
