@@ -50,6 +50,7 @@ class BodyFile:
     assets: BodyAssets
     regressor: str = "bodies"
     device: torch.device = torch.device("cpu")
+    facts = {"refined": "no"}
 
     @property
     def weights(self) -> BodyFile:

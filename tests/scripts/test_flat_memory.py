@@ -31,12 +31,13 @@ class Bodies:
     """In place of the predictor: upright bodies, which counts how many of them are alive."""
 
     facts = {"body_model": "danet-open-1", "weights": "none"}
+    assets = crossing.assets()
 
     def __init__(self):
         self.alive = self.most = self.made = 0
         self.at: dict[int, int] = {}  # bodies made -> blocks of memory that Python's objects hold then
 
-    def predict(self, images, adjust=None, with_scores=False):
+    def predict(self, images, adjust=None, with_scores=False, follow=None):
         count = len(images)
         params = SMPLParams(torch.ones(count, 3), torch.zeros(count, 10), torch.eye(3).repeat(count, 24, 1, 1))
         params = params if adjust is None else adjust(params, range(count))

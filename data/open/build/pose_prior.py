@@ -7,6 +7,11 @@ The poses are those of `datasets/synthetic/pose.py`: motion clips, mixtures of t
 
 from __future__ import annotations
 
+from utils.script import run_script, start_script
+
+if __name__ == "__main__":
+    start_script()
+
 import argparse
 from pathlib import Path
 
@@ -45,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
