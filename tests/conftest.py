@@ -22,6 +22,20 @@ torch.set_num_threads(1)  # small tests gain nothing by more, and on a busy mach
 cv2.setNumThreads(1)
 
 
+# Files that take longest, the slowest first: begun early, they leave no process waiting for another at the end.
+SLOW_FILES = (
+    "test_train_labelled", "test_resume", "test_train", "test_eval", "test_export_onnx", "test_danet", "test_doctor",
+    "test_training_golden", "test_demo", "test_no_network", "test_distributed", "test_gallery", "test_flat_memory",
+    "test_variants", "test_script", "test_demo_densepose", "test_synthetic", "test_predictor", "test_refinement",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first."""
+    order = {name: number for number, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """Every test starts from the same random state, whatever ran before it."""
