@@ -17,8 +17,9 @@ from utils.skeleton import PART_CHANNELS, PART_CHILD, PART_VISIBILITY, SMPL_JOIN
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["README.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
 TEXTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
-SOURCES = ("*.py", "benchmarks/*.py", "datasets/**/*.py", "examples/*.py", "models/**/*.py", "utils/**/*.py")
-CITING = (*SOURCES, "data/open/build/*.py", "tests/**/*.py")
+SOURCES = ("*.py", "benchmarks/*.py", "data/open/build/*.py", "datasets/**/*.py", "examples/*.py", "models/**/*.py")
+SOURCES += ("utils/**/*.py",)
+CITING = (*SOURCES, "tests/**/*.py")
 # "docs/method.md", and the sections behind it: "sections 4.1 and 8.5", "2, 4, 7".
 CITATION = re.compile(r"(docs/)?method\.md(?: sections?)?((?:(?:,| and| to|)\s\d+(?:\.\d+)*(?![\w-]))*)")
 BUILTIN = {"cd", "git", "export", "npm"}
