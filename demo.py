@@ -14,7 +14,7 @@ if __name__ == "__main__":
     start_script()
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -124,7 +124,7 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
     predictor = load_predictor(config, local_rank=processes.local_rank, normalise=not config.reference_input)
     log.info(predictor.describe())
     stop.end_if_asked()
-    run = image_run(config, predictor, seconds)
+    run = image_run(config, predictor, people.stems, seconds)
     charts = charts_facts(config, predictor)
     processes.wait_for_all()  # results in the folder of images must not be listed as images
     with logging_redirect_tqdm(), run:
@@ -207,22 +207,26 @@ def find_people(config: DemoConfig) -> People:
     return People(config.img_dir, given, config.detector, config.detector_weights)
 
 
-def image_run(config: DemoConfig, predictor: Predictor, seconds: Seconds) -> ImageRun:
-    """The `ImageRun` of the settings, not yet entered."""
+def image_run(
+    config: DemoConfig, predictor: Predictor, stems: Mapping[Path, str], seconds: Seconds
+) -> ImageRun:
+    """The `ImageRun` of the settings, not yet entered; stems: of all images."""
     assets = predictor.assets
     extra = opendr_or_none(assets.body.faces) if config.use_opendr else None
     renderer = mesh_renderer_class(config.renderer)
     files = ImageFiles(results_folder(config), assets, config.export, renderer, extra, config.overwrite)
-    dense = dense_files(config, predictor, files.out_dir)
+    dense = dense_files(config, predictor, files.out_dir, stems)
     return ImageRun(predictor, files, config.batch_size, config.focal_length, seconds, dense)
 
 
-def dense_files(config: DemoConfig, predictor: Predictor, out_dir: Path) -> DenseFiles | None:
+def dense_files(
+    config: DemoConfig, predictor: Predictor, out_dir: Path, stems: Mapping[Path, str] | None = None
+) -> DenseFiles | None:
     """The maps of --densepose; None without."""
     if not config.densepose:
         return None
     return DenseFiles(
-        out_dir, config.densepose, config.dense_source, predictor.assets.atlas, config.overwrite
+        out_dir, config.densepose, config.dense_source, predictor.assets.atlas, config.overwrite, stems or {}
     )
 
 

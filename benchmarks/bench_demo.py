@@ -56,7 +56,7 @@ def whole_demo(config: demo.DemoConfig, predictor: Predictor, count: int) -> flo
     """People a second."""
     people = demo.find_people(config)
     start = time.perf_counter()
-    with demo.image_run(config, predictor, Seconds()) as run:
+    with demo.image_run(config, predictor, people.stems, Seconds()) as run:
         for crop in run.read_ahead(people, people.paths, StopSignals()):
             run.add(crop)
         outcomes = run.finish()

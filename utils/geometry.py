@@ -159,10 +159,12 @@ def full_weak_to_perspective(
 def check_focal_length(focal_length: float | None, image_size: tuple[int, int]) -> str:
     """A warning about an unusual focal length (pixels) for an image of this width and height, "" for none.
 
-    Raises ValueError where no lens has it: people would stand inside the camera.
+    Raises ValueError for what no lens has: not finite, or so short that people would stand inside the camera.
     """
     if focal_length is None:
         return ""
+    if not math.isfinite(focal_length):
+        raise ValueError(f"focal_length must be a positive number of pixels, got {focal_length}.")
     ratio = focal_length / assumed_focal_length(image_size)
     what = (
         f"focal_length {focal_length:g} is {ratio:.2g} of the diagonal of an image of "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ from utils.io.marks import DEMO, marked_image
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from torch import Tensor
+
+    AnyImage = str | Path | Image.Image | UInt8[np.ndarray, "H W 3"]  # a file, of Pillow, or RGB bytes
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values in 0..1
 STD = (0.229, 0.224, 0.225)
@@ -104,7 +106,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     return _read(path, _rgb)
 
 
-def as_rgb(image: str | Path | Image.Image | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+def as_rgb(image: AnyImage) -> UInt8[np.ndarray, "H W 3"]:
     """RGB of an image that is given as a file, by Pillow (both as in `read_image`) or as RGB bytes already.
 
     Raises:
@@ -114,12 +116,15 @@ def as_rgb(image: str | Path | Image.Image | UInt8[np.ndarray, "H W 3"]) -> UInt
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return np.ascontiguousarray(_rgb(image))
+        with _as_image_errors():
+            return np.ascontiguousarray(_rgb(image))
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         _require_size(image.shape[1::-1])
         return image
     given = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise TypeError(f"An image is a path, a Pillow image or an array [H,W,3] of RGB bytes (uint8), not {given}.")
+    raise TypeError(
+        f"An image is a path, a Pillow image or an array [H,W,3] of RGB bytes (uint8), several are a list; not {given}."
+    )
 
 
 def read_label_image(path: str | Path) -> UInt8[np.ndarray, "H W"]:
@@ -166,18 +171,24 @@ def is_broken_link(path: Path) -> bool:
 
 def _read(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     path = Path(path)
-    try:
+    with _as_image_errors(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged metadata must not fill the terminal
         if is_broken_link(path):
             raise ImageError("a link to a file that is not there")
         if path.stat().st_size == 0:
             raise ImageError("the file is empty (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata must not fill the terminal
-            with Image.open(path, formats=FORMATS) as image:
-                # Up to twice the limit Pillow only warns, and filters of warnings belong to all threads at once.
-                if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                    raise Image.DecompressionBombError
-                return np.ascontiguousarray(convert(image))
+        with Image.open(path, formats=FORMATS) as image:
+            # Up to twice the limit Pillow only warns, and filters of warnings belong to all threads at once.
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            return np.ascontiguousarray(convert(image))
+
+
+@contextlib.contextmanager
+def _as_image_errors() -> Iterator[None]:
+    """Context in which every error is an ImageError that says why an image cannot be used."""
+    try:
+        yield
     except ImageError:
         raise
     except Exception as error:  # decoders raise many types on damaged data; all mean the same to the user

@@ -67,7 +67,8 @@ class Evidence(Record):
         weigh nothing inside it or outside the crop.
         """
         free = projected[:, :, self.target.shape[2] :]
-        cell = ((free + 1) * (MAP_SIZE / 2)).floor().clamp(0, MAP_SIZE - 1)
+        # A number that is not finite (numbers of the body may be beyond float32) stands for no cell.
+        cell = ((free + 1) * (MAP_SIZE / 2)).floor().nan_to_num(0.0).clamp(0, MAP_SIZE - 1)
         number = (cell[:, 1] * MAP_SIZE + cell[:, 0]).long()
         near = self.nearest.gather(2, number[:, None].expand(-1, 2, -1))
         is_inside = (near - cell_middle(cell)).abs().amax(1) < 1 / MAP_SIZE

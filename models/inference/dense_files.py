@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from models.inference.run_record import MapsOfImage
 from utils.body import SMPL_ID
 from utils.checkpoint import LoadReport
-from utils.export.densepose import PRESETS, map_paths, write_map
+from utils.export.densepose import PRESETS, MapFile, map_paths, write_map
 from utils.io import overwrite_problem, require_free
 from utils.io.marks import DEMO
 from utils.people import Box, PersonCrop, TrackedPerson
@@ -71,10 +71,14 @@ class DenseFiles:
     source: str  # of SOURCES
     atlas: Atlas  # of the bodies
     overwrite: bool = False  # replace maps that are there, and nothing else
+    stems: Mapping[Path, str] = field(default_factory=dict)  # of all images of the run, those of other processes, too
 
     def __post_init__(self) -> None:
         self.maps: list[MapsOfImage] = []
-        self._image_of: dict[Path, str] = {}
+        self._image_of: dict[str, str] = {}  # map -> file name of the image that it is of
+        for path, stem in self.stems.items():
+            for _, _, place in map_paths(self.out_dir, self.presets, path.name, stem):
+                self._owner(place, path.name)
 
     @property
     def needs_scores(self) -> bool:
@@ -83,20 +87,30 @@ class DenseFiles:
 
     def reason_to_skip(self, image: str, stem: str) -> str | None:
         """Why an image's maps must not be written; None when they may."""
-        for _, _, path in map_paths(self.out_dir, self.presets, image, stem):
+        for _, _, path in self._own_paths(image, stem):
             if reason := overwrite_problem(path, True, DEMO):
                 return f"its result '{self.shown(path)}' {reason}"
         return None
 
     def is_missing(self, image: str, stem: str) -> bool:
         """Whether one of an image's maps is not there."""
+        return not all(os.path.lexists(path) for _, _, path in self._own_paths(image, stem))
+
+    def _owner(self, path: Path, image: str) -> str:
+        """The image that a map is of, which is the first that asked; some file systems do not tell A from a."""
+        return self._image_of.setdefault(str(path).lower(), image)
+
+    def _own_paths(self, image: str, stem: str) -> list[tuple[str, MapFile, Path]]:
+        """As `map_paths`, without maps of another image that would have the same name."""
         paths = map_paths(self.out_dir, self.presets, image, stem)
-        return not all(os.path.lexists(path) for _, _, path in paths)
+        return [each for each in paths if self._owner(each[2], image) == image]
 
     def write(
         self, image: str, stem: str, image_size: tuple[int, int], people: Sequence[DensePerson]
     ) -> None:
         """Write the maps of an image; those that are there stay, unless they are to be replaced.
+
+        A map that another image of the run has under the same name is left out, and said after all others are written.
 
         Args:
             image: its file name.
@@ -108,12 +122,8 @@ class DenseFiles:
             OSError: a map cannot be written, or would replace what is none.
         """
         maps: dict[tuple[int, int], DenseMap] = {}
-        names, is_earlier = [], True
-        for preset, file, path in map_paths(self.out_dir, self.presets, image, stem):
-            if self._image_of.setdefault(path, image) != image:
-                raise FileExistsError(
-                    f"'{self.shown(path)}' was written for another image of this run; rename one of them"
-                )
+        names, is_earlier, own = [], True, self._own_paths(image, stem)
+        for preset, file, path in own:
             if self.overwrite or not os.path.lexists(path):
                 size = PRESETS[preset].size or image_size
                 if size not in maps:
@@ -122,7 +132,12 @@ class DenseFiles:
                 write_map(path, file, maps[size], self.overwrite)
                 is_earlier = False
             names.append(self.shown(path))
-        self.maps.append(MapsOfImage(image, tuple(names), is_earlier))
+        if names:
+            self.maps.append(MapsOfImage(image, tuple(names), is_earlier))
+        for each in map_paths(self.out_dir, self.presets, image, stem):
+            if each not in own:
+                other = self._owner(each[2], image)
+                raise FileExistsError(f"'{self.shown(each[2])}' is the map of '{other}', too; rename one of the images")
 
     def compose(
         self, people: Sequence[DensePerson], image_size: tuple[int, int], size: tuple[int, int] | None = None

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from datasets.people.crops import person_crop, shared_detector
+from datasets.people.crops import DETECTORS, person_crop, shared_detector
 from datasets.people.detector import Detector
 from models.inference.person import ImageResult, Person, make_person
 from utils.body import BodyAssets
 from utils.geometry import check_focal_length
 from utils.images import ImageError, as_rgb, stored_focal_length
-from utils.people import Box, Detection, FullImage, PersonCrop
+from utils.people import Detection, FullImage, PersonCrop
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
-    from PIL.Image import Image
 
-    AnyImage = str | Path | Image | UInt8[np.ndarray, "H W 3"]
+    from utils.images import AnyImage
+
+log = logging.getLogger(__name__)
+
+MOST_SHOWN = 80  # characters of what cannot be used
 
 
 class CropPredictor(Protocol):
@@ -38,23 +44,22 @@ class CropPredictor(Protocol):
 def predict_images(
     predictor: CropPredictor,
     images: Sequence[AnyImage],
-    boxes: Sequence[Sequence[Box]] | None,
+    boxes: Iterable[Any] | None,
     detector: str | Detector,
     batch_size: int,
     focal_length: float | None,
 ) -> list[ImageResult]:
     """The people of each image; see `Predictor.__call__`."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    if boxes is not None and len(boxes) != len(images):
-        raise ValueError(f"boxes holds the people of {len(boxes)} images, but {len(images)} images are given.")
-    finder = shared_detector(detector) if isinstance(detector, str) else detector
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number, at least 1, got {batch_size!r}.")
+    given = None if boxes is None else _given(boxes, images)
+    finder = _finder(detector) if given is None else None
     arrays, crops = [], []
     for number, image in enumerate(images):
         pixels = _read(image, number)
-        check_focal_length(focal_length, pixels.shape[1::-1])
-        given = None if boxes is None else [Detection(tuple(map(float, box))) for box in boxes[number]]
-        found = finder.detect(pixels) if given is None else given
+        if suspicion := check_focal_length(focal_length, pixels.shape[1::-1]):
+            log.warning("Suspicion: %s: %s", _name(image, number), suspicion)
+        found = finder.detect(pixels) if given is None else given[number]
         arrays.append(pixels)
         crops.append(_crops(image, number, pixels, found))
     flat = [crop for of_image in crops for crop in of_image]
@@ -73,8 +78,50 @@ def predict_images(
     ]
 
 
+def _given(boxes: Iterable[Any], images: Sequence[AnyImage]) -> list[list[Detection]]:
+    """The people of each image by the boxes that are given."""
+    try:
+        of_images = list(boxes)
+    except TypeError:
+        raise TypeError(f"boxes are rows of numbers, not {type(boxes).__name__}.") from None
+    if len(of_images) != len(images):
+        raise ValueError(f"boxes holds the people of {len(of_images)} images, but {len(images)} images are given.")
+    return [_boxes_of_image(rows, _name(images[number], number)) for number, rows in enumerate(of_images)]
+
+
+def _boxes_of_image(rows: Any, name: Path) -> list[Detection]:
+    try:
+        array = np.asarray(rows)
+    except (TypeError, ValueError):  # rows of several lengths, arrays of another device
+        array = np.empty(1, object)
+    if array.shape == (0,):
+        return []
+    if array.dtype.kind not in "iuf" or array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(
+            f"{name}: the boxes of an image are rows of four numbers [[x, y, width, height], ...], and for a list of "
+            f"images there is a list of these; got {_shown(rows)}."
+        )
+    return [Detection(tuple(row)) for row in array.astype(np.float64).tolist()]
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def _finder(detector: str | Detector) -> Detector:
+    if isinstance(detector, str):
+        return shared_detector(detector)
+    if not hasattr(detector, "detect"):
+        raise TypeError(
+            f"detector is one of {', '.join(DETECTORS)}, or an object with `detect`, not {type(detector).__name__}."
+        )
+    return detector
+
+
 def _name(image: AnyImage, number: int) -> Path:
-    return Path(image) if isinstance(image, str | Path) else Path(getattr(image, "filename", "") or f"image_{number}")
+    given = image if isinstance(image, str | Path) else getattr(image, "filename", "")
+    return Path(os.fsdecode(given) if isinstance(given, str | bytes | Path) and given else f"image_{number}")
 
 
 def _read(image: AnyImage, number: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -82,6 +129,8 @@ def _read(image: AnyImage, number: int) -> UInt8[np.ndarray, "H W 3"]:
         return as_rgb(image)
     except ImageError as error:
         raise ImageError(f"{_name(image, number)}: {error}", error.size) from error
+    except TypeError as error:
+        raise TypeError(f"image_{number}: {error}") from error
 
 
 def _crops(

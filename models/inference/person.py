@@ -13,10 +13,18 @@ import torch
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.dense_files import DensePerson, dense_person
 from utils.body import BodyAssets
-from utils.export import EXPORTS, PEOPLE_SUFFIX, endings, save_person, still_motion, write_exports
+from utils.export import (
+    PEOPLE_SUFFIX,
+    endings,
+    format_of,
+    require_export_packages,
+    save_person,
+    still_motion,
+    write_export,
+)
 from utils.export.densepose import PRESETS, check_presets, file_pixels
 from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
-from utils.images import write_image
+from utils.images import as_rgb, write_image
 from utils.io import require_free
 from utils.io.marks import DEMO_MARKS
 from utils.people import Box, PersonCrop
@@ -28,6 +36,8 @@ from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Shaped, UInt8
+
+    from utils.images import AnyImage
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 
@@ -76,9 +86,16 @@ class Person:
         points = project_to_crop(torch.from_numpy(self.joints)[None], torch.from_numpy(self.cam)[None])[0].numpy()
         return self.crop.center + points * (BOX_UNIT * self.crop.scale / 2)
 
-    def overlay(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The RGB image with this body drawn over it."""
-        return draw_people(image, [(self.vertices, self.camera)], self.faces)
+    def overlay(self, image: AnyImage) -> UInt8[np.ndarray, "H W 3"]:
+        """The RGB image, of which this person is, with the body drawn over it, unless there is a `problem` with it.
+
+        Raises ValueError for an image of another size.
+        """
+        pixels = as_rgb(image)
+        if pixels.shape[1::-1] != self.crop.image_size:
+            given, own = ("{} x {}".format(*size) for size in (pixels.shape[1::-1], self.crop.image_size))
+            raise ValueError(f"The person is one of an image of {own} px; this one has {given} px.")
+        return pixels.copy() if self.problem else draw_people(pixels, [(self.vertices, self.camera)], self.faces)
 
     def panel(self) -> UInt8[np.ndarray, "224 W 4"]:
         """RGBA: the crop, IUV maps, the body's IUV, the body over the crop, its side view."""
@@ -92,35 +109,36 @@ class Person:
 
         Args:
             path: .npz (everything, as the demo writes it), .glb, .obj, .ply, .bvh, .csv, .trc and the other endings
-                of `demo.py --export`, or .png and .jpg for the demo's image of results.
+                of `demo.py --export`, or .png and .jpg for the demo's image of results; in letters of either case.
+                Folders that are missing are made.
             overwrite: replace a result that is there, and nothing else.
 
         Returns:
             The path.
 
         Raises:
-            ValueError: an ending that is none of these.
+            ValueError: an ending that is none of these, or a person with a `problem`.
             FileExistsError: the file is there.
             OSError: it cannot be written.
             ImportError: the package that writes this kind is not installed.
         """
         path = Path(path)
-        kinds = [name for name in EXPORTS if path.name.endswith(endings([name])[0])]
-        is_image = path.suffix.lower() in IMAGE_ENDINGS and not kinds
-        if not (kinds or is_image or path.suffix == ".npz"):
+        kind, suffix = format_of(path.name), path.suffix.lower()
+        if kind is None and suffix not in (".npz", *IMAGE_ENDINGS):
             known = ", ".join([".npz", *endings(), *IMAGE_ENDINGS])
             raise ValueError(f"The file '{path.name}' would be of an unknown kind; its name must end in {known}.")
+        if self.problem:
+            raise ValueError(f"'{path}' is not written: the prediction {self.problem}.")
         require_free(path, overwrite, *DEMO_MARKS)
-        if kinds:
-            kind = max(kinds, key=lambda name: len(endings([name])[0]))
-            stem = str(path).removesuffix(endings([kind])[0])
+        if kind is not None:
+            require_export_packages([kind])
             motion = still_motion(self.assets.body, self.assets.surface, self.arrays, self.facts)
-            write_exports(stem, [kind], motion)
-        elif is_image:
-            panel = self.panel()
-            write_image(path, panel if path.suffix.lower() == ".png" else panel[..., :3], overwrite)
+            write_export(path, kind, motion, overwrite)
+        elif suffix == ".npz":
+            save_person(path, self.arrays, overwrite, **self.facts)
         else:
-            save_person(path, self.arrays, **self.facts)
+            panel = self.panel()
+            write_image(path, panel if suffix == ".png" else panel[..., :3], overwrite)
         return path
 
 
@@ -138,7 +156,7 @@ class ImageResult(list[Person]):
     def overlay(self) -> UInt8[np.ndarray, "H W 3"]:
         """The RGB image with all bodies drawn over it, nearer ones in front."""
         bodies = [(person.vertices, person.camera) for person in self if not person.problem]
-        return draw_people(self.image, bodies, self._assets.body.faces)
+        return draw_people(self.image, bodies, self._assets.body.faces) if bodies else self.image.copy()
 
     def dense_map(self, source: str = "map") -> DenseMap:
         """DensePose's part, U and V at each pixel of the image, nearer people in front.

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datasets.people.detector import Detector
-    from models.inference.people import AnyImage
     from models.inference.person import ImageResult
     from models.inference.track_starts import RefineRows
+    from utils.images import AnyImage
 
     # Changes the parameters of some rows of a batch, whose numbers it is given.
     Adjust = Callable[[SMPLParams, Sequence[int]], SMPLParams]
@@ -151,7 +151,7 @@ class Predictor:
         refined = "no" if self._refiner is None else "yes"
         return {
             "body_model": self.assets.body.model_id,
-            "weights": self.weights.weights_id,
+            "weights": "none" if self.weights is None else self.weights.weights_id,
             "refined": refined,
         }
 
@@ -173,7 +173,7 @@ class Predictor:
         Args:
             images: path, Pillow image or RGB bytes (uint8) [H,W,3]; one, or a list of them.
             boxes: where the people are, [N,4] of x, y, width, height in pixels; for a list of images a list of these.
-                Without them the detector looks.
+                Without any (None) the detector looks.
             detector: "auto" (MoveNet, but a square image of one person is taken whole), "movenet", "none" (an image
                 is one person's crop), or an object with `detect`.
             batch_size: people at a time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,18 @@ def with_earlier(
 def with_earlier_maps(
     maps: Iterable[MapsOfImage], out_dir: Path, order: Sequence[str]
 ) -> tuple[MapsOfImage, ...]:
-    """The maps, and those of earlier runs whose files are there still; `out_dir` and `order` as of `with_earlier`."""
+    """The maps, and those of earlier runs whose files are there still; `out_dir` and `order` as of `with_earlier`.
+
+    An image of which this run wrote maps keeps those that earlier runs wrote of other presets.
+    """
     by_image = {each.image: each for each in maps}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no record, or a damaged or foreign one
         for entry in load_json(out_dir / FILE_NAME)["densepose"]:
-            each = MapsOfImage(str(entry["picture"]), tuple(map(str, entry["files"])), True)
-            if all("*" in name or os.path.lexists(out_dir / name) for name in each.files):
-                by_image.setdefault(each.image, each)
+            names = [name for name in map(str, entry["files"]) if "*" in name or os.path.lexists(out_dir / name)]
+            if names:
+                image = str(entry["picture"])
+                own = by_image.get(image, MapsOfImage(image, (), True))
+                by_image[image] = replace(own, files=tuple(dict.fromkeys((*own.files, *names))))
     rank = {name: number for number, name in enumerate(order)}
     return tuple(sorted(by_image.values(), key=lambda each: (rank.get(each.image, len(rank)), each.image)))
 

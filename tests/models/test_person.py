@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import cv2
@@ -13,7 +16,7 @@ from PIL import Image
 from tiny_demo import FLAGS, TINY, write_weights
 
 import demo
-from models import DaNetConfig, ImageResult, InferenceConfig, load_predictor
+from models import DaNetConfig, ImageResult, InferenceConfig, Predictor, load_predictor
 from utils.images import ImageError
 from utils.io import load_npz
 from utils.people import Detection
@@ -125,6 +128,44 @@ def test_the_focal_length_is_that_of_the_file(predictor, photo, tmp_path, millim
     assert person.camera.focal_length == 300.0
 
 
+def test_the_ending_may_be_in_capitals(people, tmp_path):
+    for name in ("A.CSV", "a.Amass.npz", "A.NPZ", "A.DensePose.PNG"):
+        assert people[0].save(tmp_path / "new folder" / name).name == name
+    assert load_npz(tmp_path / "new folder/a.Amass.npz").keys() >= {"poses", "trans"}
+    assert load_npz(tmp_path / "new folder/A.NPZ").keys() >= {"schema", "vertices"}
+    assert cv2.imread(str(tmp_path / "new folder/A.DensePose.PNG")).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.png"])
+def test_threads_that_save_one_file_replace_nothing(name, people, tmp_path, monkeypatch):
+    """The name is taken after it was found free."""
+    monkeypatch.setattr("models.inference.person.require_free", lambda path, *_: path.write_bytes(b"first"))
+    with pytest.raises(FileExistsError):
+        people[0].save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_no_body_is_neither_written_nor_drawn(people, tmp_path):
+    person = replace(people[0], problem="is not finite; the weights may be damaged")
+    for name in ("a.npz", "a.glb", "a.png"):
+        with pytest.raises(ValueError, match=r"a\.\w+' is not written: the prediction is not finite"):
+            person.save(tmp_path / name)
+    assert not list(tmp_path.iterdir()) and np.array_equal(person.overlay(people.image), people.image)
+
+
+def test_overlays_are_images_of_their_own(predictor, photo, people):
+    """Read-only images and those of Pillow may be given; what is drawn never changes them."""
+    pixels = people.image.copy()
+    pixels.flags.writeable = False
+    for boxes in (BOXES, []):
+        found = predictor(pixels, boxes=boxes)
+        found.overlay()[:] = 0
+        assert np.array_equal(found.image, people.image)
+    assert np.array_equal(people[0].overlay(Image.open(photo)), people[0].overlay(pixels))
+    with pytest.raises(ValueError, match="image of 140 x 120 px; this one has 50 x 60 px"):
+        people[0].overlay(pixels[:60, :50])
+
+
 class Finds:
     def __init__(self, *boxes):
         self.boxes = boxes
@@ -142,6 +183,37 @@ def test_the_detector_may_be_any_object(predictor, photo):
     assert predictor([]) == []
 
 
+def test_boxes_need_no_detector_and_may_be_arrays(predictor, photo, monkeypatch):
+    monkeypatch.setattr("models.inference.people.shared_detector", None)
+    for rows in (np.array(BOXES), torch.tensor(BOXES), [list(map(np.float32, box)) for box in BOXES]):
+        assert [person.box for person in predictor(photo, boxes=rows)] == BOXES
+    assert list(map(len, predictor([photo] * 3, boxes=iter([BOXES, np.zeros((0, 4)), []])))) == [2, 0, 0]
+
+
+def test_a_network_without_weights_file_has_people_too(predictor, photo):
+    (person,) = Predictor(predictor.network, predictor.assets, predictor.device)(photo, boxes=BOXES[:1])
+    assert person.facts["weights"] == "none"
+
+
+def pillow_image(damage):
+    """A JPEG file that Pillow opens and cannot decode, or that is closed already."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG")
+    image = Image.open(io.BytesIO(stream.getvalue()[:-20] if damage == "cut" else stream.getvalue()))
+    if damage == "closed":
+        image.close()
+    return image
+
+
+def test_a_pillow_image_of_a_path_in_bytes_has_its_name(predictor, photo):
+    (person,) = predictor(Image.open(os.fsencode(photo)), boxes=BOXES[:1])
+    assert person.crop.path == photo
+
+
+GREY = np.zeros((99, 99, 3), np.uint8)
+ROWS = r"rows of four numbers .* list of images there is a list of these; got "
+
+
 @pytest.mark.parametrize(
     ("images", "settings", "error", "said"),
     [
@@ -151,10 +223,28 @@ def test_the_detector_may_be_any_object(predictor, photo):
         ("nowhere.jpg", {}, ImageError, "nowhere.jpg: the file is not there"),
         (np.zeros((3, 9, 3), np.uint8), {}, ImageError, "image_0: 9 x 3 pixels are too few"),
         ([], {"boxes": [[]]}, ValueError, "1 images, but 0 images"),
-        (np.zeros((99, 99, 3), np.uint8), {"boxes": [(200, 0, 50, 50)]}, ValueError, "image_0: box 0: .* outside"),
-        (np.zeros((99, 99, 3), np.uint8), {"batch_size": 0}, ValueError, "at least 1"),
-        (np.zeros((99, 99, 3), np.uint8), {"detector": "yolo"}, ValueError, "Unknown detector 'yolo'"),
-        (np.zeros((99, 99, 3), np.uint8), {"focal_length": 1.0}, ValueError, "no lens"),
+        (GREY, {"boxes": [(200, 0, 50, 50)]}, ValueError, "image_0: box 0: .* outside"),
+        (GREY, {"batch_size": 0}, ValueError, "at least 1"),
+        (GREY, {"batch_size": 2.5}, ValueError, "a whole number, at least 1, got 2.5"),
+        (np.stack([GREY, GREY]), {}, TypeError, r"several are a list; not uint8 of shape \(2, 99, 99, 3\)"),
+        ((image for image in [GREY]), {}, TypeError, "several are a list; not generator"),
+        ([GREY, None], {"detector": "none"}, TypeError, "image_1: An image is .*; not NoneType"),
+        (pillow_image("cut"), {}, ImageError, "image_0: damaged or cut off"),
+        (pillow_image("closed"), {}, ImageError, "image_0: .*closed image"),
+        (GREY, {"detector": None}, TypeError, "auto, none, movenet, torchvision, or an object .*, not NoneType"),
+        (GREY, {"focal_length": np.nan}, ValueError, "positive number of pixels, got nan"),
+        (GREY, {"focal_length": np.inf}, ValueError, "positive number of pixels, got inf"),
+        (GREY, {"boxes": (1, 2, 30, 40)}, ValueError, f"image_0: .*{ROWS}\\(1, 2, 30, 40\\)"),
+        (GREY, {"boxes": [[(1, 2, 30, 40)]]}, ValueError, ROWS),
+        (GREY, {"boxes": [(1, 2, 30, 40, 0.9)]}, ValueError, ROWS),
+        (GREY, {"boxes": [(1, 2, 30, 40), (1, 2, 30)]}, ValueError, ROWS),
+        (GREY, {"boxes": [("1", "2", "30", "40")]}, ValueError, ROWS),
+        (GREY, {"boxes": [(np.nan, 2, 30, 40)]}, ValueError, "image_0: box 0: .* not finite"),
+        ([GREY, GREY], {"boxes": BOXES}, ValueError, f"image_0: .*{ROWS}"),
+        ([GREY, GREY], {"boxes": [BOXES, None]}, ValueError, f"image_1: .*{ROWS}None"),
+        ([GREY], {"boxes": 5}, TypeError, "not int"),
+        (GREY, {"detector": "yolo"}, ValueError, "Unknown detector 'yolo'"),
+        (GREY, {"focal_length": 1.0}, ValueError, "no lens"),
     ],
 )
 def test_what_cannot_be_used_is_named(images, settings, error, said, predictor):

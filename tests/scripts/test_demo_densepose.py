@@ -15,6 +15,7 @@ from tiny_demo import FLAGS, write_weights
 import demo
 from models.inference.dense_files import DenseFiles, charts_warning
 from models.inference.dense_video import DenseVideo
+from models.inference.run_record import MapsOfImage, RunRecord, with_earlier_maps
 from utils.io.video import VideoFile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,8 +117,32 @@ def test_images_that_a_boxes_file_leaves_out_have_background(weights, pictures, 
 def test_two_images_that_would_share_a_map_are_said(tmp_path):
     files = DenseFiles(tmp_path, ["uv-npz"], "map", atlas=None)
     files.write("a.jpg", "a", (30, 20), [])
-    with pytest.raises(FileExistsError, match="'densepose/uv-npz/dense/a_5.png' was written for another image"):
+    with pytest.raises(FileExistsError, match="'densepose/uv-npz/dense/a_5.png' is the map of 'a.jpg', too"):
         files.write("a_0.jpg", "a_0", (30, 20), [])
+
+
+def test_of_two_images_that_would_share_a_map_the_first_has_it_in_every_process(tmp_path):
+    """Also where a process works on the other one alone, or an earlier run wrote the map; other presets are whole."""
+    stems = {Path("a.jpg"): "a", Path("a_0.jpg"): "a_0"}
+    for overwrite in (False, True):
+        files = DenseFiles(tmp_path, ["uv-npz", "parts"], "map", None, overwrite, stems)
+        assert files.is_missing("a_0.jpg", "a_0") is not overwrite
+        with pytest.raises(FileExistsError, match="'densepose/uv-npz/dense/a_5.png' is the map of 'a.jpg', too"):
+            files.write("a_0.jpg", "a_0", (30, 20), [])
+        assert [each.files for each in files.maps] == [("densepose/parts/densepose/a_0.png",)]
+        assert [path.name for path in tmp_path.rglob("*.*")] == ["a_0.png"]
+
+
+def test_the_record_keeps_maps_of_other_presets(tmp_path):
+    DenseFiles(tmp_path, ["parts", "leffa"], "map", None).write("a.jpg", "a", (9, 9), [])
+    names = [f"densepose/{name}" for name in ("parts/densepose/a.png", "leffa/a_densepose.png")]
+    first = MapsOfImage("a.jpg", (*names, "densepose/gone.png"))
+    RunRecord((), {}, {}, maps=(first,)).save(tmp_path)
+    mine = MapsOfImage("a.jpg", ("densepose/iuv-rgb/a_iuv.png", names[1]))
+    (found,) = with_earlier_maps([mine], tmp_path, ["a.jpg"])
+    assert found.files == (*mine.files, names[0]) and not found.is_earlier
+    (alone,) = with_earlier_maps([], tmp_path, [])
+    assert alone.files == tuple(names) and alone.is_earlier
 
 
 @pytest.mark.parametrize(

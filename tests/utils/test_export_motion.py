@@ -140,3 +140,16 @@ def test_a_motion_out_of_order_is_refused(change, message, motion):
 def test_a_motion_without_a_rate_is_refused(fps, motion):
     with pytest.raises(ValueError, match="positive number of frames a second"):
         dataclasses.replace(motion, fps=fps)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_track_of_one_frame_has_every_format(motion, tmp_path):
+    """Its arrays may be read-only, as those of files and of broadcasting are."""
+    arrays = {name: array[:1].copy() for name, array in motion.arrays.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    one = dataclasses.replace(motion, arrays=arrays)
+    paths = {path.name: path for path in write_exports(tmp_path / "t", VIDEO_EXPORTS, one)}
+    assert all(path.stat().st_size > 0 for path in paths.values())
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 2
+    assert "NumFrames" in paths["t.trc"].read_text() and "Frames: 1\n" in paths["t.bvh"].read_text()

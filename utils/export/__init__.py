@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from utils.export.formats import EXPORTS, check_formats, endings, require_export_packages, write_exports
+from utils.export.formats import (
+    EXPORTS,
+    check_formats,
+    endings,
+    format_of,
+    require_export_packages,
+    write_export,
+    write_exports,
+)
 from utils.export.motion import ExportMotion, still_motion
 from utils.export.person import (
     AXES,
@@ -17,7 +25,7 @@ from utils.export.person import (
 )
 
 __all__ = [
-    "EXPORTS", "check_formats", "endings", "require_export_packages", "write_exports", "ExportMotion",
-    "still_motion", "AXES", "DENSEPOSE_SUFFIX", "PANEL_SUFFIX", "PEOPLE_SUFFIX", "SCHEMA", "pack_iuv",
+    "EXPORTS", "check_formats", "endings", "format_of", "require_export_packages", "write_export", "write_exports",
+    "ExportMotion", "still_motion", "AXES", "DENSEPOSE_SUFFIX", "PANEL_SUFFIX", "PEOPLE_SUFFIX", "SCHEMA", "pack_iuv",
     "people_arrays", "save_person", "seen_iuv",
 ]  # fmt: skip

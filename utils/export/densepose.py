@@ -82,7 +82,7 @@ PRESETS: dict[str, Preset] = {
 def check_presets(names: Iterable[str]) -> None:
     """Raise ValueError for a name that is no preset."""
     if unknown := [name for name in names if name not in PRESETS]:
-        raise ValueError(f"densepose takes any of {', '.join(PRESETS)}; it was given {', '.join(unknown)}.")
+        raise ValueError(f"densepose takes any of {', '.join(PRESETS)}; it was given {', '.join(map(str, unknown))}.")
 
 
 def map_paths(

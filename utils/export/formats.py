@@ -72,6 +72,12 @@ def endings(names: Iterable[str] = EXPORTS) -> list[str]:
     return [FORMATS[name][0] for name in dict.fromkeys(names)]
 
 
+def format_of(name: str) -> str | None:
+    """The format that a file name ends in, in letters of either case; None for none of them."""
+    found = [kind for kind in FORMATS if name.lower().endswith(FORMATS[kind][0])]
+    return max(found, key=lambda kind: len(FORMATS[kind][0]), default=None)
+
+
 def check_formats(names: Sequence[str], video: bool = False) -> None:
     """Raise ValueError for a name that is no format, and for one that has no motion where the person is a track."""
     unknown = [name for name in names if name not in EXPORTS]
@@ -108,15 +114,18 @@ def write_exports(stem: str | os.PathLike, names: Sequence[str], motion: ExportM
         OSError: where a file cannot be written.
     """
     check_formats(names, video=not motion.is_still)
-    written = []
-    for name in dict.fromkeys(names):
-        ending, make = FORMATS[name]
-        path = Path(f"{os.fspath(stem)}{ending}")
-        made = make(motion)
-        if isinstance(made, dict):
-            save_npz_atomic(path, DEMO, **made)
-        else:
-            with atomic_write(path) as file:
-                file.write(made)
-        written.append(path)
-    return written
+    return [write_export(Path(f"{os.fspath(stem)}{FORMATS[name][0]}"), name, motion) for name in dict.fromkeys(names)]
+
+
+def write_export(path: Path, name: str, motion: ExportMotion, replace: bool = True) -> Path:
+    """Write a person in one format, as `write_exports` does, to a path of any ending; returns the path.
+
+    Without `replace` raises FileExistsError where the name is taken.
+    """
+    made = FORMATS[name][1](motion)
+    if isinstance(made, dict):
+        save_npz_atomic(path, DEMO, replace, **made)
+    else:
+        with atomic_write(path, replace=replace) as file:
+            file.write(made)
+    return path

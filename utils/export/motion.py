@@ -107,7 +107,7 @@ class ExportMotion:
         if "vertices" in self.arrays:
             return self.arrays["vertices"]
         tensors, parents = body_tensors(self.body), tuple(int(parent) for parent in self.body.parents)
-        rotmat, betas = (torch.from_numpy(np.float32(self.arrays[name])) for name in ("rotmat", "betas"))
+        rotmat, betas = (torch.from_numpy(np.array(self.arrays[name], np.float32)) for name in ("rotmat", "betas"))
         vertices = np.empty((len(self), len(self.body.v_template), 3), np.float32)
         for start in range(0, len(self), CHUNK):
             rows = slice(start, start + CHUNK)

@@ -131,7 +131,7 @@ def humans4d_arrays(motion: ExportMotion) -> dict[str, Any]:
 
 def image_points(motion: ExportMotion, points: Float[np.ndarray, "T N 3"]) -> Float[np.ndarray, "T N 2"]:
     """Pixels of the image where the crop's camera sees points of the body (camera frame, metres)."""
-    cam_t = cam_to_translation(torch.from_numpy(motion.arrays["cam"])).numpy()
+    cam_t = cam_to_translation(torch.tensor(motion.arrays["cam"])).numpy()
     moved = points + cam_t[:, None].astype(np.float64)
     crop = FOCAL_LENGTH * moved[..., :2] / moved[..., 2:] / (CROP_SIZE / 2)
     center, scale = motion.arrays["center"][:, None], motion.arrays["scale"][:, None, None]

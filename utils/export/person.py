@@ -81,15 +81,18 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
     ]
 
 
-def save_person(path: str | os.PathLike, arrays: dict[str, np.ndarray], **facts: Any) -> None:
+def save_person(
+    path: str | os.PathLike, arrays: dict[str, np.ndarray], replace: bool = True, /, **facts: Any
+) -> None:
     """Write a person's npz file, whole or not at all.
 
     Args:
         path: of the file.
         arrays: as `people_arrays` gives them.
+        replace: an older file.
         facts: numbers and text that say where they come from.
 
     Raises:
         OSError: where the file cannot be written.
     """
-    save_npz_atomic(path, DEMO, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)
+    save_npz_atomic(path, DEMO, replace, schema=SCHEMA, axes=AXES, units=UNITS, **arrays, **facts)
