@@ -276,7 +276,7 @@ def test_what_is_wrong_is_said_before_the_work(source, tmp_path, capsys):
     assert "is none of our results" in said("--overwrite")
 
 
-def test_what_cannot_be_fitted_is_counted(source, tmp_path, quick, capsys):
+def test_what_cannot_be_fitted_is_counted(source, tmp_path, quick, monkeypatch, capsys):
     """A mask of another size, a person with too few points; other limits are quick, results are not replaced."""
     root, labels, _ = source
     visibility = np.ones((4, 33))
@@ -290,12 +290,8 @@ def test_what_cannot_be_fitted_is_counted(source, tmp_path, quick, capsys):
         run(root, tmp_path, "--min_iou", "2", labels=tmp_path / "labels.npz")
     written = capsys.readouterr()
     assert "No body was accepted; no file was written" in written.err and not result(tmp_path).exists()
-    before = fit_photos.BatchFitter._fill
-    fit_photos.BatchFitter._fill = None  # nothing is fitted again
-    try:
-        assert run(root, tmp_path, *ANY, labels=tmp_path / "labels.npz") == 2
-    finally:
-        fit_photos.BatchFitter._fill = before
+    monkeypatch.setattr(fit_photos.BatchFitter, "_fill", None)  # nothing is fitted again
+    assert run(root, tmp_path, *ANY, labels=tmp_path / "labels.npz") == 2
     said = capsys.readouterr().out
     assert "1 of 3 bodies accepted" in said and "left out 1: photograph or mask cannot be used" in said
     assert "left out 1: too few points" in said and len(load_npz(result(tmp_path))["imgname"]) == 1
