@@ -252,7 +252,8 @@ def _person(
         area, source = segmentation_area(entry.get("segmentation"), box)
         filled[f"area (from the {source})"] += 1
     number = values.optional(entry, "id", values.integer, what, None)
-    dense = with_masks(entry) if POINT_KEYS[0] in entry else None
+    has_points = POINT_KEYS[0] in entry and any(entry.get(key) != [] for key in POINT_KEYS)
+    dense = with_masks(entry) if has_points else None
     return CocoPerson(image_id, box, points, min(count, visible), is_crowd, area, number, dense)
 
 

@@ -334,3 +334,14 @@ def test_a_few_boxes_of_another_form_and_other_sizes_are_suspected(write):
     assert "x1, y1, x2, y2" in COCODataset(write(value), write.root).suspicions[0]
     value = content(lambda value: [image.update(width=640, height=480) for image in value["images"]])
     assert "320 x 240 px, not 640 x 480" in COCODataset(write(value), write.root).suspicions[0]
+
+
+@pytest.mark.parametrize("more", [{}, {"dp_y": [1.0]}])
+def test_a_person_with_empty_lists_of_points_has_no_dense_labels(more, tmp_path):
+    """Such a person would lower every score; lists of several lengths are damage, to be said by who reads them."""
+    labels = {key: [] for key in ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")} | more
+    person = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 40, 60], "id": 1, **labels}
+    content = {"images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 80}], "annotations": [person]}
+    (tmp_path / "dense.json").write_text(json.dumps(content))
+    (found,) = read_coco_file(tmp_path / "dense.json").people
+    assert (found.dense is None) is (not more)
