@@ -15,7 +15,7 @@ from utils.config import parse_config
 from utils.skeleton import PART_CHANNELS, PART_CHILD, PART_VISIBILITY, SMPL_JOINT_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXTS = ["README.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
+TEXTS = ["README.md", "MODEL_CARD.md", "CONTRIBUTING.md", "examples/README.md", "data/README.md", "data/open/README.md"]
 TEXTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 SOURCES = ("*.py", "benchmarks/*.py", "data/open/build/*.py", "datasets/**/*.py", "examples/*.py", "models/**/*.py")
 SOURCES += ("utils/**/*.py",)
