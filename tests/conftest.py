@@ -16,6 +16,9 @@ import pytest
 import torch
 from forked_runs import Runner
 
+from models import SMPL
+from utils.body import BodyAssets, resolve_body
+
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # small tests gain nothing by more, and on a busy machine waiting threads cost much
@@ -54,6 +57,18 @@ def root() -> Path:
 def golden() -> Path:
     """Folder of the small golden files."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def assets() -> BodyAssets:
+    """The open body and what belongs to it."""
+    return resolve_body("open")
+
+
+@pytest.fixture(scope="session")
+def smpl(assets) -> SMPL:
+    """The layer that poses the open body."""
+    return SMPL(assets.body, assets.extra, assets.surface)
 
 
 # ---------------------------------------------------------------------------------------------------- network

@@ -58,6 +58,27 @@ def dense_person(
     return DensePerson(arrays["vertices"], camera, seen)
 
 
+def dense_map(
+    people: Sequence[DensePerson],
+    source: str,
+    atlas: Atlas,
+    image_size: tuple[int, int],
+    size: tuple[int, int] | None = None,
+) -> DenseMap:
+    """The map of an image's people, nearer ones in front.
+
+    Args:
+        people: made for this source.
+        source: of SOURCES.
+        atlas: of the bodies.
+        image_size: width and height, pixels.
+        size: of the map, as in `seen_map`.
+    """
+    if source == "map":
+        return seen_map([person.seen for person in people], image_size, size)
+    return body_map([(person.vertices, person.camera) for person in people], atlas, image_size, size)
+
+
 @dataclass
 class DenseFiles:
     """Makes and writes the maps of images below one folder; any thread may call it.
@@ -143,10 +164,7 @@ class DenseFiles:
         self, people: Sequence[DensePerson], image_size: tuple[int, int], size: tuple[int, int] | None = None
     ) -> DenseMap:
         """The map of an image; `size` as in `seen_map`."""
-        if self.source == "map":
-            return seen_map([person.seen for person in people], image_size, size)
-        bodies = [(person.vertices, person.camera) for person in people]
-        return body_map(bodies, self.atlas, image_size, size)
+        return dense_map(people, self.source, self.atlas, image_size, size)
 
     def shown(self, path: Path) -> str:
         """A path in the folder of results, as the record names it."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.inference.confidence import why_no_body, with_keypoints
-from models.inference.dense_files import DensePerson, dense_person
+from models.inference.dense_files import SOURCES, DensePerson, dense_map, dense_person
 from utils.body import BodyAssets
 from utils.export import (
     PEOPLE_SUFFIX,
@@ -29,7 +29,7 @@ from utils.io import require_free
 from utils.io.marks import DEMO_MARKS
 from utils.people import Box, PersonCrop
 from utils.renderer import IUV_Renderer, MeshRenderer
-from utils.renderer.dense_map import DenseMap, body_map, seen_map
+from utils.renderer.dense_map import DenseMap
 from utils.renderer.panel import result_panel
 from utils.renderer.people import FullCamera, draw_people, full_camera
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
@@ -164,12 +164,10 @@ class ImageResult(list[Person]):
         Args:
             source: "map" of what the network sees, or "body" rendered from the bodies.
         """
-        if source not in ("map", "body"):
+        if source not in SOURCES:
             raise ValueError(f"The source of a dense map is 'map' or 'body', not '{source}'.")
-        size, people = self.image.shape[1::-1], [person.dense for person in self if not person.problem]
-        if source == "map":
-            return seen_map([person.seen for person in people], size)
-        return body_map([(person.vertices, person.camera) for person in people], self._assets.atlas, size)
+        people = [person.dense for person in self if not person.problem]
+        return dense_map(people, source, self._assets.atlas, self.image.shape[1::-1])
 
     def densepose(self, preset: str = "iuv-rgb", source: str = "map") -> Shaped[np.ndarray, "..."]:
         """The whole-image map as the first file of a preset of `demo.py --densepose` holds it, at the image's size.

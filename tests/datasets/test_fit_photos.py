@@ -14,13 +14,11 @@ from data.open.build import fit_photos
 from data.open.build.photo_fits import Limits, PhotoFits, refusals
 from datasets.base_dataset import BaseDataset
 from datasets.registry import PathsConfig
-from models import SMPL
 from models.fitting import photo_fit
 from models.fitting.landmarks import BONES, LANDMARKS, LandmarkBody, point_numbers
 from models.fitting.objective import load_pose_prior
 from models.fitting.outlines import GRID, read_outline
 from models.fitting.photo_fit import rotations, torso_rotation
-from utils.body import resolve_body
 from utils.geometry import project_to_crop
 from utils.io import load_npz
 from utils.renderer import IUV_Renderer
@@ -28,16 +26,6 @@ from utils.renderer import IUV_Renderer
 NAMES = ("a.jpg", "b.jpg", "c.jpg", "held.jpg")
 SIDE = 240
 HIPS = (23, 24)
-
-
-@pytest.fixture(scope="module")
-def assets():
-    return resolve_body("open")
-
-
-@pytest.fixture(scope="module")
-def smpl(assets):
-    return SMPL(assets.body, assets.extra, assets.surface)
 
 
 def posed_people(smpl):

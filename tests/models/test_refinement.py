@@ -18,7 +18,6 @@ from models.fitting.refinement import Refiner
 from models.inference.predictor import is_refined
 from models.inference.track_starts import TrackStarts
 from models.part_crop import soft_argmax
-from utils.body import resolve_body
 from utils.config import parse_config
 from utils.geometry import batch_rodrigues, project_to_crop
 from utils.iuvmap import iuv_img2map
@@ -26,16 +25,6 @@ from utils.renderer import IUV_Renderer
 from utils.structures import IUVEstimate, IUVMaps, SMPLParams
 
 FIELDS = ("cam", "betas", "rotmat")
-
-
-@pytest.fixture(scope="module")
-def assets():
-    return resolve_body("open")
-
-
-@pytest.fixture(scope="module")
-def smpl(assets):
-    return SMPL(assets.body, assets.extra, assets.surface)
 
 
 @pytest.fixture(scope="module")
