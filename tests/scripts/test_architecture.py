@@ -208,7 +208,7 @@ def test_files_are_read_by_the_safe_readers(name):
         )
 
 
-TEXT = (".py", ".md", ".toml", ".txt", ".sh", ".yaml", ".json", "")
+TEXT = (".py", ".ipynb", ".md", ".toml", ".txt", ".sh", ".yaml", ".json", "")
 # Put together here, so that this file passes its own test.
 LOCAL_PATHS = re.compile("(?<![\\w.~}*-])/(" + "|".join(("work", "tmp", "home", "root", "Users")) + ")/")
 
