@@ -19,7 +19,7 @@ def danet_s(**settings):
 
     Args:
         settings: of `models.InferenceConfig`: body ("open", "smpl", "auto"), device ("auto", "cpu", "cuda", ...),
-            checkpoint (other weights of this network), data_dir, refine.
+            checkpoint (other weights of this network), data_dir, refine, backend, precision.
     """
     return _predictor(model="danet_s", **settings)
 

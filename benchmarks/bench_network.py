@@ -1,6 +1,6 @@
-"""Speed and memory of the network in its fast form, as ratios to torchvision's resnet50 in the same run.
+"""Speed and memory of the network in its fast forms, as ratios to torchvision's resnet50 (torch) in the same run.
 
-python benchmarks/bench_network.py            # 2 threads, float32, batch 1 and 8
+python benchmarks/bench_network.py            # 2 threads, batch 1 and 8; with OpenVINO and bfloat16 where they are
 python benchmarks/bench_network.py --memory   # peak resident memory of a fresh process at batch 8
 python benchmarks/bench_network.py --onnx     # the network and its fast form against its ONNX file under onnxruntime
 """
@@ -21,13 +21,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from torch import nn
 
 from models import build_danet
 from models.danet import PRESETS, preset
+from models.inference.backends import Bfloat16Network
 from models.inference.export_onnx import export_onnx
+from models.inference.openvino_network import OpenVinoNetwork, converted
 from utils.checkpoint import load_danet, save_checkpoint
-from utils.packages import onnx_session
+from utils.packages import is_installed, onnx_session
+from utils.runtime import has_bfloat16
 
 TARGETS = {1: 4.8, 8: 5.6}  # for the default network; the 2020 code took 6.1 and 7.4
 MEMORY_TARGET_GIB = 1.5
@@ -40,32 +42,45 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 @torch.inference_mode()
-def ratio(
-    model: nn.Module, reference: Callable[[torch.Tensor], object], batch: int, rounds: int
-) -> tuple[float, float]:
-    """Median seconds of model and reference, measured alternately."""
+def medians(runs: dict[str, Callable[[torch.Tensor], object]], batch: int, rounds: int) -> dict[str, float]:
+    """Median seconds of each, measured alternately."""
     image = torch.randn(batch, 3, 224, 224)
-    model(image), reference(image)
-    pairs = [(seconds(lambda: model(image)), seconds(lambda: reference(image))) for _ in range(rounds)]
-    ours, theirs = zip(*pairs, strict=True)
-    return statistics.median(ours), statistics.median(theirs)
+    for run in runs.values():
+        run(image)
+    times = [[seconds(lambda run=run: run(image)) for run in runs.values()] for _ in range(rounds)]
+    return dict(zip(runs, map(statistics.median, zip(*times, strict=True)), strict=True))
+
+
+def forms(name: str) -> dict[str, Callable[[torch.Tensor], object]]:
+    """The forms of a network of fresh weights that this machine has; torch in float32 first."""
+    network = build_danet(preset(name)).eval().requires_grad_(False)
+    found = {"torch": deepcopy(network).prepare_for_inference()}
+    model = converted(network) if is_installed("openvino") else None
+    if model is not None:
+        found["openvino"] = OpenVinoNetwork(model)
+    if has_bfloat16(torch.device("cpu")):
+        found["torch bf16"] = Bfloat16Network(network)
+        found |= {} if model is None else {"openvino bf16": OpenVinoNetwork(model, "bf16")}
+    return found
 
 
 def compare(names: list[str], rounds: int) -> None:
     from torchvision.models import resnet50
 
-    reference = resnet50(weights=None).eval()
     for name in names:
-        model = build_danet(preset(name)).prepare_for_inference()
+        runs = {"resnet50": resnet50(weights=None).eval(), **forms(name)}
         for batch, target in TARGETS.items():
-            ours, theirs = ratio(model, reference, batch, rounds)
-            goal = f"  (at most {target})" if name == "danet" else ""
-            print(
-                f"{name} batch {batch}: {ours:.3f} s, resnet50 {theirs:.3f} s, ratio {ours / theirs:.2f}{goal}"
-            )
+            found = medians(runs, batch, rounds)
+            reference, torch_seconds = found.pop("resnet50"), found["torch"]
+            print(f"{name} batch {batch}: resnet50 {reference:.3f} s")
+            for form, ours in found.items():
+                goal = f"  (at most {target})" if name == "danet" and form == "torch" else ""
+                print(
+                    f"  {form:13} {ours:.3f} s, ratio to resnet50 {ours / reference:.2f}, speed "
+                    f"{torch_seconds / ours:.2f} times torch's{goal}"
+                )
 
 
-@torch.inference_mode()
 def compare_onnx(names: list[str], rounds: int) -> None:
     for name in names:
         network = build_danet(preset(name)).eval()
@@ -79,9 +94,8 @@ def compare_onnx(names: list[str], rounds: int) -> None:
             return session.run(None, {"image": image.numpy()})
 
         for batch in TARGETS:
-            plain, file = ratio(network, exported, batch, rounds)
-            quick, _ = ratio(fast, exported, batch, rounds)
-            print(f"{name} batch {batch}: {plain:.3f} s, fast form {quick:.3f} s, onnxruntime {file:.3f} s")
+            found = medians({"plain": network, "fast form": fast, "onnxruntime": exported}, batch, rounds)
+            print(f"{name} batch {batch}: " + ", ".join(f"{form} {ours:.3f} s" for form, ours in found.items()))
 
 
 @torch.inference_mode()

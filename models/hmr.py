@@ -63,7 +63,7 @@ class HMR(nn.Module):
     def regress(self, features: Float[Tensor, "B 2048"]) -> SMPLParams:
         """The body of image features; each iteration adds a correction to the last estimate."""
         pose, betas, cam = (
-            mean.expand(len(features), -1) for mean in (self.init_pose, self.init_shape, self.init_cam)
+            mean.expand(features.shape[0], -1) for mean in (self.init_pose, self.init_shape, self.init_cam)
         )
         for _ in range(self.iterations):
             hidden = self.drop1(self.fc1(torch.cat([features, pose, betas, cam], dim=1)))

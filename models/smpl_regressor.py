@@ -90,7 +90,7 @@ class PartRegressor(nn.Module):
 
         An exported network takes any number of people, so it cannot count portions.
         """
-        if self.training or torch.onnx.is_in_onnx_export():
+        if self.training or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
             return self.limb_net(maps)
         return torch.cat([self.limb_net(portion) for portion in maps.split(LIMB_PORTION)])
 

@@ -21,6 +21,9 @@ from utils.body import BodyAssets, resolve_body
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# `--backend auto` is torch: to make OpenVINO's form of every test's network would take minutes.
+sys.modules.setdefault("openvino", None)
+
 torch.set_num_threads(1)  # small tests gain nothing by more, and on a busy machine waiting threads cost much
 cv2.setNumThreads(1)
 
@@ -29,7 +32,8 @@ cv2.setNumThreads(1)
 SLOW_FILES = (
     "test_train_labelled", "test_resume", "test_train", "test_eval", "test_export_onnx", "test_danet", "test_doctor",
     "test_training_golden", "test_demo", "test_no_network", "test_distributed", "test_gallery", "test_flat_memory",
-    "test_variants", "test_script", "test_demo_densepose", "test_synthetic", "test_predictor", "test_refinement",
+    "test_backends", "test_variants", "test_script", "test_demo_densepose", "test_synthetic", "test_predictor",
+    "test_refinement",
 )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
     python tests/no_network.py FOLDER
 
 runs scripts of ours, which write to the folder, under the kernel's own filter of system calls. onnxruntime, unless
-asked not to, looks up a host of its maker nine seconds after its import, in a thread that Python does not see.
+asked not to, looks up a host of its maker nine seconds after its import, in a thread that Python does not see; openvino
+sends word of its import.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def run_scripts(out: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     from datasets.people.detector import load_session
+    from utils.packages import import_openvino, is_installed
 
     load_session()
     imported = time.monotonic()
@@ -56,7 +58,9 @@ def run_scripts(out: Path) -> None:
     from datasets.synthetic.__main__ import main as render_people
 
     image = str(ROOT / "examples" / "rendered_1.jpg")
-    assert demo.main(["--img_dir", image, "--out_dir", str(out / "demo")]) == 0
+    if is_installed("openvino"):
+        import_openvino()
+    assert demo.main(["--img_dir", image, "--out_dir", str(out / "demo"), "--backend", "torch"]) == 0
     assert render_people(["--preview", str(out / "sheet.jpg"), "--count", "1"]) == 0
     import eval
     import eval_coco

@@ -4,9 +4,13 @@ Every script imports this package first, so the environment variables of other p
 """
 
 import os
+import sys
 
 # onnxruntime would write a device id into the user's cache and look up a host of its maker; it asks this at its import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# openvino would write ids into the home folder and ask a host of its maker; without this package it does neither.
+sys.modules.setdefault("openvino_telemetry", None)
 
 # Packages make their caches below the home folder. Where that is unknown, they would make a folder named "~".
 if os.path.expanduser("~") == "~":

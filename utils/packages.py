@@ -17,9 +17,29 @@ def require_packages(feature: str, extra: str, *packages: str) -> None:
         extra: they are in `requirements-<extra>.txt`.
         packages: import names.
     """
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if not is_installed(name)]
     if missing:
         raise ImportError(f"{feature} needs {', '.join(missing)}: pip install -r requirements-{extra}.txt")
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package of this import name is there; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def import_openvino() -> Any:
+    """The module openvino; the one place that imports it, for `utils/__init__.py` switches its telemetry off.
+
+    Raises:
+        ImportError: when the package does not work.
+    """
+    try:
+        import openvino
+    except Exception as error:  # of whatever a damaged installation leads to
+        raise ImportError(
+            f"The package openvino does not work here ({first_line(error)}): pip install openvino"
+        ) from error
+    return openvino
 
 
 def onnx_session(path: str | Path | bytes, threads: int = 0) -> Any:

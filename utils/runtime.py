@@ -53,6 +53,14 @@ def choose_device(name: str = "auto", number: int | None = None) -> torch.device
     return device
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; others compute with it more slowly than with float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return device.type == "cpu" and any(asked() for asked in known if asked is not None)
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes that `torchrun` started this script in; a plain start is one."""

@@ -50,7 +50,7 @@ class BodyFile:
     assets: BodyAssets
     regressor: str = "bodies"
     device: torch.device = torch.device("cpu")
-    facts = {"refined": "no"}
+    facts = {"refined": "no", "backend": "none"}
 
     @property
     def weights(self) -> BodyFile:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from models.fitting.refinement import Refiner
 from models.hmr import build_hmr
+from models.inference.backends import BACKENDS, PRECISIONS, choose_form, in_form
 from models.inference.confidence import MAX_BETA, center_errors, is_empty, own_confidence
 from models.inference.people import predict_images
 from models.inference.weights import WeightsConfig, load_network
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datasets.people.detector import Detector
+    from models.inference.backends import Network
     from models.inference.person import ImageResult
     from models.inference.track_starts import RefineRows
     from utils.images import AnyImage
@@ -58,6 +59,8 @@ class InferenceConfig(WeightsConfig):
         "move bodies to agree with the network's own maps; default: for weights learned on the open body",
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    backend: str = option("auto", "torch, or openvino on the CPU; auto: openvino where installed", choices=BACKENDS)
+    precision: str = option("fp32", "of the network; bf16 where the device computes in it", choices=PRECISIONS)
 
 
 def load_predictor(
@@ -76,21 +79,23 @@ def load_predictor(
         normalise: what the network is fed with; without it, pixels in 0..1.
 
     Raises:
-        ValueError: a device that is absent, weights that are damaged or of another network, HMR without weights.
+        ImportError: OpenVINO is asked for and not installed.
+        ValueError: a device that is absent, weights that are damaged or of another network, HMR without weights, a
+            network that OpenVINO was asked for and cannot run.
         FileNotFoundError: weights or files of the body that are missing.
     """
     config = InferenceConfig() if config is None else config
-    device = choose_device(config.device, local_rank)
+    on_cpu = config.backend == "openvino" and config.device == "auto"
+    device = choose_device("cpu" if on_cpu else config.device, local_rank)
+    form = choose_form(config.backend, config.precision, device)
     assets = resolve_body(config.body, config.data_dir, need)
     if config.regressor == "danet":
         network, weights = load_network(config)
-        network = network.to(device).prepare_for_inference()
     elif config.checkpoint is None:
         raise ValueError("No weights of the HMR baseline ship with the project; give --checkpoint FILE.")
     else:
         network = build_hmr(config.data_dir)
         weights = load_danet(network, config.checkpoint)
-        network = network.to(device).eval().requires_grad_(False)
     learned_on, used = weights.meta.get("body"), assets.body.model_id
     if learned_on and learned_on != used:
         log.warning(
@@ -99,7 +104,8 @@ def load_predictor(
             learned_on, used, "smpl" if learned_on == "smpl" else "open",
         )  # fmt: skip
     refine = is_refined(config, assets, learned_on)
-    return Predictor(network, assets, device, weights, config.regressor, normalise, refine)
+    network, form = in_form(network.to(device), form, str(config.network))
+    return Predictor(network, assets, device, weights, config.regressor, normalise, refine, str(form))
 
 
 def is_refined(config: InferenceConfig, assets: BodyAssets, learned_on: str | None) -> bool:
@@ -126,38 +132,42 @@ class Predictor:
         assets: the body and the files that belong to it.
         weights: what became of the weights file; None for a network that was given its weights otherwise.
         regressor: "danet" or "hmr".
+        backend: what computes the network, and its precision, as "openvino, fp32".
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         assets: BodyAssets,
         device: torch.device,
         weights: LoadReport | None = None,
         regressor: str = "danet",
         normalise: bool = True,
         refine: bool = False,
+        backend: str = "torch, fp32",
     ):
-        """network: as `DaNet.prepare_for_inference` gives it; the other arguments as in `load_predictor`."""
+        """network: as `DaNet.prepare_for_inference` or `in_form` gives it; other arguments as in `load_predictor`."""
         self.network, self.assets, self.device = network, assets, device
         self.weights, self.regressor, self.normalise = weights, regressor, normalise
+        self.backend = backend
         self.smpl = SMPL(assets.body, assets.extra, assets.surface).to(device)
         self._renderer = None if assets.atlas is None else IUV_Renderer(atlas=assets.atlas)
         self._refiner = Refiner(self.smpl, assets.atlas) if refine else None
 
     @property
     def facts(self) -> dict[str, str]:
-        """Body, weights and refinement, as the demo's result files name them."""
+        """Body, weights, refinement and back-end, as the demo's result files name them."""
         refined = "no" if self._refiner is None else "yes"
         return {
             "body_model": self.assets.body.model_id,
             "weights": "none" if self.weights is None else self.weights.weights_id,
             "refined": refined,
+            "backend": self.backend,
         }
 
     def describe(self) -> str:
-        """One line that says which body, atlas and weights are in use."""
-        return self.assets.log_line(str(self.weights))
+        """One line that says which body, atlas, weights and back-end are in use."""
+        return f"{self.assets.log_line(str(self.weights))}, computed by {self.backend}"
 
     def __call__(
         self,

@@ -47,10 +47,13 @@ def test_python_code_is_stopped_in_every_test(address):
         socket.create_connection(address, timeout=0.1)
 
 
-def test_onnxruntime_is_imported_in_one_place():
-    """After `utils/__init__.py` has made it leave the network alone."""
+def test_packages_that_ask_the_network_are_imported_in_one_place():
+    """After `utils/__init__.py` has made them leave it alone."""
     for name, tree in SOURCES.items():
         if name != "utils/packages.py":
-            assert "onnxruntime" not in [module.split(".")[0] for module, _ in modules(tree)], name
-    first = ast.unparse(SOURCES["utils/__init__.py"].body[2])
+            assert not {"onnxruntime", "openvino"} & {module.split(".")[0] for module, _ in modules(tree)}, (
+                name
+            )
+    first, second = map(ast.unparse, SOURCES["utils/__init__.py"].body[3:5])
     assert first == "os.environ['ORT_DISABLE_TELEMETRY'] = '1'"
+    assert second == "sys.modules.setdefault('openvino_telemetry', None)"
