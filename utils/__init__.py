@@ -11,6 +11,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # openvino would write ids into the home folder and ask a host of its maker; without this package it does neither.
 sys.modules.setdefault("openvino_telemetry", None)
+# gradio would report each start of the app to its maker and ask for its newest version.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 # Packages make their caches below the home folder. Where that is unknown, they would make a folder named "~".
 if os.path.expanduser("~") == "~":

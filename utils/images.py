@@ -220,11 +220,14 @@ def _rgb(image: Image.Image) -> np.ndarray:
     image.load()
     lies = min(image.size) < MIN_SIDE and image.getexif().get(ORIENTATION) in LYING
     _require_size(image.size[::-1] if lies else image.size)
+    is_file = image.format is not None
     with contextlib.suppress(Exception):  # unreadable EXIF says nothing about the pixels
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey comes as I;16 or I
         grey = np.asarray(image).astype(np.int64)
-        eight = (np.clip(grey, 0, 65535) >> 8).astype(np.uint8)
+        # What Pillow itself converts to I keeps its values 0..255.
+        is_eight = image.mode == "I" and not is_file and grey.max() <= 255
+        eight = (np.clip(grey, 0, 65535) >> (0 if is_eight else 8)).astype(np.uint8)
         eight[grey == image.info.get("transparency", -1)] = 255
         return np.stack([eight] * 3, axis=-1)
     if image.has_transparency_data:

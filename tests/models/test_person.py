@@ -17,7 +17,7 @@ from tiny_demo import FLAGS, TINY, write_weights
 
 import demo
 from models import DaNetConfig, ImageResult, InferenceConfig, Predictor, load_predictor
-from utils.images import ImageError
+from utils.images import ImageError, as_rgb
 from utils.io import load_npz
 from utils.people import Detection
 
@@ -208,6 +208,18 @@ def pillow_image(damage):
 def test_a_pillow_image_of_a_path_in_bytes_has_its_name(predictor, photo):
     (person,) = predictor(Image.open(os.fsencode(photo)), boxes=BOXES[:1])
     assert person.crop.path == photo
+
+
+@pytest.mark.parametrize("mode", ["L", "I", "F", "HSV", "YCbCr", "LAB", "I;16"])
+def test_a_pillow_image_of_any_mode_has_its_colours(mode):
+    """Also numbers of 32 bits that hold 0..255, as Pillow's own conversion leaves them."""
+    color = (200, 30, 30) if mode in ("HSV", "YCbCr", "LAB") else (200, 200, 200)
+    image = Image.new("RGB", (9, 9), color)
+    if mode == "I;16":
+        given = Image.fromarray(np.full((9, 9), 200 * 256, np.uint16))
+    else:
+        given = image.convert("L").convert(mode) if mode in ("I", "F") else image.convert(mode)
+    assert given.mode == mode and np.abs(as_rgb(given).astype(int) - np.asarray(image)).max() < 5
 
 
 GREY = np.zeros((99, 99, 3), np.uint8)

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("utils", "models", "datasets")
-SCRIPTS = ("demo", "train", "eval", "eval_coco")
+SCRIPTS = ("app", "demo", "train", "eval", "eval_coco")
 # Distribution -> import name, where they differ.
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 # Calls that read files of unknown origin, and who may make them: others use `utils.io`.

@@ -54,6 +54,7 @@ def test_packages_that_ask_the_network_are_imported_in_one_place():
             assert not {"onnxruntime", "openvino"} & {module.split(".")[0] for module, _ in modules(tree)}, (
                 name
             )
-    first, second = map(ast.unparse, SOURCES["utils/__init__.py"].body[3:5])
+    first, second, third = map(ast.unparse, SOURCES["utils/__init__.py"].body[3:6])
     assert first == "os.environ['ORT_DISABLE_TELEMETRY'] = '1'"
     assert second == "sys.modules.setdefault('openvino_telemetry', None)"
+    assert third == "os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'"

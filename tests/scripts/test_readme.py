@@ -47,7 +47,7 @@ def check_flags(script: str, arguments: list[str], command: str) -> None:
     """Parse with the script's own config class; a script without one must at least name the flags."""
     name = script.removesuffix(".py").replace("/", ".")
     config = f"{name.rsplit('.')[-1].title().replace('_', '')}Config"
-    if name in ("demo", "train", "eval", "eval_coco") or name.endswith(".export_onnx"):
+    if name in ("app", "demo", "train", "eval", "eval_coco") or name.endswith(".export_onnx"):
         parse_config(getattr(importlib.import_module(name), config), arguments)
         return
     path = ROOT / script
