@@ -27,7 +27,7 @@ from datasets.people.crops import DETECTORS, People, build_detector
 from datasets.people.detector import unused_of
 from datasets.people.openpose import KeypointFiles
 from datasets.people.video import VideoFrames
-from datasets.people.video_people import VideoPeople
+from datasets.people.video_people import MAX_STRIDE, VideoPeople
 from models import InferenceConfig, Predictor, load_predictor
 from models.inference.dense_files import SOURCES, DenseFiles, charts_warning
 from models.inference.dense_video import DenseVideo
@@ -35,19 +35,26 @@ from models.inference.gallery import PAGE_NAME, save_run
 from models.inference.image_files import ImageFiles
 from models.inference.image_run import ImageRun
 from models.inference.pipeline import Seconds
-from models.inference.run_record import FILE_NAME, SCHEMA, RunRecord, with_earlier, with_earlier_maps
+from models.inference.run_record import (
+    FILE_NAME,
+    SCHEMA,
+    RunRecord,
+    settings_without_effect,
+    shown_settings,
+    with_earlier,
+    with_earlier_maps,
+)
 from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
-from utils.config import option, parse_config
+from utils.config import option, parse_config, require_range
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.export.densepose import PRESETS, check_presets
 from utils.geometry import check_focal_length
 from utils.io import require_free, writable_folder
 from utils.io.marks import PAGE
 from utils.packages import require_packages
-from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none, renderer_problem
+from utils.renderer.backends import RENDERERS, mesh_renderer_class, opendr_or_none
 from utils.runtime import Processes, joined_processes, report_error, setup_logging
-from utils.unused import Unused
 
 log = logging.getLogger("demo")
 
@@ -68,6 +75,7 @@ class DemoConfig(InferenceConfig):
         "square images that are one person's crop are taken whole", choices=DETECTORS,
     )  # fmt: skip
     detector_weights: str | None = option(None, "weights file of --detector torchvision")
+    detector_stride: int = option(1, "of a video: the detector looks at each Nth frame only, 1..10")
     boxes: str | None = option(None, "JSON file with person boxes, instead of a detector")
     keypoints: str | None = option(None, "folder of OpenPose's <stem>_keypoints.json, instead of a detector")
     export: tuple[str, ...] = option((), f"also write each person as any of {', '.join(EXPORTS)}")
@@ -87,6 +95,7 @@ class DemoConfig(InferenceConfig):
         super().__post_init__()
         check_formats(self.export, video=self.video is not None)
         check_presets(self.densepose)
+        require_range(self, 1, MAX_STRIDE, "detector_stride")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.focal_length is not None and not 0 < self.focal_length < float("inf"):
@@ -175,7 +184,8 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
         dense.require_free()
     charts = charts_facts(config, predictor)
     stop.end_if_asked()
-    people = VideoPeople(takewhile(lambda _: not stop.asked, frames), detector.detect, config.smooth)
+    read, stride = takewhile(lambda _: not stop.asked, frames), 1 if name == "none" else config.detector_stride
+    people = VideoPeople(read, detector.detect, config.smooth, stride)
     run = VideoRun(
         frames, people, predictor, files, config.batch_size, config.smooth, config.focal_length, stop, dense=dense
     )
@@ -256,34 +266,6 @@ def camera_facts(config: DemoConfig, sizes: Iterable[tuple[int, int]]) -> dict[s
     if suspicion:
         log.warning("Suspicion: %s", suspicion)
     return {"suspicion about the camera": suspicion} if suspicion else {}
-
-
-def shown_settings(config: DemoConfig, processes: Processes) -> dict[str, str]:
-    """Settings that the record shows: those that differ from None, False and ()."""
-    names = [
-        "img_dir" if config.video is None else "video", "detector", "detector_weights", "boxes", "keypoints",
-        "focal_length", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
-        "densepose",
-    ]  # fmt: skip
-    given = {name: value for name in names if (value := getattr(config, name)) not in (None, False, ())}
-    shown = {name: " ".join(v) if isinstance(v, tuple) else str(v) for name, v in given.items()}
-    if config.densepose:
-        shown["dense_source"] = config.dense_source
-    return {**shown, "processes": str(processes.count)}
-
-
-def settings_without_effect(config: DemoConfig) -> Unused:
-    """Settings that were given and change nothing in this run."""
-    unused, no_effect, is_video = Unused(), "settings without effect", config.video is not None
-    if is_video and config.img_dir != DemoConfig.img_dir:
-        unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is used instead")
-    if config.dense_source != DemoConfig.dense_source and not config.densepose:
-        unused.add(no_effect, example=f"dense_source {config.dense_source}: no --densepose preset is given")
-    if config.use_opendr and is_video:
-        unused.add(no_effect, example="use_opendr: it adds to the panels of images")
-    elif config.use_opendr and renderer_problem("opendr"):
-        unused.add(no_effect, example="use_opendr: opendr does not work here")
-    return unused
 
 
 if __name__ == "__main__":

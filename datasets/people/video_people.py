@@ -1,13 +1,19 @@
 """The people of a video, frame by frame: detected, tracked, cropped.
 
-A track counts once its person was detected in a few frames (all, in a video that has no more). That must be known
+The detector may look at every `stride`th frame only. A person whom it finds in two searched frames in a row has boxes
+on the way between them; one whom it finds in a single one of them stays there in the frames that are nearer to it.
+
+A track counts once its person was seen in a few frames (all, in a video that has no more). That must be known
 when the first of them is drawn: frames wait here until some more were searched.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +29,20 @@ if TYPE_CHECKING:
 
     Find = Callable[[UInt8[np.ndarray, "H W 3"]], list[Detection]]
 
+Known = dict[int, Detection]  # people of a frame by the tracker's numbers
+
 MIN_SEEN = 3  # frames; a person found in fewer is taken for a mistake of the detector
 LOOK_AHEAD = 4  # frames in which that must become clear
+MAX_STRIDE = 10  # frames; a third of a second at 30 a second
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A frame whose people may not count yet."""
+
+    frame: Frame
+    known: Known
+    is_searched: bool  # whether the detector looked
 
 
 class VideoPeople:
@@ -33,32 +51,34 @@ class VideoPeople:
     unused: counts of detections that are not among them, by reason; whole once the iteration has ended.
     """
 
-    def __init__(self, frames: Iterator[Frame], find: Find, smooth: bool):
+    def __init__(self, frames: Iterable[Frame], find: Find, smooth: bool, stride: int = 1):
         """
         Args:
             find: detections of an RGB image.
             smooth: the squares that are cut out follow the boxes smoothly.
+            stride: the detector looks at the first frame, every `stride`th after it, and the last one.
         """
-        self._frames, self._find = frames, find
+        self._frames, self._find, self._stride = frames, find, stride
         self._smoother = SquareSmoother() if smooth else None
         self._tracker = Tracker()
         self._read = 0  # frames
         self._seen: Counter[int] = Counter()  # frames of each active track, by the tracker's number
         self._numbers: dict[int, int] = {}  # the tracker's to those of tracks that count
         self._count = 0  # of tracks that count
-        self.empty_frames = 0  # without a detection
+        self.searched_frames = 0
+        self.empty_frames = 0  # searched, without a detection
         self.unused = Unused()
 
     def __iter__(self) -> Iterator[TrackedFrame]:
-        waiting: deque[tuple[Frame, list[tuple[int, Detection]]]] = deque()
-        for frame in self._frames:
-            self._read += 1
-            waiting.append((frame, self._detect(frame)))
-            if len(waiting) > LOOK_AHEAD:
-                yield self._cut(*waiting.popleft())
-                self._forget(self._tracker.active | {n for _, known in waiting for n, _ in known})
-        for frame, known in waiting:
-            yield self._cut(frame, known)
+        waiting: deque[_Waiting] = deque()
+        for found in self._follow():
+            waiting.append(found)
+            # A new person is shown up to half a stride before the first detection, and counts by the second one.
+            if len(waiting) > max(LOOK_AHEAD, self._stride // 2 + 1):
+                yield self._cut(waiting.popleft())
+                self._forget(self._tracker.active | {n for each in waiting for n in each.known})
+        for found in waiting:
+            yield self._cut(found)
         self._forget(set())
 
     @property
@@ -66,24 +86,38 @@ class VideoPeople:
         """Frames in which a person must be detected to count."""
         return min(MIN_SEEN, self._read)
 
-    def _detect(self, frame: Frame) -> list[tuple[int, Detection]]:
-        """The frame's detections with the tracker's numbers."""
+    def _follow(self) -> Iterator[_Waiting]:
+        """All frames with their people, found in the last one of each group."""
+        before: Known = {}
+        for frames in grouped(self._frames, self._stride):
+            self._read += len(frames)
+            known = self._detect(frames[-1])
+            self._seen.update({n: len(frames) if n in before else 1 for n in known})
+            for number, frame in enumerate(frames[:-1], start=1):
+                yield _Waiting(frame, known_between(before, known, number / len(frames)), is_searched=False)
+            yield _Waiting(frames[-1], known, is_searched=True)
+            before = known
+
+    def _detect(self, frame: Frame) -> Known:
+        """The frame's detections by the tracker's numbers."""
         found = self._find(frame.pixels)
+        self.searched_frames += 1
         self.empty_frames += not found
         numbers = self._tracker.update(found, frame.seconds, frame.pixels)
-        known = [(n, person) for n, person in zip(numbers, found, strict=True) if n is not None]
-        self._seen.update(n for n, _ in known)
+        known = {n: person for n, person in zip(numbers, found, strict=True) if n is not None}
         self.unused.add(f"detections with a score below {NEW_SCORE:g} that continue no track", len(found) - len(known))
         return known
 
-    def _cut(self, frame: Frame, known: list[tuple[int, Detection]]) -> TrackedFrame:
-        real = [(n, person) for n, person in known if self._seen[n] >= self.min_seen or person.is_whole]
-        people = [self._person(frame, n, person) for n, person in sorted(real, key=lambda pair: pair[0])]
+    def _cut(self, found: _Waiting) -> TrackedFrame:
+        known = found.known
+        real = {n: person for n, person in known.items() if self._seen[n] >= self.min_seen or person.is_whole}
+        people = [self._person(found.frame, n, person) for n, person in sorted(real.items())]
         visible = tuple(person for person in people if person is not None)
-        self.unused.add("detections whose square slipped out of the frame", len(real) - len(visible))
-        early = sum(1 for n, _ in known if n not in self._numbers)
-        self.unused.add("detections of people who were not seen again soon enough to be sure of", early)
-        return TrackedFrame(frame, visible)
+        if found.is_searched:
+            self.unused.add("detections whose square slipped out of the frame", len(real) - len(visible))
+            early = sum(1 for n in known if n not in self._numbers)
+            self.unused.add("detections of people who were not seen again soon enough to be sure of", early)
+        return TrackedFrame(found.frame, visible)
 
     def _forget(self, active: set[int]) -> None:
         """Drop the tracks that have ended, and count those that never counted."""
@@ -104,3 +138,28 @@ class VideoPeople:
         except ValueError:  # the square slipped out of the frame
             return None
         return TrackedPerson(track, frame.seconds, found, crop, center, scale)
+
+
+def grouped(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """The first frame, then groups of `size` frames; the last group may be smaller."""
+    iterator = iter(frames)
+    group = list(islice(iterator, 1))
+    while group:
+        yield group
+        group = list(islice(iterator, size))
+
+
+def known_between(before: Known, after: Known, share: float) -> Known:
+    """The people of a frame between two searched ones, without score and keypoints.
+
+    Args:
+        before, after: the people of the searched frames.
+        share: 0..1, of the way from one to the other. People of both have a box that is so far on the way, those of a
+            single one the box that they have there, if it is the nearer one.
+    """
+    both, nearer = before.keys() & after.keys(), before if share < 0.5 else after
+    found = {n: person.box for n, person in nearer.items()}
+    for n in both:
+        pairs = zip(before[n].box, after[n].box, strict=True)
+        found[n] = tuple(start + share * (end - start) for start, end in pairs)
+    return {n: replace(nearer[n], box=box, score=math.nan, keypoints=None) for n, box in found.items()}

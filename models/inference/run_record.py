@@ -12,6 +12,8 @@ from typing import Any
 from models.inference.confidence import LOW_CONFIDENCE
 from utils.command_line import ALL_GOOD, NOTHING_DONE, SOME_SKIPPED
 from utils.io import load_json, require_free, save_json_atomic
+from utils.renderer.backends import renderer_problem
+from utils.runtime import Processes
 from utils.unused import Unused
 
 SCHEMA, FILE_NAME = "danet-run-1", "run.json"
@@ -150,6 +152,39 @@ def with_earlier_maps(
                 by_image[image] = replace(own, files=tuple(dict.fromkeys((*own.files, *names))))
     rank = {name: number for number, name in enumerate(order)}
     return tuple(sorted(by_image.values(), key=lambda each: (rank.get(each.image, len(rank)), each.image)))
+
+
+def shown_settings(config: Any, processes: Processes) -> dict[str, str]:
+    """Settings of the demo that the record shows: those that differ from None, False and ()."""
+    names = [
+        "img_dir" if config.video is None else "video", "detector", "detector_weights", "boxes", "keypoints",
+        "focal_length", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
+        "densepose",
+    ]  # fmt: skip
+    given = {name: value for name in names if (value := getattr(config, name)) not in (None, False, ())}
+    shown = {name: " ".join(v) if isinstance(v, tuple) else str(v) for name, v in given.items()}
+    if config.densepose:
+        shown["dense_source"] = config.dense_source
+    if config.detector_stride > 1:
+        shown["detector_stride"] = str(config.detector_stride)
+    return {**shown, "processes": str(processes.count)}
+
+
+def settings_without_effect(config: Any) -> Unused:
+    """Settings of the demo that were given and change nothing in this run."""
+    unused, no_effect, is_video = Unused(), "settings without effect", config.video is not None
+    if is_video and config.img_dir != type(config).img_dir:
+        unused.add(no_effect, example=f"img_dir {config.img_dir}: --video is used instead")
+    if config.dense_source != type(config).dense_source and not config.densepose:
+        unused.add(no_effect, example=f"dense_source {config.dense_source}: no --densepose preset is given")
+    if config.detector_stride > 1 and (not is_video or config.detector == "none"):
+        reason = "--detector none takes every frame whole" if is_video else "it is for --video"
+        unused.add(no_effect, example=f"detector_stride {config.detector_stride}: {reason}")
+    if config.use_opendr and is_video:
+        unused.add(no_effect, example="use_opendr: it adds to the panels of images")
+    elif config.use_opendr and renderer_problem("opendr"):
+        unused.add(no_effect, example="use_opendr: opendr does not work here")
+    return unused
 
 
 def _low_confidence(outcomes: Iterable[Outcome]) -> list[str]:

@@ -55,7 +55,8 @@ class VideoSource(Protocol):
 class VideoPeople(Protocol):
     """The frames of a video with their people."""
 
-    empty_frames: int  # without a detection
+    searched_frames: int  # that a detector looked at
+    empty_frames: int  # of them, those without a detection
     min_seen: int  # frames in which a person must be seen to count
     unused: Unused  # detections that are not among the people
 
@@ -162,9 +163,10 @@ class VideoRun:
         problems += [f"{n} predictions are left out, each of which {why}" for why, n in self._left_out.items()]
         problems += (*video_problems, *unwritten.values())
         if not (self.files.tracks or self._left_out):
+            searched = self.people.searched_frames
             problems.append(
-                f"no person was found: frames with detections are {self.video.frames - self.people.empty_frames} of "
-                f"{self.video.frames}, and a person is followed through {self.people.min_seen} at least; --detector "
+                f"no person was found: frames with detections are {searched - self.people.empty_frames} of "
+                f"{searched}, and a person is followed through {self.people.min_seen} at least; --detector "
                 "none takes each frame as one person's crop"
             )
         name, stem, means = self.source.name, self.files.track_stem, self._confidence

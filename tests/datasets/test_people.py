@@ -135,11 +135,11 @@ def test_boxes_without_an_image_are_named(tmp_path, caplog):
     assert "(28)" in caplog.text and "image id 2," in caplog.text and "image id 25" not in caplog.text
 
 
-def people_of(found: list[list[Detection]], fps: float = 30.0) -> tuple[list[int], VideoPeople]:
+def people_of(found: list[list[Detection]], fps: float = 30.0, stride: int = 1) -> tuple[list[int], VideoPeople]:
     """Number of people in each frame, for who is detected in it."""
     image, each = np.full((80, 60, 3), 90, np.uint8), iter(found)
     frames = (Frame(i, i / fps, image) for i in range(len(found)))
-    people = VideoPeople(frames, lambda _: next(each), smooth=True)
+    people = VideoPeople(frames, lambda _: next(each), True, stride)
     return [len(frame.people) for frame in people], people
 
 
@@ -155,6 +155,42 @@ def test_who_is_not_drawn_in_a_video_is_counted_by_reason():
         "detections of people who were not seen again soon enough to be sure of": 2,
         "people who were seen in fewer than 3 frames": 1,
     }
+
+
+def test_between_searched_frames_people_are_on_the_way(frames=8, stride=3):
+    """One walks through, one comes at frame 3 and stays, one is found once."""
+    looks = []
+
+    def find(image):
+        number = int(image[0, 0, 0])
+        looks.append(number)
+        walker = Detection((10.0 + 2 * number, 5.0, 30.0, 60.0 + number), 0.9, np.ones((17, 3), np.float32))
+        comer, mistake = (Detection((x, 4.0, 20.0, 60.0), 0.8) for x in (120.0, 200.0))
+        return [walker, *([comer] if number >= 3 else []), *([mistake] if number == 6 else [])]
+
+    images = (np.full((80, 240, 3), i, np.uint8) for i in range(frames))
+    people = VideoPeople((Frame(i, i / 30, image) for i, image in enumerate(images)), find, False, stride)
+    found = [{person.track: person.detection for person in frame.people} for frame in people]
+    assert looks == [0, 3, 6, 7] and people.searched_frames == 4 and people.empty_frames == 0
+    assert [sorted(each) for each in found] == [[0], [0], *[[0, 1]] * 6]
+    for number, each in enumerate(found):
+        assert each[0].box == pytest.approx((10 + 2 * number, 5, 30, 60 + number))
+        is_between = number not in looks
+        assert (each[0].keypoints is None) == np.isnan(each[0].score) == is_between
+    assert all(each[1].box == (120, 4, 20, 60) for each in found[2:])
+    assert people.unused.counts == {
+        "detections of people who were not seen again soon enough to be sure of": 1,
+        "people who were seen in fewer than 3 frames": 1,
+    }
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5, 10])
+def test_with_any_stride_all_frames_of_a_video_have_their_people(stride):
+    one = Detection((10.0, 5.0, 30.0, 60.0), 0.9)
+    for frames in (1, 2, 3, 11, 24):
+        counts, people = people_of([[one]] * frames, stride=stride)
+        assert counts == [1] * frames and not people.unused
+        assert people.searched_frames == 1 + -(-(frames - 1) // stride)
 
 
 def test_what_a_folder_holds_beside_images_is_counted(tmp_path):

@@ -69,7 +69,10 @@ def test_a_missing_package_is_named_before_anything_is_done(
 def test_a_single_frame_is_a_person_where_no_detector_looks(weights, tmp_path):
     with VideoFile(tmp_path / "one.mp4", (64, 64), 10.0) as video:
         video.write(np.full((64, 64, 3), 90, np.uint8))
-    assert run_video(weights, tmp_path / "one.mp4", tmp_path / "out", "--smooth", "--export", "bvh") == 0
+    more = ("--smooth", "--export", "bvh", "--detector_stride", "5")
+    assert run_video(weights, tmp_path / "one.mp4", tmp_path / "out", *more) == 0
+    unused = json.loads((tmp_path / "out/run.json").read_text())["unused"]["settings without effect"]
+    assert unused["examples"] == ["detector_stride 5: --detector none takes every frame whole"]
     with np.load(tmp_path / "out/one_track0.npz") as data:
         assert data["frame_ids"].tolist() == [0]
 
@@ -100,6 +103,7 @@ def test_a_video_without_people_is_exit_code_1_and_said(weights, tmp_path, capsy
         (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
         (["--video", __file__], "is no video that OpenCV can read"),
         (["--smooth"], "smooth is for --video"),
+        (["--video", "a.mp4", "--detector_stride", "11"], "--detector_stride must lie between 1 and 10, got 11"),
         (["--video", "a.mp4", "--html"], "html is for images"),
         (["--video", "a.mp4", "--boxes", "b.json"], "boxes is for images"),
         (["--video", "a.mp4", "--export", "obj"], "export of a video takes any of glb"),
