@@ -46,6 +46,7 @@ from models.inference.run_record import (
 )
 from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
+from utils.body import check_height
 from utils.config import option, parse_config, require_range
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.export.densepose import PRESETS, check_presets
@@ -87,6 +88,7 @@ class DemoConfig(InferenceConfig):
     )
     html: bool = option(False, "write index.html, one page with all results")
     focal_length: float | None = option(None, "of the full images, pixels; default: by EXIF, else their diagonal")
+    height: float | None = option(None, "of a person, standing, in metres, to scale bodies by; default: as predicted")
     renderer: str = option("builtin", "who draws the bodies", choices=RENDERERS)
     use_opendr: bool = option(False, "add views by opendr to the panel, if it works here")
     reference_input: bool = option(False, "feed pixels in 0..1 without normalising, as the 2020 demo did")
@@ -98,6 +100,7 @@ class DemoConfig(InferenceConfig):
         require_range(self, 1, MAX_STRIDE, "detector_stride")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        check_height(self.height)
         if self.focal_length is not None and not 0 < self.focal_length < float("inf"):
             raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}.")
         if (self.detector != "auto") + (self.boxes is not None) + (self.keypoints is not None) > 1:
@@ -187,8 +190,9 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     read, stride = takewhile(lambda _: not stop.asked, frames), 1 if name == "none" else config.detector_stride
     people = VideoPeople(read, detector.detect, config.smooth, stride)
     run = VideoRun(
-        frames, people, predictor, files, config.batch_size, config.smooth, config.focal_length, stop, dense=dense
-    )
+        frames, people, predictor, files, config.batch_size, config.smooth, config.focal_length, stop, dense=dense,
+        height=config.height,
+    )  # fmt: skip
     with logging_redirect_tqdm(), run:
         for frame in run.read_ahead():
             run.add(frame)
@@ -226,7 +230,7 @@ def image_run(
     renderer = mesh_renderer_class(config.renderer)
     files = ImageFiles(results_folder(config), assets, config.export, renderer, extra, config.overwrite)
     dense = dense_files(config, predictor, files.out_dir, stems)
-    return ImageRun(predictor, files, config.batch_size, config.focal_length, seconds, dense)
+    return ImageRun(predictor, files, config.batch_size, config.focal_length, seconds, dense, config.height)
 
 
 def dense_files(

@@ -74,6 +74,7 @@ class ImageRun:
     focal_length: float | None  # of the full images, pixels; None: their diagonal
     seconds: Seconds = field(default_factory=Seconds)
     dense: DenseFiles | None = None  # of the images' maps
+    height: float | None = None  # of each person, standing, metres; None: as predicted
 
     def __post_init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -189,7 +190,8 @@ class ImageRun:
             bodies = self.predictor.predict([crop.crop for crop in batch], with_scores=needs_scores)
         assets, facts = self.predictor.assets, self.predictor.facts
         pairs = zip(batch, bodies, strict=True)
-        return [make_person(crop, arrays, assets, facts, self.focal_length) for crop, arrays in pairs]
+        camera_and_size = self.focal_length, self.height
+        return [make_person(crop, arrays, assets, facts, *camera_and_size) for crop, arrays in pairs]
 
     def _write_batch(self, predicted: list[Person]) -> None:
         for person in predicted:

@@ -14,7 +14,7 @@ import numpy as np
 from datasets.people.crops import DETECTORS, person_crop, shared_detector
 from datasets.people.detector import Detector
 from models.inference.person import ImageResult, Person, make_person
-from utils.body import BodyAssets
+from utils.body import BodyAssets, check_height
 from utils.geometry import check_focal_length
 from utils.images import ImageError, as_rgb, stored_focal_length
 from utils.people import Detection, FullImage, PersonCrop
@@ -48,10 +48,12 @@ def predict_images(
     detector: str | Detector,
     batch_size: int,
     focal_length: float | None,
+    height: float | None,
 ) -> list[ImageResult]:
     """The people of each image; see `Predictor.__call__`."""
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number, at least 1, got {batch_size!r}.")
+    check_height(height)
     given = None if boxes is None else _given(boxes, images)
     finder = _finder(detector) if given is None else None
     arrays, crops = [], []
@@ -60,6 +62,9 @@ def predict_images(
         if suspicion := check_focal_length(focal_length, pixels.shape[1::-1]):
             log.warning("Suspicion: %s: %s", _name(image, number), suspicion)
         found = finder.detect(pixels) if given is None else given[number]
+        if height is not None and len(found) > 1:
+            name = _name(image, number)
+            log.warning("%s: each of its %d people is given the height of %g m.", name, len(found), height)
         arrays.append(pixels)
         crops.append(_crops(image, number, pixels, found))
     flat = [crop for of_image in crops for crop in of_image]
@@ -68,7 +73,7 @@ def predict_images(
         batch = flat[start : start + batch_size]
         predicted = predictor.predict([crop.crop for crop in batch], with_scores=True)
         people += [
-            make_person(crop, each, predictor.assets, predictor.facts, focal_length)
+            make_person(crop, each, predictor.assets, predictor.facts, focal_length, height)
             for crop, each in zip(batch, predicted, strict=True)
         ]
     rest = iter(people)

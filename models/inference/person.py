@@ -12,7 +12,7 @@ import torch
 
 from models.inference.confidence import why_no_body, with_keypoints
 from models.inference.dense_files import SOURCES, DensePerson, dense_map, dense_person
-from utils.body import BodyAssets
+from utils.body import BodyAssets, with_height
 from utils.export import (
     PEOPLE_SUFFIX,
     endings,
@@ -185,6 +185,7 @@ def make_person(
     assets: BodyAssets,
     facts: Mapping[str, str],
     focal_length: float | None = None,
+    height: float | None = None,
 ) -> Person:
     """The record of a predicted person.
 
@@ -194,10 +195,11 @@ def make_person(
         assets: the body that was posed.
         facts: of the predictor.
         focal_length: of the whole image, pixels; None: the one that its file says, else its diagonal.
+        height: of the person, standing, metres; None: as predicted.
     """
     if focal_length is None and crop.full_image is not None:
         focal_length = crop.full_image.focal_length
-    arrays = dict(arrays)
+    arrays = dict(arrays) if height is None else with_height(arrays, assets.body, height)
     scores = arrays.pop("scores", None)
     confidence = with_keypoints(arrays, crop.keypoints, crop.center, crop.scale)
     arrays["confidence"] = np.float32(confidence)

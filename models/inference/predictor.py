@@ -177,6 +177,7 @@ class Predictor:
         detector: str | Detector = "auto",
         batch_size: int = 8,
         focal_length: float | None = None,
+        height: float | None = None,
     ) -> ImageResult | list[ImageResult]:
         """The people of one image, or of each of a list of images.
 
@@ -188,6 +189,7 @@ class Predictor:
                 is one person's crop), or an object with `detect`.
             batch_size: people at a time.
             focal_length: of the images, pixels; None: as their EXIF data says, else their diagonal.
+            height: of the person, standing, metres (0.3 to 2.7), by which bodies are scaled; None: as predicted.
 
         Returns:
             A list of `Person` for each image, empty where no one was found.
@@ -198,9 +200,9 @@ class Predictor:
             TypeError: what is given is no image.
         """
         if isinstance(images, list | tuple):
-            return predict_images(self, images, boxes, detector, batch_size, focal_length)
+            return predict_images(self, images, boxes, detector, batch_size, focal_length, height)
         boxes = None if boxes is None else [boxes]
-        return predict_images(self, [images], boxes, detector, batch_size, focal_length)[0]
+        return predict_images(self, [images], boxes, detector, batch_size, focal_length, height)[0]
 
     @torch.inference_mode()
     def output(self, images: Float[Tensor, "B 3 224 224"]) -> DaNetOutput:
@@ -281,9 +283,7 @@ class Predictor:
         return own_confidence(seen, rendered, errors, betas)
 
 
-def _adjusted(
-    adjust: Adjust, params: SMPLParams, shown: Int[np.ndarray, "n"], first: int
-) -> SMPLParams:
+def _adjusted(adjust: Adjust, params: SMPLParams, shown: Int[np.ndarray, "n"], first: int) -> SMPLParams:
     """The parameters of a chunk, whose rows `shown` were adjusted; `first`: the chunk's first row in the batch."""
     if len(shown) == 0:
         return params

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,6 +86,10 @@ class RunRecord:
                 f"Images taken whole, as one person's crop, with others in them who are left out ({left_out}): "
                 f"{_listed(crops)}. --detector movenet finds every person."
             )
+        several = [image for image, people in Counter(each.image for each in self.written).items() if people > 1]
+        if "height" in self.facts and several:
+            given = f"Each person is given the height of {self.facts['height']} m"
+            remarks.append(f"{given}, also where there are several: {_listed(several)}.")
         return remarks
 
     def save(self, out_dir: Path) -> None:
@@ -158,7 +163,7 @@ def shown_settings(config: Any, processes: Processes) -> dict[str, str]:
     """Settings of the demo that the record shows: those that differ from None, False and ()."""
     names = [
         "img_dir" if config.video is None else "video", "detector", "detector_weights", "boxes", "keypoints",
-        "focal_length", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
+        "focal_length", "height", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
         "densepose",
     ]  # fmt: skip
     given = {name: value for name in names if (value := getattr(config, name)) not in (None, False, ())}

@@ -32,7 +32,8 @@ UNITS = (
     "body's origin; cam: weak camera s, tx, ty of the crop; cam_t_full: metres, added to joints for focal_length_full "
     "and principal_point, pixels of the frame; keypoints: x, y, confidence of COCO's 17; these, box (x, y, width, "
     "height, as detected) and center (of the crop): pixels of the upright frame, from its upper left corner; scale: "
-    "side of the square crop / 200 px; vertices are those of body_model for rotmat and betas"
+    "side of the square crop / 200 px; vertices are those of body_model for rotmat and betas, times body_scale where "
+    "that is given"
 )
 
 
@@ -90,8 +91,8 @@ class VideoFiles:
 
         Args:
             predicted: has the arrays of PREDICTED.
-            place: frame_ids, seconds, box, center, scale, score, confidence, cam_t_full, and keypoints [17,3], if
-                detected; an npz has keypoints only if every frame has them.
+            place: frame_ids, seconds, box, center, scale, score, confidence, cam_t_full, body_scale for people of a
+                known height, and keypoints [17,3], if detected; an npz has keypoints only if every frame has them.
         """
         row = {name: np.asarray(predicted[name], np.float32) for name in PREDICTED}
         self._rows.add(track, {**row, **place})

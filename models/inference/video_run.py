@@ -26,6 +26,7 @@ from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
 from models.inference.track_starts import RefineRows, TrackStarts
 from models.inference.video_files import VideoFiles
+from utils.body import with_height
 from utils.geometry import assumed_focal_length
 from utils.io.video import VideoFile
 from utils.people import Frame, TrackedFrame, TrackedPerson
@@ -95,6 +96,7 @@ class VideoRun:
     stop: StopSignals
     seconds: Seconds = field(default_factory=Seconds)
     dense: DenseVideo | None = None  # of the frames' maps
+    height: float | None = None  # of each person, standing, metres; None: as predicted
 
     def __post_init__(self) -> None:
         self._smoother = BodySmoother() if self.smooth else None
@@ -199,6 +201,8 @@ class VideoRun:
                 self._add_person(waiting, person, arrays)
 
     def _add_person(self, waiting: _Waiting, person: TrackedPerson, arrays: dict[str, np.ndarray]) -> None:
+        if self.height is not None:
+            arrays = with_height(arrays, self.files.assets.body, self.height)
         cam, found, scores = torch.from_numpy(arrays["cam"]), person.detection, arrays.pop("scores", None)
         camera = full_camera(cam, person.center, person.scale, self.source.size, self.focal_length)
         waiting.people.append((person.track, dense_person(arrays, scores, camera, person, found.box)))
@@ -214,6 +218,8 @@ class VideoRun:
             "scale": person.scale,
             "cam_t_full": camera.cam_t,
         }
+        if self.height is not None:
+            place["body_scale"] = arrays["body_scale"]
         if found.keypoints is not None:
             place["keypoints"] = found.keypoints
         self.files.add(person.track, arrays, place)

@@ -17,6 +17,7 @@ from tiny_demo import FLAGS, TINY, write_weights
 
 import demo
 from models import DaNetConfig, ImageResult, InferenceConfig, Predictor, load_predictor
+from utils.body import standing_height
 from utils.images import ImageError, as_rgb
 from utils.io import load_npz
 from utils.people import Detection
@@ -80,6 +81,24 @@ def test_a_record_holds_what_the_demo_writes(photo, weights, people, tmp_path):
     point = person.camera.as_seen(person.joints)
     seen = point[:, :2] / point[:, 2:] * person.camera.focal_length + person.camera.principal_point
     assert np.abs(seen - person.keypoints).max() < 3 and repr(person).startswith("Person(box=(10.0, 10.0,")
+
+
+def test_a_known_height_scales_a_person_and_moves_no_pixel(predictor, photo, people, caplog):
+    tall = predictor(photo, boxes=BOXES, height=2.0)
+    assert "photo.png: each of its 2 people is given the height of 2 m." in caplog.text
+    for person, scaled in zip(people, tall, strict=True):
+        ratio = scaled.arrays["body_scale"]
+        assert ratio == pytest.approx(2.0 / standing_height(person.assets.body, person.betas)) and abs(ratio - 1) > 0.05
+        for name in ("vertices", "joints", "smpl_joints"):
+            assert np.allclose(getattr(scaled, name), ratio * getattr(person, name), atol=1e-5)
+        assert np.allclose(scaled.camera.cam_t, ratio * person.camera.cam_t, rtol=1e-4)
+        assert np.allclose(scaled.keypoints, person.keypoints, atol=1e-3)
+        assert np.array_equal(scaled.betas, person.betas) and np.array_equal(scaled.rotmat, person.rotmat)
+        assert scaled.confidence == pytest.approx(person.confidence, abs=1e-4)
+    assert np.mean(tall.overlay() != people.overlay()) < 0.01
+    for height in (0.2, 170, float("nan"), "2 m"):
+        with pytest.raises(ValueError, match="a number of metres from 0.3 to 2.7, got"):
+            predictor(photo, boxes=BOXES, height=height)
 
 
 def test_images_and_maps_have_the_size_of_the_image(people):

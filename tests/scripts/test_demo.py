@@ -125,11 +125,13 @@ def test_weights_learned_on_another_body_are_warned_of(images, tmp_path, capsys)
         assert ("Give --body smpl to match" in said) is warned
 
 
-def test_boxes_give_several_people(weights, images, tmp_path):
+def test_boxes_give_several_people(weights, images, tmp_path, capsys):
     (tmp_path / "boxes.json").write_text(
         json.dumps({"b.jpg": [[10, 10, 100, 200], [150, 20, 90, 180], [9, 9, 0, 0]]})
     )
-    assert run(weights, images, tmp_path / "out", "--boxes", str(tmp_path / "boxes.json")) == 2
+    more = ("--boxes", str(tmp_path / "boxes.json"), "--height", "1.9")
+    assert run(weights, images, tmp_path / "out", *more) == 2
+    assert "Each person is given the height of 1.9 m, also where there are several: b.jpg." in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "out").glob("*.npz")} == {"b_0.npz", "b_1.npz"}
     with np.load(tmp_path / "out/b_1.npz") as data:
         assert data["center"].tolist() == [195.0, 110.0] and data["scale"] == pytest.approx(1.2 * 180 / 200)

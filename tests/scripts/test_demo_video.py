@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_demo import FLAGS, write_weights
 
 import demo
+from utils.body import load_open_body, standing_height
 from utils.io.video import VideoFile
 
 
@@ -35,7 +36,7 @@ def run_video(weights, clip, out, *more):
 
 def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run_video(weights, clip, out, "--smooth", "--export", "glb", "amass") == 0
+    assert run_video(weights, clip, out, "--smooth", "--height", "1.8", "--export", "glb", "amass") == 0
     assert {p.name for p in out.iterdir()} == {
         "clip_people.mp4", "clip_track0.npz", "clip_track0.glb", "clip_track0.amass.npz", "run.json",
     }  # fmt: skip
@@ -48,6 +49,8 @@ def test_a_video_gives_a_video_and_a_file_for_each_person(weights, clip, tmp_pat
         assert person["confidence"] == pytest.approx(data["confidence"].mean(), abs=1e-3)
         assert data["confidence"].shape == (6,) and np.isnan(data["score"]).all()
         assert str(data["body_model"]) == "danet-open-1" and str(data["video"]) == "clip.mp4"
+        heights = standing_height(load_open_body(), data["betas"])
+        assert data["body_scale"] * heights == pytest.approx(1.8) and record["facts"]["height"] == "1.8"
     assert "Frames: 6" in capsys.readouterr().err
 
 
@@ -102,6 +105,7 @@ def test_a_video_without_people_is_exit_code_1_and_said(weights, tmp_path, capsy
     [
         (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
         (["--video", __file__], "is no video that OpenCV can read"),
+        (["--height", "180"], "height is a number of metres from 0.3 to 2.7, got 180"),
         (["--smooth"], "smooth is for --video"),
         (["--video", "a.mp4", "--detector_stride", "11"], "--detector_stride must lie between 1 and 10, got 11"),
         (["--video", "a.mp4", "--html"], "html is for images"),

@@ -43,7 +43,7 @@ class ExportMotion:
             vertices [T,V,3], as `people_arrays` gives them (metres, camera frame); cam_t_full [T,3] (metres), box
             [T,4], center [T,2] (pixels), scale [T], score [T], as `save_person` takes them; frame_ids [T], integers
             that increase (the track was lost where they leave some out); seconds [T], where the frames have times of
-            their own. A still has its iuv [1,3,56,56], too.
+            their own; body_scale [T], where lengths are scaled to a known height. A still has its iuv [1,3,56,56], too.
         facts: picture, weights, image_size (width, height), focal_length_full (pixels), track_id.
         fps: frames a second as the video says.
 
@@ -112,7 +112,13 @@ class ExportMotion:
         for start in range(0, len(self), CHUNK):
             rows = slice(start, start + CHUNK)
             vertices[rows] = skin(tensors, parents, rotmat[rows], betas[rows])[0].transpose(1, 2).numpy()
-        return vertices
+        return vertices * self.arrays["body_scale"][:, None, None] if "body_scale" in self.arrays else vertices
+
+    @property
+    def scale(self) -> float:
+        """Metres of the person for a metre of the mean shape's body: the harmonic mean over the frames, 1 without."""
+        scales = np.asarray(self.arrays.get("body_scale", 1.0), np.float64)
+        return float(1 / np.mean(1 / scales))
 
     def betas(self) -> Float[np.ndarray, "10"]:
         """Mean shape over the frames, for formats with one shape a motion."""
@@ -128,7 +134,7 @@ class ExportMotion:
         if self.body.posedirs is not None and len(self) == 1:
             bend = (self.rotmat[0, 1:] - np.eye(3)).reshape(-1)
             vertices = vertices + (bend @ self.body.posedirs).reshape(-1, 3)
-        return vertices, joints
+        return self.scale * vertices, self.scale * joints
 
     def path(self) -> Float[np.ndarray, "T 3"]:
         """Displacement of the body's origin since the first frame; metres, camera frame."""
@@ -158,11 +164,12 @@ class ExportMotion:
 
     def body_note(self) -> str:
         """Text on which body pose and shape belong to."""
+        scaled = f"; lengths are {self.scale:.4f} times those of the betas' body" if "body_scale" in self.arrays else ""
         if self.body.model_id == SMPL_ID:
-            return "betas and pose belong to the neutral SMPL body"
+            return f"betas and pose belong to the neutral SMPL body{scaled}"
         return (
             f"betas and pose belong to the body '{self.body.model_id}', whose shape space is not SMPL's: with an "
-            "official body the pose is close, the shape is meaningless"
+            f"official body the pose is close, the shape is meaningless{scaled}"
         )
 
     def place_note(self, moves: bool = True) -> str:
@@ -210,5 +217,6 @@ def still_motion(
     names = ("rotmat", "betas", "cam", "joints", "smpl_joints", "vertices", "iuv")
     rows = {name: arrays[name] for name in names} | {"confidence": arrays.get("confidence", 1.0), "frame_ids": 0}
     rows |= {name: facts[name] for name in ("cam_t_full", "box", "center", "scale", "score")}
+    rows |= {"body_scale": arrays["body_scale"]} if "body_scale" in arrays else {}
     framed = {name: np.asarray(row)[None] for name, row in rows.items()}
     return ExportMotion(body, surface, framed, {**facts, "track_id": facts["person"]}, STILL_FPS)

@@ -27,10 +27,12 @@ def amass_arrays(motion: ExportMotion) -> dict[str, Any]:
 
     N frames from the first to the last: the layout has no frame numbers, so those that the track left out are filled
     in. trans is such that a layer with these numbers gives the person's vertices in the frame that is z up: the layer
-    turns the body about the pelvis of the rest pose, which itself does not turn.
+    turns the body about the pelvis of the rest pose, which itself does not turn. A layer knows no height but that of
+    the betas: `trans` is in its lengths, which are metres when multiplied by `body_scale`, where that is given.
     """
-    _, joints = motion.rest()
+    joints = motion.rest()[1] / motion.scale
     rotmat, path = motion.filled()
+    path = path / motion.scale
     poses = np.zeros((len(rotmat), 156))
     vectors = rotation_vectors(turned_root(rotmat, Z_UP))[:, :BODY_JOINTS]
     poses[:, : 3 * BODY_JOINTS] = vectors.reshape(len(rotmat), -1)
@@ -138,8 +140,8 @@ def image_points(motion: ExportMotion, points: Float[np.ndarray, "T N 3"]) -> Fl
     return center + crop * 100.0 * scale
 
 
-def described(motion: ExportMotion, axes: str, units: str, note: str, moves: bool) -> dict[str, str]:
-    """Text entries of every parameter file: axes, units, source, body, place."""
+def described(motion: ExportMotion, axes: str, units: str, note: str, moves: bool) -> dict[str, Any]:
+    """Entries of every parameter file: axes, units, source, body and place as text; the scale for a known height."""
     return {
         "axes": axes,
         "units": units,
@@ -147,4 +149,5 @@ def described(motion: ExportMotion, axes: str, units: str, note: str, moves: boo
         "body_model": motion.body.model_id,
         "picture": str(motion.facts["picture"]),
         "weights": str(motion.facts["weights"]),
+        **({"body_scale": motion.scale} if "body_scale" in motion.arrays else {}),
     }
