@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 import logging
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -76,12 +77,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server asks itself whether it is up
     try:
         require_packages("app.py", "app", "gradio", "av", "pygltflib")
+        require_free_port(config.host, config.port)
         with served(config) as address:
             log.info("The page is at %s ; Ctrl-C ends it.", address)
             threading.Event().wait()
     except (ValueError, OSError, ImportError) as error:
         return report_error(log, error)
     return 0
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise OSError where the address cannot be served: before weights are loaded, and in a sentence."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise OSError(
+            f"The page cannot be served: {error.strerror}; give another --host or --port."
+        ) from error
 
 
 @contextmanager
@@ -104,7 +117,7 @@ def served(config: AppConfig) -> Iterator[str]:
 
 
 def start(blocks: Blocks, config: AppConfig) -> str:
-    """Serve the page from threads of their own; returns its address. Raises OSError where the address is in use."""
+    """Serve the page from threads of their own; returns its address."""
     import gradio as gr
 
     _, address, _ = blocks.queue(max_size=config.max_waiting, api_open=False).launch(

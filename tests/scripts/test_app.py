@@ -176,6 +176,18 @@ def test_what_cannot_start_is_a_sentence(arguments, said, capsys, monkeypatch):
     assert code == 1 and said in capsys.readouterr().err
 
 
+def test_an_address_in_use_is_a_sentence(capsys, monkeypatch):
+    monkeypatch.setattr(app, "require_packages", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert app.main(["--port", str(port)]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "The page cannot be served: Address already in use" in said
+        and "give another --host or --port." in said
+    )
+
+
 # ----------------------------------------------------------------------------------------------------- browser
 
 HAS_GRADIO = importlib.util.find_spec("gradio") is not None
