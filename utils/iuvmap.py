@@ -77,7 +77,8 @@ def dense_scores(maps: IUVMaps) -> Float[Tensor, "B H W 76"]:
 
 def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "*B P 3 H W"]:
     """Images (part/24, U, V) of part maps [*B, P, 7, H, W], parts in DensePose's numbers."""
-    channel = part_iuv.index.max(dim=-3, keepdim=True).indices  # [*B, P, 1, H, W]
+    scores = part_iuv.index.movedim(-3, -1).contiguous()  # side by side, where the network mostly has them
+    channel = scores.max(dim=-1).indices.unsqueeze(-3)  # [*B, P, 1, H, W]
     numbers = torch.tensor([(0, *channels) for channels in PART_CHANNELS], device=channel.device)
     part = numbers[torch.arange(len(PART_CHANNELS), device=channel.device)[:, None, None, None], channel]
     u, v = part_iuv.u.gather(-3, channel), part_iuv.v.gather(-3, channel)

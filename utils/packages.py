@@ -63,6 +63,8 @@ def onnx_session(path: str | Path | bytes, threads: int = 0) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that spin while they wait would take a core from the network, which works at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         network = path if isinstance(path, bytes) else str(path)
         return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])

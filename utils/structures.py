@@ -268,14 +268,15 @@ def collate_samples(samples: list[Sample]) -> Batch:
     """The batch of samples, stacked along a new first axis; names become tuples. Raises ValueError for none."""
     if not samples:
         raise ValueError("Cannot build a batch from no samples.")
-    return _stack(samples)
+    return joined(samples)
 
 
-def _stack(items: list[Any]) -> Any:
+def joined(items: list[Any], join: Callable[[list[Tensor]], Tensor] = torch.stack) -> Any:
+    """One record of several of the same kind, their tensors joined; of other values a tuple."""
     if isinstance(items[0], Tensor):
-        return torch.stack(items)
+        return join(items)
     if isinstance(items[0], Record):
-        return type(items[0])(*(_stack([getattr(i, f.name) for i in items]) for f in fields(items[0])))
+        return type(items[0])(*(joined([getattr(i, f.name) for i in items], join) for f in fields(items[0])))
     return None if items[0] is None else tuple(items)
 
 

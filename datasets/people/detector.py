@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
+import torch
 
 from utils.body import OPEN_DIR
 from utils.packages import onnx_session
@@ -148,7 +149,7 @@ def load_session(path: Path = MODEL_FILE) -> Any:
     if not path.is_file():
         raise ValueError(f"The detector '{path}' is missing; it is part of this project: git checkout -- data/open")
     try:
-        return onnx_session(path)
+        return onnx_session(path, torch.get_num_threads())
     except ImportError as error:
         raise ValueError(f"{error}, or give --boxes, --keypoints or --detector none.") from error
     except ValueError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,20 +12,19 @@ import torch
 
 from models.fitting.refinement import Refiner
 from models.hmr import build_hmr
-from models.inference.backends import BACKENDS, PRECISIONS, choose_form, in_form
+from models.inference.backends import choose_form, in_form
 from models.inference.confidence import MAX_BETA, center_errors, is_empty, own_confidence
 from models.inference.people import predict_images
-from models.inference.weights import WeightsConfig, load_network
+from models.inference.weights import InferenceConfig, load_network
 from models.smpl import SMPL
-from utils.body import BODY_CHOICES, CORE_NEED, SMPL_ID, BodyAssets, resolve_body
+from utils.body import CORE_NEED, SMPL_ID, BodyAssets, resolve_body
 from utils.checkpoint import LoadReport, load_danet
-from utils.config import option
 from utils.export import people_arrays, seen_iuv
 from utils.images import network_input
 from utils.iuvmap import dense_scores
 from utils.renderer import IUV_Renderer
 from utils.runtime import choose_device
-from utils.structures import DaNetOutput, IUVEstimate, SMPLEstimate, SMPLOutput, SMPLParams
+from utils.structures import DaNetOutput, SMPLEstimate, SMPLOutput, SMPLParams, joined
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -47,20 +46,8 @@ log = logging.getLogger(__name__)
 REGRESSORS = ("danet", "hmr")
 # People whose maps stay in the caches of a core, which makes each a sixth faster than among eight.
 PEOPLE_A_THREAD = 2
-
-
-@dataclass(frozen=True)
-class InferenceConfig(WeightsConfig):
-    """Settings of every program that runs a network: its weights, the body that it poses, the device."""
-
-    body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
-    refine: bool | None = option(
-        None,
-        "move bodies to agree with the network's own maps; default: for weights learned on the open body",
-    )
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
-    backend: str = option("auto", "torch, or openvino on the CPU; auto: openvino where installed", choices=BACKENDS)
-    precision: str = option("fp32", "of the network; bf16 where the device computes in it", choices=PRECISIONS)
+# Refinement takes many small steps: for eight people together, little more than half of the time.
+REFINED_TOGETHER = 8
 
 
 def load_predictor(
@@ -210,7 +197,7 @@ class Predictor:
         output = self.network(images.to(self.device))
         if isinstance(output, SMPLParams):
             return DaNetOutput(None, SMPLEstimate(bounded(output)))
-        params = self._refined(output.iuv, bounded(output.smpl.params))
+        params = self._refined([output])
         return replace(output, smpl=replace(output.smpl, params=params))
 
     def params(self, images: Float[Tensor, "B 3 224 224"]) -> SMPLParams:
@@ -239,16 +226,11 @@ class Predictor:
             The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence`, 0..1; with
             `with_scores` also its `scores` [56,56,76], as `utils.iuvmap.dense_scores` gives them.
         """
-        images = network_input(crops, self.normalise)
-        chunk = PEOPLE_A_THREAD * torch.get_num_threads() if self.device.type == "cpu" else len(images)
-        people = []
-        for start in range(0, len(images), chunk):
-            rows = slice(start, min(start + chunk, len(images)))
-            output = self.network(images[rows].to(self.device))
+        people: list[dict[str, np.ndarray]] = []
+        for output, params in self._chunks(network_input(crops, self.normalise), follow):
             betas = output.smpl.params.betas
-            params = self._refined(output.iuv, bounded(output.smpl.params), follow, start)
             if adjust is not None:
-                params = _adjusted(adjust, params, np.flatnonzero(~is_empty(seen_iuv(output))), start)
+                params = _adjusted(adjust, params, np.flatnonzero(~is_empty(seen_iuv(output))), len(people))
             output = replace(output, smpl=replace(output.smpl, params=params))
             body = self.smpl(params.rotmat, params.betas)
             arrays = people_arrays(output, body)
@@ -261,13 +243,30 @@ class Predictor:
             people += arrays
         return people
 
+    def _chunks(
+        self, images: Float[Tensor, "B 3 224 224"], follow: Follow | None
+    ) -> Iterator[tuple[DaNetOutput, SMPLParams]]:
+        """The network's output for some rows of the batch after others, and their bodies as they are given out."""
+        on_cpu, count = self.device.type == "cpu", len(images)
+        chunk = PEOPLE_A_THREAD * torch.get_num_threads() if on_cpu else max(count, 1)
+        together = max(REFINED_TOGETHER, chunk)
+        for start in range(0, count, together):
+            parts = images[start : start + together].split(chunk)
+            outputs = [self.network(part.to(self.device)) for part in parts]
+            params, row = self._refined(outputs, follow, start), 0
+            for output, part in zip(outputs, parts, strict=True):
+                yield output, params[row : row + len(part)]
+                row += len(part)
+
     def _refined(
-        self, estimate: IUVEstimate, params: SMPLParams, follow: Follow | None = None, first: int = 0
+        self, outputs: Sequence[DaNetOutput], follow: Follow | None = None, first: int = 0
     ) -> SMPLParams:
-        """The bodies of a chunk as they are given out; `first`: the chunk's first row in the batch."""
-        refiner = self._refiner
+        """The bodies of these chunks as they are given out; `first`: their first row in the batch."""
+        params, refiner = bounded(joined([output.smpl.params for output in outputs], torch.cat)), self._refiner
         if refiner is None:
             return params
+        # Part maps are large and no evidence.
+        estimate = joined([replace(output.iuv, part_iuv=None, crops=None) for output in outputs], torch.cat)
         if follow is None:
             return refiner(estimate, params)
         rows = range(first, first + len(params))

@@ -1,4 +1,4 @@
-"""From a weights file to its network: which one it belongs to, building it, loading it."""
+"""Settings of inference, and from a weights file to its network: which one it belongs to, building it, loading it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from models.danet import PRESETS, DaNet, DaNetConfig, build_danet, network_of_weights, preset
-from utils.body import OPEN_DIR
+from models.inference.backends import BACKENDS, PRECISIONS
+from utils.body import BODY_CHOICES, OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_danet, strip_prefixes
 from utils.config import group, option
 from utils.io import safetensors_shapes
@@ -49,6 +50,20 @@ class WeightsConfig:
             raise ValueError(f"No weights for '{self.model}' ship with the project; give --checkpoint FILE.")
         if self.network is _OF_WEIGHTS:
             object.__setattr__(self, "network", network_of(self.model, self.checkpoint))
+
+
+@dataclass(frozen=True)
+class InferenceConfig(WeightsConfig):
+    """Settings of every program that runs a network: its weights, the body that it poses, the device."""
+
+    body: str = option("auto", "official files, the open body, or the first if there", choices=BODY_CHOICES)
+    refine: bool | None = option(
+        None,
+        "move bodies to agree with the network's own maps; default: for weights learned on the open body",
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    backend: str = option("auto", "torch, or openvino on the CPU; auto: openvino where installed", choices=BACKENDS)
+    precision: str = option("fp32", "of the network; bf16 where the device computes in it", choices=PRECISIONS)
 
 
 def load_network(config: WeightsConfig) -> tuple[DaNet, LoadReport]:

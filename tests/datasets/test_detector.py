@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datasets.people import detector
@@ -148,6 +149,12 @@ def test_the_shipped_network_finds_the_people_of_the_examples(root):
         x, y, w, h = best.box
         inside = (confident > (x - 0.1 * w, y - 0.1 * h)) & (confident < (x + 1.1 * w, y + 1.1 * h))
         assert len(confident) >= 5 and inside.mean() > 0.95, name
+
+
+def test_the_shipped_network_leaves_processors_to_others():
+    options = detector.load_session().get_session_options()
+    assert options.intra_op_num_threads == torch.get_num_threads()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_a_missing_or_damaged_network_is_a_sentence(tmp_path):

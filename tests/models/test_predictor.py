@@ -77,7 +77,7 @@ def test_people_whose_map_is_empty_are_not_adjusted(predictor, crops, monkeypatc
         assert np.array_equal(person["betas"], before["betas"])
 
 
-def test_a_refining_predictor_moves_the_bodies_and_lets_a_video_say_how(predictor, crops):
+def test_a_refining_predictor_moves_the_bodies_and_lets_a_video_say_how(predictor, crops, monkeypatch):
     refining, asked = Predictor(predictor.network, predictor.assets, predictor.device, refine=True), []
 
     def follow(refine, params, rows):
@@ -91,3 +91,8 @@ def test_a_refining_predictor_moves_the_bodies_and_lets_a_video_say_how(predicto
         assert not np.allclose(old["rotmat"], new["rotmat"], atol=1e-3)
         assert np.allclose(new["rotmat"], params.rotmat[row], atol=1e-2), "evaluations score the same body"
         assert np.array_equal(old["iuv"], new["iuv"]) and np.isfinite(new["vertices"]).all()
+    monkeypatch.setattr("models.inference.predictor.REFINED_TOGETHER", 1)  # chunks of the network's are not divided
+    again = refining.predict(crops[:3], follow=follow)
+    assert asked == [0, 1, 2] * 2
+    for one, other in zip(again, after, strict=True):
+        assert np.allclose(one["rotmat"], other["rotmat"], atol=1e-3), "who is refined together matters little"
