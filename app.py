@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.people.images import EXTENSIONS
 from models import InferenceConfig, load_predictor
-from models.inference.uploads import CLIPS, Limits, Results, Uploads
+from models.inference.uploads import AS_ONE, CLIPS, Limits, Results, Uploads
 from utils.config import option, parse_config
 from utils.export.densepose import PRESETS
 from utils.packages import require_packages
@@ -170,7 +170,7 @@ def inputs() -> tuple[list[Component], Component, Component]:
     look, paths = gr.Image(visible=False), [[path] for path in SAMPLES]
     samples = gr.Dataset(components=[look], samples=paths, label="Or one of these")
     preset = gr.Dropdown(list(PRESETS), value="iuv-rgb", label="DensePose map for download")
-    is_crop = gr.Checkbox(label="Take the whole image as one person")
+    is_crop = gr.Checkbox(label=AS_ONE)
     return [file, preset, is_crop], samples, gr.Button("Find people", variant="primary")
 
 

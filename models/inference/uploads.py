@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CLIPS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif")
 BATCH_SIZE = 8  # people
 SOURCE = "map"  # of the DensePose maps: what the network sees
+AS_ONE = "Take the whole image as one person"  # the setting of the app's page
 FEW = 2  # maps that are given as single files; more, as of the frames of a clip, as an archive
 
 
@@ -199,9 +200,7 @@ class Uploads:
 
 def no_person(name: str) -> str:
     """The sentence about a file in which no person was found."""
-    return (
-        f"{name}: no person was found. Where one person fills it, have the whole image taken as one person."
-    )
+    return f"{name}: no person was found. Where one person fills the image, tick '{AS_ONE}'."
 
 
 def people_line(confidence: Sequence[float]) -> str:
