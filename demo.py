@@ -68,6 +68,9 @@ class DemoConfig(InferenceConfig):
     video: str | None = option(None, "a video file, or the number of a camera, instead of images")
     smooth: bool = option(False, "smooth the people of a video over time")
     out_dir: str = option("./output", "where results are written")
+    static_camera: bool = option(
+        False, "the camera of a video stands still: level the world, with a ground, and keep standing feet in place"
+    )
     overwrite: bool = option(False, "replace results that are there; without it their images are skipped")
     batch_size: int = option(8, "people at a time")
     detector: str = option(
@@ -110,6 +113,8 @@ class DemoConfig(InferenceConfig):
             raise ValueError(f"{of_images[0]} is for images and cannot be used with --video; leave one of them out.")
         if self.smooth and self.video is None:
             raise ValueError("smooth is for --video FILE; images have no order in time.")
+        if self.static_camera and self.video is None:
+            raise ValueError("static_camera is for --video FILE; an image has no feet that stand still over time.")
         if self.detector_weights is not None and self.detector != "torchvision":
             raise ValueError("detector_weights belongs to --detector torchvision; give both or none.")
 
@@ -179,7 +184,9 @@ def run_video(config: DemoConfig, processes: Processes, stop: StopSignals) -> in
     predictor = load_predictor(config, local_rank=processes.local_rank, normalise=not config.reference_input)
     log.info(predictor.describe())
     renderer = mesh_renderer_class(config.renderer)
-    files = VideoFiles(out_dir, frames.stem, predictor.assets, config.export, renderer, config.overwrite)
+    files = VideoFiles(
+        out_dir, frames.stem, predictor.assets, config.export, renderer, config.overwrite, config.static_camera
+    )
     files.require_free()
     maps = dense_files(config, predictor, out_dir)
     dense = None if maps is None else DenseVideo(maps, frames.name, frames.stem)

@@ -163,8 +163,8 @@ def shown_settings(config: Any, processes: Processes) -> dict[str, str]:
     """Settings of the demo that the record shows: those that differ from None, False and ()."""
     names = [
         "img_dir" if config.video is None else "video", "detector", "detector_weights", "boxes", "keypoints",
-        "focal_length", "height", "checkpoint", "batch_size", "reference_input", "smooth", "renderer", "export",
-        "densepose",
+        "focal_length", "height", "checkpoint", "batch_size", "reference_input", "smooth", "static_camera", "renderer",
+        "export", "densepose",
     ]  # fmt: skip
     given = {name: value for name in names if (value := getattr(config, name)) not in (None, False, ())}
     shown = {name: " ".join(v) if isinstance(v, tuple) else str(v) for name, v in given.items()}

@@ -6,9 +6,12 @@ not: they follow from rotmat and betas.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ import numpy as np
 
 from utils.body import BodyAssets
 from utils.export import AXES, ExportMotion, check_formats, endings, write_exports
+from utils.export.steps import soles_of
+from utils.export.world import Ground, find_ground, find_world, standing_directions, world_arrays
 from utils.io import files_together, require_free, save_npz_atomic, why_unwritable
 from utils.io.marks import DEMO, DEMO_MARKS, is_marked
 from utils.io.row_store import RowStore
@@ -48,6 +53,7 @@ class VideoFiles:
         formats: Sequence[str] = (),
         renderer: type[MeshRenderer] = MeshRenderer,
         overwrite: bool = False,
+        static_camera: bool = False,
     ):
         """Prepare to write.
 
@@ -55,6 +61,7 @@ class VideoFiles:
             formats: of exports.
             renderer: draws the people of the video.
             overwrite: replace results of an earlier run, and nothing else.
+            static_camera: tracks move in a level world with a ground, which is found when they are written.
 
         Raises:
             ValueError: formats that have no motion.
@@ -63,6 +70,7 @@ class VideoFiles:
         self.out_dir, self.stem, self.assets, self.formats = out_dir, stem, assets, formats
         self.renderer, self.overwrite = renderer, overwrite
         self.video_path = out_dir / f"{stem}{VIDEO_SUFFIX}"
+        self.static_camera, self.ground = static_camera, None
         self._rows = RowStore(out_dir, optional={"keypoints": (17, 3)})
 
     @property
@@ -110,6 +118,8 @@ class VideoFiles:
         """
         older = set(self.existing()) - {self.video_path} if remove_older else set()
         unwritten = {}
+        if self.static_camera:
+            self.ground = self._find_ground(facts)
         for track in self.tracks:
             try:
                 older -= self._write(track, facts)
@@ -127,18 +137,37 @@ class VideoFiles:
     def _write(self, track: int, facts: Mapping[str, Any]) -> set[Path]:
         """Write the files of a track and move them into place together; their paths."""
         stem, arrays = self.track_stem(track), self._rows.arrays(track)
+        motion, world = self._motion(track, arrays, facts), {}
+        if self.ground is not None:
+            found = find_world(motion.steps(), self.ground, motion.scale * self._soles)
+            motion, world = replace(motion, world=found), world_arrays(found)
         with files_together(self.out_dir, f"{stem}.npz", self._may_replace) as aside:
             save_npz_atomic(
                 aside / f"{stem}.npz", DEMO, schema=SCHEMA, axes=AXES, units=UNITS, track_id=track, **arrays, **facts,
-                joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
+                **world, joint_names=np.array(JOINT_NAMES), smpl_joint_names=np.array(SMPL_JOINT_NAMES),
             )  # fmt: skip
             if self.formats:
-                motion_arrays = {name: array for name, array in arrays.items() if name != "keypoints"}
-                motion_facts = {**facts, "picture": facts["video"], "track_id": track}
-                body, surface = self.assets.body, self.assets.surface
-                motion = ExportMotion(body, surface, motion_arrays, motion_facts, facts["fps"])
                 write_exports(aside / stem, self.formats, motion)
             return {self.out_dir / path.name for path in aside.iterdir()}
+
+    def _motion(self, track: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> ExportMotion:
+        arrays = {name: array for name, array in arrays.items() if name != "keypoints"}
+        facts = {**facts, "picture": facts["video"], "track_id": track}
+        return ExportMotion(self.assets.body, self.assets.surface, arrays, facts, facts["fps"])
+
+    @functools.cached_property
+    def _soles(self) -> np.ndarray:
+        return soles_of(self.assets.body, self.assets.surface)
+
+    def _find_ground(self, facts: Mapping[str, Any]) -> Ground | None:
+        """Up and ground by all tracks that can be read."""
+        steps, directions = [], []
+        for track in self.tracks:
+            with contextlib.suppress(OSError):  # said when it is to be written
+                motion = self._motion(track, self._rows.arrays(track), facts)
+                steps.append(motion.steps())
+                directions.append(standing_directions(motion.arrays["smpl_joints"]))
+        return find_ground(steps, directions, self._soles)
 
     def _may_replace(self, path: Path) -> bool:
         return self.overwrite and is_marked(path, *DEMO_MARKS)

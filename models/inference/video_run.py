@@ -180,6 +180,8 @@ class VideoRun:
         unused = Unused()
         unused.add("frames in which no person was detected", self.people.empty_frames)
         unused.add("frames that the file announces and that could not be read", self.source.missing)
+        if self.files.static_camera and self.files.ground is None and self.files.tracks:
+            unused.add("settings without effect", example="static_camera: nowhere does a person stand upright")
         return unused.with_others([self.people.unused])
 
     def _predict_batch(self) -> None:

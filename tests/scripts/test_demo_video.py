@@ -106,6 +106,7 @@ def test_a_video_without_people_is_exit_code_1_and_said(weights, tmp_path, capsy
         (["--video", "nowhere.mp4"], "no video file 'nowhere.mp4'"),
         (["--video", __file__], "is no video that OpenCV can read"),
         (["--height", "180"], "height is a number of metres from 0.3 to 2.7, got 180"),
+        (["--static_camera"], "static_camera is for --video"),
         (["--smooth"], "smooth is for --video"),
         (["--video", "a.mp4", "--detector_stride", "11"], "--detector_stride must lie between 1 and 10, got 11"),
         (["--video", "a.mp4", "--html"], "html is for images"),

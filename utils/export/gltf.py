@@ -69,6 +69,10 @@ def camera_node(motion: ExportMotion) -> Node:
     """The image's camera where it saw the body (a track: in its first frame); glTF's camera looks along -z, too."""
     from pygltflib import Node
 
+    if motion.world is not None:
+        turn = Rotation.from_matrix(Y_UP @ motion.world.turn @ Y_UP)
+        up = [0.0, motion.world.camera_height, 0.0]
+        return Node(name="camera", camera=0, translation=up, rotation=turn.as_quat().tolist())
     place = -np.asarray(motion.arrays["cam_t_full"][0], np.float64) @ Y_UP.T
     return Node(name="camera", camera=0, translation=place.tolist())
 
@@ -142,7 +146,7 @@ def joint_motion(
     The layer turns a body about its pelvis and leaves the pelvis where it is at rest, in the camera frame. Signs are
     such that neighbours in time are neighbours as numbers: some viewers blend quaternions number by number.
     """
-    pose = turned_root(motion.rotmat, Y_UP)
+    pose = turned_root(motion.world_rotmat, Y_UP)
     quaternions = Rotation.from_matrix(pose.reshape(-1, 3, 3)).as_quat().reshape(-1, 24, 4)
     turns_back = (quaternions[1:] * quaternions[:-1]).sum(axis=-1) < 0
     quaternions[1:] *= np.where(np.cumsum(turns_back, axis=0) % 2, -1, 1)[..., None]

@@ -15,6 +15,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from utils.body import SMPL_ID, body_tensors, skin
+from utils.export.steps import Steps, steps_of
+from utils.export.world import World
 from utils.geometry import nearest_rotations
 from utils.structures import BodyModel, Regressor
 
@@ -46,6 +48,7 @@ class ExportMotion:
             their own; body_scale [T], where lengths are scaled to a known height. A still has its iuv [1,3,56,56], too.
         facts: picture, weights, image_size (width, height), focal_length_full (pixels), track_id.
         fps: frames a second as the video says.
+        world: of a camera that stands still; None: the frame of the camera, from the body's place in the first frame.
 
     Raises:
         ValueError: for arrays of other lengths, frames out of order and an fps that is not positive.
@@ -56,6 +59,7 @@ class ExportMotion:
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]
     fps: float
+    world: World | None = None
 
     def __post_init__(self):
         frames = len(self)
@@ -137,9 +141,28 @@ class ExportMotion:
         return self.scale * vertices, self.scale * joints
 
     def path(self) -> Float[np.ndarray, "T 3"]:
-        """Displacement of the body's origin since the first frame; metres, camera frame."""
+        """Displacement of the body's origin since the first frame, camera frame, or from the world's origin; metres."""
+        if self.world is not None:
+            return self.world.places - self.rest()[1][0]
         places = np.asarray(self.arrays["cam_t_full"], np.float64)
         return places - places[0]
+
+    @functools.cached_property
+    def world_rotmat(self) -> Float[np.ndarray, "T 24 3 3"]:
+        """`rotmat` with the root's rotation in the world, if there is one."""
+        return self.rotmat if self.world is None else turned_root(self.rotmat, self.world.turn)
+
+    def placed(self, points: Float[np.ndarray, "T N 3"]) -> Float[np.ndarray, "T N 3"]:
+        """Points of the body, given from its origin in the camera frame, along its path or in the world; metres."""
+        if self.world is None:
+            return points + self.path()[:, None]
+        pelvis = self.arrays["smpl_joints"][:, :1]
+        return (points - pelvis) @ self.world.turn.T + self.world.places[:, None]
+
+    def steps(self) -> Steps:
+        """Places and feet of the body before the camera."""
+        joints, pelvis = self.arrays["joints"], self.arrays["smpl_joints"][:, 0]
+        return steps_of(joints, pelvis, self.arrays["cam_t_full"], self.frame_ids, self.rate)
 
     def filled(self) -> tuple[Float[np.ndarray, "N 24 3 3"], Float[np.ndarray, "N 3"]]:
         """Rotations and path of every frame from the first to the last, for formats without frame numbers.
@@ -151,7 +174,7 @@ class ExportMotion:
         before = np.searchsorted(ids, every, side="right") - 1
         after = np.minimum(before + 1, len(ids) - 1)
         share = (every - ids[before]) / np.maximum(ids[after] - ids[before], 1)
-        start, end = self.rotmat[before], self.rotmat[after]
+        start, end = self.world_rotmat[before], self.world_rotmat[after]
         turn = Rotation.from_matrix((start.swapaxes(-1, -2) @ end).reshape(-1, 3, 3)).as_rotvec()
         turn = turn.reshape(-1, 24, 3) * share[:, None, None]
         rotmat = start @ Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(start.shape)
@@ -179,6 +202,11 @@ class ExportMotion:
             f"the camera saw it at ({x:.4f}, {y:.4f}, {z:.4f}) m in the {CAMERA_TEXT}, focal length "
             f"{float(self.facts['focal_length_full']):.1f} px"
         )
+        if self.world is not None and moves:
+            return (
+                "the body moves in a level world, whose origin is on the ground below the camera, which stands "
+                f"{self.world.camera_height:.4f} m above; in its first frame, {self.frame_ids[0]} of the video, {where}"
+            )
         if len(self) == 1:
             return f"body at its own origin; {where}"
         start = f"in its first frame, {self.frame_ids[0]} of the video, {where}"

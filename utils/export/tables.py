@@ -1,6 +1,7 @@
 """Joints and joint angles of a person over time as tables: CSV for spreadsheets and scripts, TRC for biomechanics.
 
-Metres, y up, z towards the camera; the body starts at its own origin and moves as before a camera that stands still.
+Metres, y up, z towards the camera; the body starts at its own origin and moves as before a camera that stands still, or
+it moves in the world of such a camera (`ExportMotion.world`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ JOINT = {name: number for number, name in enumerate(SMPL_JOINT_NAMES)}
 
 
 def points_over_time(motion: ExportMotion) -> Float[np.ndarray, "T 45 3"]:
-    """The 24 joints and 21 points on the surface of each frame of the track; metres, y up, along the body's path."""
+    """The 24 joints and 21 points on the surface in each frame of the track; metres, y up, as the body moves."""
     surface = motion.surface.matrix @ motion.vertices
     points = np.concatenate([motion.arrays["smpl_joints"], surface], axis=1)
-    return (points + motion.path()[:, None]) @ Y_UP.T
+    return motion.placed(points) @ Y_UP.T
 
 
 def joint_angles(rotmat: Float[np.ndarray, "T 24 3 3"]) -> dict[str, Float[np.ndarray, "T"]]:
@@ -67,7 +68,7 @@ def euler(rotmat: Float[np.ndarray, "T 3 3"], order: str) -> Float[np.ndarray, "
 def csv_bytes(motion: ExportMotion) -> bytes:
     """A table of one line a frame of the track: frame, seconds, x y z of 45 points (metres), angles (degrees)."""
     points = points_over_time(motion).reshape(len(motion), -1)
-    angles = joint_angles(turned_root(motion.rotmat, Y_UP))
+    angles = joint_angles(turned_root(motion.world_rotmat, Y_UP))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     columns = [f"{name}_{axis}_m" for name in POINT_NAMES for axis in "xyz"]
