@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # of an output's largest value, or of 1 where that is smaller
 TRACED_BATCH, COMPARED_BATCH = 3, 2
+KEPT = 4  # files: each change of code or weights makes a new one, of 40 MB or more
 SOURCES = ("models/*.py", "models/backbones/*.py", "models/inference/openvino_network.py", "utils/*.py")
 PRECISION = {"fp32": "f32", "bf16": "bf16"}
 
@@ -224,7 +225,7 @@ def cache_key(network: nn.Module, identity: str) -> str:
 
 
 def _keep(path: Path, model: Any) -> None:
-    """Write the model; where that fails, say so."""
+    """Write the model, and remove those made longest ago; where that fails, say so."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "model.xml"
@@ -233,6 +234,8 @@ def _keep(path: Path, model: Any) -> None:
         tensors = {name: torch.frombuffer(part, dtype=torch.uint8) for name, part in parts.items()}
         with atomic_write(path) as file:
             file.write(save(tensors, {"sum": content_sum(tensors)}))
+        for older in sorted(path.parent.glob("*.openvino.safetensors"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            older.unlink(missing_ok=True)
     except OSError as error:
         log.warning("OpenVINO's form of the network cannot be kept: %s It is made anew each time.", error)
 
@@ -247,6 +250,6 @@ def _read(path: Path) -> Any:
             raise ValueError("its content has changed")
         model, weights = (tensors[name].numpy().tobytes() for name in ("xml", "bin"))
         return import_openvino().Core().read_model(model, weights)
-    except Exception as error:  # of whatever a damaged file leads to
-        log.warning("%s cannot be used (%s) and is made anew.", path, first_line(error))
+    except Exception:  # of whatever a damaged file leads to
+        log.warning("%s is damaged and is made anew.", path)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -204,8 +205,15 @@ def test_the_form_is_made_once_and_a_damaged_one_is_made_anew(
         assert openvino_network._read(path) is None
     assert sum("is made anew" in r.getMessage() for r in caplog.records) == 3
     monkeypatch.setattr(openvino_network, "converted", lambda network: model)
+    for number in range(6):
+        older = cache / f"{number}.openvino.safetensors"
+        older.write_bytes(b"")
+        os.utime(older, (number, number))
     openvino_network.openvino_network(network, "fp32")
     assert path.read_bytes() == whole
+    assert len(list(cache.iterdir())) == openvino_network.KEPT and not (cache / "0.openvino.safetensors").exists()
+    for older in cache.glob("?.openvino.safetensors"):
+        older.unlink()
 
 
 def test_another_network_has_another_name(network):
