@@ -37,8 +37,8 @@ SAME_PERSON = 0.4  # IoU
 class Setup:
     """The shipped network on the open body, and the detector."""
 
-    def __init__(self):
-        self.predictor = load_predictor(InferenceConfig(body="open", device="cpu", refine=False))
+    def __init__(self, refine: bool):
+        self.predictor = load_predictor(InferenceConfig(body="open", device="cpu", refine=refine))
         self.finder = MoveNet()
         self.renderer = IUV_Renderer(out_size=CROP_SIZE, atlas=self.predictor.assets.atlas)
 
@@ -100,13 +100,15 @@ def main() -> None:
         "--no_keypoints", action="store_true", help="confidence without the detector's keypoints"
     )
     parser.add_argument("--masks", type=Path, help="folder of images and masks")
+    parser.add_argument("--refine", action="store_true", help="confidence of refined bodies")
     args = parser.parse_args()
     if (args.ann_file is None) == (args.masks is None):
         parser.error("give one of --ann_file and --masks")
     if args.masks is not None:
-        name, people = "IoU", masked_people(Setup(), args.masks)
+        name, people = "IoU", masked_people(Setup(args.refine), args.masks)
     else:
-        name, people = "OKS", annotated_people(Setup(), args.ann_file, args.img_root, not args.no_keypoints)
+        setup = Setup(args.refine)
+        name, people = "OKS", annotated_people(setup, args.ann_file, args.img_root, not args.no_keypoints)
     confidence, score = np.array(list(people)).T
     for words, chosen in (("below", confidence < LOW_CONFIDENCE), ("from", confidence >= LOW_CONFIDENCE)):
         mean = f"{score[chosen].mean():.3f}" if chosen.any() else "-"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from datasets.labels.masks import HALF
 from datasets.legacy_crop import transform_points
 from datasets.transforms import image_points_to_crop
 from utils.config import option
@@ -33,18 +34,20 @@ class AugmentConfig:
     scale_factor: float = option(0.25, "random change of size (standard deviation, and at most that)")
     zoom_rate: float = option(0.0, "share of people of whom the crop shows only a part")
     occlude_rate: float = option(0.0, "share of people with a mask that something is drawn in front of")
+    crowd_rate: float = option(0.0, "share of people with a mask that another person of the set is drawn beside")
 
     def __post_init__(self) -> None:
-        for name in ("rot_factor", "noise_factor", "scale_factor", "zoom_rate", "occlude_rate"):
+        rates = ("zoom_rate", "occlude_rate", "crowd_rate")
+        for name in ("rot_factor", "noise_factor", "scale_factor", *rates):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is {value}; expected a number of at least 0.")
         if max(self.noise_factor, self.scale_factor) >= 1:
             given = f"{self.noise_factor} and {self.scale_factor}"
             raise ValueError(f"noise_factor and scale_factor must stay below 1, got {given}: at 1 nothing may be left.")
-        if max(self.zoom_rate, self.occlude_rate) > 1:
-            given = f"{self.zoom_rate} and {self.occlude_rate}"
-            raise ValueError(f"zoom_rate and occlude_rate are shares of people, at most 1; got {given}.")
+        for name in rates:
+            if getattr(self, name) > 1:
+                raise ValueError(f"{name} is a share of people, at most 1; got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,32 @@ class Occluder:
 
 
 @dataclass(frozen=True)
+class Bystander:
+    """Another person of the set, cut out by their mask and drawn beside a person."""
+
+    index: int
+    offset: tuple[float, float]  # of the middle of their box from the middle of the crop, in sides of the crop
+    size: float  # side of their box in sides of the crop
+    in_front: bool
+
+    def square(self, center: Float[np.ndarray, "2"], scale: float) -> tuple[Float[np.ndarray, "2"], float]:
+        """Centre (pixels) and scale (side / 200 px) of the square of their image that lies over the crop."""
+        scale = scale / self.size
+        return center - BOX_UNIT * scale * np.asarray(self.offset), scale
+
+    def cover(
+        self, crop: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W 3"],
+        other: UInt8[np.ndarray, "H W 3"], other_mask: UInt8[np.ndarray, "H W 3"],
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]:  # fmt: skip
+        """Crop and mask of a person with the other one's drawn before or behind them."""
+        if not self.in_front:
+            other_mask = np.where(mask > HALF, 0, other_mask).astype(np.uint8)
+        alpha = cv2.GaussianBlur(other_mask, (3, 3), 0) / 255.0
+        drawn = (crop * (1 - alpha) + other * alpha).round().astype(np.uint8)
+        return drawn, np.where(other_mask > HALF, 0, mask).astype(np.uint8)
+
+
+@dataclass(frozen=True)
 class AugmentValues:
     """The changes of one person. The default changes nothing."""
 
@@ -82,6 +111,7 @@ class AugmentValues:
     scale: float = 1.0  # of the box around the person
     shift: tuple[float, float] = (0.0, 0.0)  # of the box's centre, in sides of the unscaled box
     occluder: Occluder | None = None
+    bystander: Bystander | None = None
 
     def square(self, center: Float[np.ndarray, "2"], scale: float) -> tuple[Float[np.ndarray, "2"], float]:
         """Centre (pixels) and scale (side / 200 px) of the crop of a person whose box has these."""
@@ -115,6 +145,13 @@ def draw_occluder(rng: np.random.Generator) -> Occluder:
     left, top = rng.uniform(-0.1, 0.9), rng.uniform(0.0, 0.95)
     texture = rng.uniform(0, 255, 3) + rng.normal(size=(*rng.integers(1, 7, 2), 3)) * rng.uniform(0, 60)
     return Occluder(left, top, width, height, texture.clip(0, 255).astype(np.uint8))
+
+
+def draw_bystander(rng: np.random.Generator, people: int) -> Bystander:
+    """One of the people of a set, to the left or right, about as large as the person."""
+    size = float(np.clip(rng.normal() * 0.2 + 1, 0.6, 1.5))
+    aside = rng.choice((-1, 1)) * rng.uniform(0.2, 0.4 + 0.3 * size)
+    return Bystander(int(rng.integers(people)), (float(aside), float(rng.normal() * 0.1)), size, bool(rng.integers(2)))
 
 
 def change_colors(crop: UInt8[np.ndarray, "H W 3"], noise: Sequence[float]) -> UInt8[np.ndarray, "H W 3"]:

@@ -18,6 +18,7 @@ from datasets.augment import (
     change_joints_3d,
     change_pose,
     draw_augmentation,
+    draw_bystander,
     flip_keypoints,
     keypoints_to_crop,
 )
@@ -126,6 +127,10 @@ class LabelledPeople(Dataset):
         values = draw_augmentation(rng, self.augmentation)
         if not self._has_mask(index):
             values = replace(values, occluder=None)
+        elif self.augmentation.crowd_rate and rng.uniform() < self.augmentation.crowd_rate:
+            bystander = draw_bystander(rng, len(self))
+            if self._has_mask(bystander.index):
+                values = replace(values, bystander=bystander)
         return replace(values, rotation_deg=0.0) if self.has_dense(index) else values
 
     def __getitem__(self, index: int) -> Sample:
@@ -150,8 +155,9 @@ class LabelledPeople(Dataset):
         has_smpl = labels.has_smpl is not None and bool(labels.has_smpl[index])
         smpl_keypoints = self._keypoints(labels.smpl_keypoints, SMPL_FLIP, index, box, values)
         smpl_keypoints[smpl_keypoints[:, 2] == 0] = 0
+        image, mask = self._image_and_mask(index, box, values)
         return Sample(
-            image=self._image(index, box, values),
+            image=image,
             rotvec=_tensor(self._rotvec(index, has_smpl, values)),
             betas=_tensor(labels.betas[index] if has_smpl else np.zeros(10)),
             keypoints=_tensor(self._keypoints(labels.keypoints, JOINT49_FLIP, index, box, values)),
@@ -168,7 +174,7 @@ class LabelledPeople(Dataset):
             gender=torch.tensor(-1 if labels.gender is None else int(labels.gender[index])),
             index=torch.tensor(index),
             dense_only=torch.tensor(self.dense_only),
-            mask=self._mask(index, box, values),
+            mask=mask,
             dataset=self.name,
             name=self.name_of(index),
         )
@@ -178,18 +184,24 @@ class LabelledPeople(Dataset):
             raise IndexError(f"Person {index} was asked for, '{self.name}' holds 0..{len(self) - 1}.")
         return int(index) % len(self)
 
-    def _image(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
+    def _image_and_mask(
+        self, index: int, box: tuple[np.ndarray, float], values: AugmentValues
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The normalised crop and the person's mask on the map's grid, behind what is drawn before the person."""
         crop = change_colors(self._crop(self.image_path(index), box, values), values.noise)
-        return normalize(to_tensor(values.occluder.cover(crop) if values.occluder else crop))
+        if not self._has_mask(index):
+            return normalize(to_tensor(crop)), no_mask()
+        mask = self._crop(self.mask_path(index), box, values)
+        if other := values.bystander:
+            square = other.square(self.labels.center[other.index], float(self.labels.scale[other.index]))
+            paths = self.image_path(other.index), self.mask_path(other.index)
+            crop, mask = other.cover(crop, mask, *(self._crop(path, square, UNCHANGED) for path in paths))
+        if values.occluder:
+            crop, mask = values.occluder.cover(crop), values.occluder.hide(mask)
+        return normalize(to_tensor(crop)), mask_on_grid(mask)
 
     def _has_mask(self, index: int) -> bool:
         return self.trains_masks and bool(self.labels.maskname[index])
-
-    def _mask(self, index: int, box: tuple[np.ndarray, float], values: AugmentValues) -> torch.Tensor:
-        if not self._has_mask(index):
-            return no_mask()
-        mask = self._crop(self.mask_path(index), box, values)
-        return mask_on_grid(values.occluder.hide(mask) if values.occluder else mask)
 
     def _crop(self, path: Path, box: tuple[np.ndarray, float], values: AugmentValues) -> np.ndarray:
         crop_with = crop_legacy if self.crop_mode == "legacy" else crop_image

@@ -81,7 +81,7 @@ def parse_mix(name: str) -> Mix:
     unknown = next((member for member in members if member not in MEMBERS), None)
     if unknown is not None:
         raise ValueError(
-            f"There is no training data '{unknown}'; choose {', '.join(MIXES)}, or one or more of "
+            f"--train_data: there is no set '{unknown}'; choose {', '.join(MIXES)}, or one or more of "
             f"{', '.join(MEMBERS)} joined by '+'."
         )
     if len(set(members)) < len(members):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from models.backbones.hrnet import HRNet
 from models.backbones.movenet import MoveNetBackbone
 from models.backbones.resnet import ResNetBackbone
+from models.backbones.thunder import ThunderBackbone
 from models.fuse_batch_norm import can_pack, fold_batch_norm, pack_convolutions
 from models.iuv_estimator import GlobalIUVEstimator, IUVEstimator
 from models.lstm_refinement import DirectLSTMRefinement, LSTMRefinement
@@ -39,6 +40,7 @@ BACKBONES: dict[str, Callable[[DaNetConfig], nn.Module]] = {
     "hrnet": lambda cfg: HRNet(cfg.backbone_width, cfg.hrnet_stem, cfg.hrnet_blocks, cfg.hrnet_modules),
     "resnet": lambda cfg: ResNetBackbone(cfg.resnet_width, cfg.resnet_blocks, cfg.deconv_width),
     "movenet": lambda cfg: MoveNetBackbone(cfg.backbone_width),
+    "thunder": lambda cfg: ThunderBackbone(cfg.backbone_width),
 }
 GRAPHS: dict[str, type[AggregatedRefinement]] = {
     "gcn": AggregatedRefinement,
@@ -118,7 +120,7 @@ class DaNetConfig:
 PRESETS = {
     "danet": DaNetConfig(),
     "danet_s": DaNetConfig(
-        backbone="movenet", backbone_width=28, body_width=28, limb_width=12, features=64, gcn_hidden=96
+        backbone="thunder", backbone_width=28, body_width=28, limb_width=12, features=64, gcn_hidden=96
     ),
 }
 
@@ -137,7 +139,8 @@ def network_of_weights(shapes: Mapping[str, Sequence[int]]) -> DaNetConfig:
     """
     net = "iuv2smpl.smpl_para_Outs."
     if any(".iuv_est.trunk." in key for key in shapes):
-        return PRESETS["danet_s"]
+        is_first = not any(".iuv_est.keypoints." in key for key in shapes)  # before Thunder
+        return replace(PRESETS["danet_s"], backbone="movenet") if is_first else PRESETS["danet_s"]
     backbone = "resnet" if any(".iuv_est.deconv_layers." in key for key in shapes) else "hrnet"
     stems = {key.split(net)[1].split(".")[0] for key in shapes if net in key}
     if "Conv_Body" in stems:

@@ -64,7 +64,7 @@ class IUVHeads(GlobalHeads):
 class IUVEstimator(nn.Module):
     """Trunk, global IUV, joint centres, part crops, part IUV.
 
-    backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4]. ratio, offset [24]: learned crop sizes (buffers: a checkpoint
+    backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4], perhaps with keypoints [B,17,3]. ratio, offset [24]: learned crop sizes (buffers: a checkpoint
     carries them; parameters with `learn_crops`, where rendered part maps give them a gradient and are cut out at the
     learned sizes alone: every joint counts as visible). vis_threshold: 0 treats every joint as visible.
     center_jitter, scale_jitter: full width of the uniform noise put on crops in training; 0 switches it off.
@@ -98,11 +98,12 @@ class IUVEstimator(nn.Module):
         """Raw global and part maps, heat-maps, joint centres and crops of normalised RGB images."""
         heads = self.iuv_est.final_pred
         features = self.iuv_est(image)
+        features, keypoints = features if isinstance(features, tuple) else (features, None)
         iuv = heads.global_maps(features)
         heatmaps = heads.predict_hm(features)
         centers = soft_argmax(heatmaps)
         part_iuv, crops = self.estimate_parts(features, iuv, centers)
-        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops)
+        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops, keypoints)
 
     def estimate_parts(
         self, features: Float[Tensor, "B C H W"], iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]

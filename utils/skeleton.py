@@ -63,6 +63,7 @@ H36M_TO_J17 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9)
 H36M_TO_J14 = H36M_TO_J17[:14]
 GT24_TO_J17 = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 14, 16, 17)
 GT24_TO_J14 = GT24_TO_J17[:14]
+NUM_COCO = 17
 GT24_TO_COCO17 = (19, 20, 21, 22, 23, 9, 8, 10, 7, 11, 6, 3, 2, 4, 1, 5, 0)
 # The 12 joints of the limbs, shoulders to wrists and hips to ankles: among COCO's 17 and among SMPL's joints.
 COCO17_LIMBS = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)

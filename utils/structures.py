@@ -1,7 +1,7 @@
 """Every typed record of the data flow: image -> `IUVEstimate` -> `SMPLEstimate` -> body. Read this file first.
 
-Dimensions: B batch, P = 24 parts (SMPL joints), K = 25 IUV channels (background + 24 DensePose parts), L = 7 local
-channels (background + 6 of `skeleton.PART_CHANNELS`), H = W = 56 map size, V = 6890 vertices, F faces, channels first.
+B batch, P = 24 parts (SMPL joints), K = 25 IUV channels (background + 24 DensePose parts), L = 7 local channels
+(background + 6 of `skeleton.PART_CHANNELS`), H = W = 56 map size, V = 6890 vertices, F faces, channels first.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 def map_tensors(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """Apply `fn` to every tensor inside nested records, tuples and lists; leave other values alone."""
-    if isinstance(value, Tensor):
-        return fn(value)
-    if isinstance(value, Record):
-        return value.map(fn)
+    if isinstance(value, Tensor | Record):
+        return fn(value) if isinstance(value, Tensor) else value.map(fn)
     return type(value)(map_tensors(item, fn) for item in value) if isinstance(value, tuple | list) else value
 
 
@@ -89,11 +87,11 @@ class Atlas:
 
 def require_same_body(body: BodyModel | str, other: Regressor | Atlas) -> None:
     """Raise ValueError when a regressor or atlas belongs to another body than `body` (a body or a model id)."""
-    model_id = body if isinstance(body, str) else body.model_id
-    if other.model_id != model_id:
+    used, kind = body if isinstance(body, str) else body.model_id, type(other).__name__.lower()
+    if other.model_id != used:
         raise ValueError(
-            f"The {type(other).__name__.lower()} belongs to the body '{other.model_id}' but the body in use is "
-            f"'{model_id}': vertex numbers do not correspond. Use the files that come with '{model_id}'."
+            f"The {kind} belongs to the body '{other.model_id}' but the body in use is '{used}': vertex numbers do not "
+            f"correspond. Use the files that come with '{used}'."
         )
 
 
@@ -147,6 +145,7 @@ class IUVEstimate(Record):
     heatmaps: Float[Tensor, "B P H W"]
     centers: Float[Tensor, "B P 2"]  # soft-argmax of the heat-maps, before jitter
     crops: PartCrops | None
+    keypoints: Float[Tensor, "B 17 3"] | None = None  # COCO's: x, y in -1..1, score 0..1; of a trunk that knows them
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,10 @@ STEM_CHANNELS = 48
 STAGES = ((24, 1, 1), (40, 2, 2), (48, 3, 2), (96, 4, 2), (144, 3, 1), (240, 3, 2), (480, 1, 1))
 TOP_CHANNELS = 1280
 PYRAMID_CHANNELS = (64, 32, 24)
+THUNDER: dict[str, Any] = {
+    "stem_channels": 56,
+    "stages": ((32, 1, 1), (40, 2, 2), (56, 3, 2), (112, 4, 2), (168, 3, 1), (280, 3, 2), (560, 1, 1)),
+}
 
 
 class SameConv3x3(nn.Conv2d):
@@ -72,7 +77,35 @@ class SeparableConv(nn.Module):
         return F.relu(self.pointwise(self.depthwise(x)), inplace=True)
 
 
-class MoveNetTrunk(nn.Module):
+class FeaturePyramid(nn.Module):
+    """Walks from the features at stride 32 back up to those at stride 4, joined by finer ones on the way.
+
+    Args:
+        deep_channels: of the features at stride 32.
+        level_channels: of the features at strides 16, 8 and 4.
+        channels: lateral channels at strides 16, 8 and 4; the last one is that of the result.
+    """
+
+    def __init__(self, deep_channels: int, level_channels: Sequence[int], channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.bridge = nn.Conv2d(deep_channels, channels[0], 1)
+        self.laterals = nn.ModuleList(
+            nn.Conv2d(c, p, 1) for c, p in zip(level_channels, channels, strict=True)
+        )
+        narrower = (*channels[1:], channels[-1])
+        self.smooth = nn.ModuleList(SeparableConv(p, q) for p, q in zip(channels, narrower, strict=True))
+        self.out_channels = channels[-1]
+
+    def ascend(self, deep: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """Features [B, out_channels, H/4, W/4] of those at stride 32 and at strides 16, 8 and 4."""
+        x = self.bridge(deep)
+        for lateral, smooth, level in zip(self.laterals, self.smooth, levels, strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = smooth(x + lateral(level))
+        return x
+
+
+class MoveNetTrunk(FeaturePyramid):
     """MoveNet's trunk: features at stride 4 of an image.
 
     Args:
@@ -82,7 +115,7 @@ class MoveNetTrunk(nn.Module):
         top_channels: channels of the 1x1 convolution that ends the MobileNetV2.
         pyramid_channels: lateral channels at stride 16, 8 and 4; the map at stride 32 joins with the first.
 
-    The defaults are the released network (4.7 M parameters); `out_channels` says how many features come out.
+    The defaults are MultiPose Lightning (4.7 M parameters); `THUNDER` are the sizes of Thunder (6.2 M).
     """
 
     def __init__(
@@ -92,9 +125,11 @@ class MoveNetTrunk(nn.Module):
         top_channels: int = TOP_CHANNELS,
         pyramid_channels: tuple[int, int, int] = PYRAMID_CHANNELS,
     ) -> None:
-        super().__init__()
         if sum(stride == 2 for _, _, stride in stages) != 4:
             raise ValueError(f"MoveNetTrunk needs exactly four stages of stride 2, got the stages {stages}.")
+        widths = [width for (width, _, stride) in stages if stride == 2]
+        super().__init__(top_channels, widths[-2::-1], pyramid_channels)
+        self.level_channels, self.deep_channels = tuple(widths[-2::-1]), top_channels
         self.stem = SameConv3x3(3, stem_channels, 2)
         self.blocks = nn.ModuleList()
         self.taps: list[int] = []
@@ -106,18 +141,8 @@ class MoveNetTrunk(nn.Module):
                 channels = width
             if stride == 2:
                 self.taps.append(len(self.blocks) - 1)
-        self.taps = self.taps[-2::-1]  # coarse to fine; the stride-32 map enters through the top
+        self.taps.pop()  # the stride-32 map enters through the top
         self.top = nn.Conv2d(channels, top_channels, 1)
-        self.bridge = nn.Conv2d(top_channels, pyramid_channels[0], 1)
-        tap_channels = [self.blocks[i].project.out_channels for i in self.taps]
-        self.laterals = nn.ModuleList(
-            nn.Conv2d(c, p, 1) for c, p in zip(tap_channels, pyramid_channels, strict=True)
-        )
-        narrower = (*pyramid_channels[1:], pyramid_channels[-1])
-        self.smooth = nn.ModuleList(
-            SeparableConv(p, q) for p, q in zip(pyramid_channels, narrower, strict=True)
-        )
-        self.out_channels = pyramid_channels[-1]
 
         mean, std = torch.tensor(MEAN), torch.tensor(STD)
         self.register_buffer("input_scale", (2 * std).view(1, 3, 1, 1), persistent=False)
@@ -127,6 +152,14 @@ class MoveNetTrunk(nn.Module):
         """Features [B, out_channels, H/4, W/4] of an ImageNet-normalised RGB image [B, 3, H, W].
 
         The features lie in memory as channels_last, whatever the image does.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        return self.ascend(*self.levels(image))
+
+    def levels(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features at stride 32 [B, deep_channels, H/32, W/32], and at strides 16, 8 and 4 [B, level_channels, ...].
 
         Raises:
             ValueError: H or W is not a multiple of 32.
@@ -146,15 +179,11 @@ class MoveNetTrunk(nn.Module):
             x = block(x)
             if i in self.taps:
                 levels.append(x)
-        x = self.bridge(F.relu6(self.top(x), inplace=True))
-        for lateral, smooth, level in zip(self.laterals, self.smooth, reversed(levels), strict=True):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = smooth(x + lateral(level))
-        return x
+        return F.relu6(self.top(x), inplace=True), levels[::-1]
 
 
-def load_movenet_trunk(module: MoveNetTrunk, path: str | Path) -> None:
-    """Fill `module` with the trunk weights of a safetensors file; strict, precision follows the module.
+def load_movenet(module: nn.Module, path: str | Path) -> None:
+    """Fill `module` with the MoveNet weights of a safetensors file; strict, precision follows the module.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -162,31 +191,33 @@ def load_movenet_trunk(module: MoveNetTrunk, path: str | Path) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"No MoveNet weights at {path}; the project ships them as data/open/movenet_trunk.safetensors."
-        )
+        raise FileNotFoundError(f"No MoveNet weights at {path}; the project ships them in data/open.")
     try:
         module.load_state_dict(load_safetensors(path)[0], strict=True)
     except (DataFileError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the weights of this MoveNetTrunk: {error}") from error
+        raise ValueError(f"{path} does not hold the weights of this {type(module).__name__}: {error}") from error
+
+
+def neck(channels: int, hidden: int, width: int) -> nn.Sequential:
+    """Two 3x3 convolutions that turn a trunk's channels into `width` features for dense maps."""
+    return nn.Sequential(
+        nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )
 
 
 class MoveNetBackbone(nn.Module):
-    """The trunk and two 3x3 convolutions that turn its 24 channels into `width` features for dense maps."""
+    """MultiPose Lightning's trunk and a neck."""
 
     def __init__(self, width: int, hidden: int = 80) -> None:
         super().__init__()
         self.out_channels = width
         self.trunk = MoveNetTrunk()
-        channels = self.trunk.out_channels
-        self.neck = nn.Sequential(
-            nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
+        self.neck = neck(self.trunk.out_channels, hidden, width)
 
     def forward(self, image: Tensor) -> Tensor:
         """Features [B, width, H/4, W/4] of an ImageNet-normalised RGB image [B, 3, H, W]."""

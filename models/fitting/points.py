@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.smpl import SMPL
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, batch_rodrigues
-from utils.skeleton import NUM_JOINTS
+from utils.skeleton import GT24_TO_COCO17, JOINT49_FROM_54, NUM_JOINTS, NUM_OPENPOSE
 from utils.structures import Record
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ class PointBody:
             self.joint_dirs.permute(1, 2, 0).flatten(0, 1),
             torch.eye(NUM_JOINTS).to(rows[0]),
         ]
-        # One row a point, the 24 joints after the vertices: template, 3 x 10 of the shape, 24 weights.
-        self._table = torch.cat(
-            [torch.cat([*rows, smpl.weights]), torch.cat(of_joints)], dim=1
-        ).T.contiguous()
-        self.first_joint = len(self._table) - NUM_JOINTS
+        # One row a point, the 24 joints and COCO's 17 keypoints after the vertices: template, 3 x 10 of the shape,
+        # 24 weights.
+        table = torch.cat([torch.cat([*rows, smpl.weights]), torch.cat(of_joints)], dim=1).T
+        self.first_joint = len(table) - NUM_JOINTS
+        self.first_keypoint = len(table)
+        self._table = torch.cat([table, _coco_rows(smpl, table)])
         descends = torch.eye(NUM_JOINTS)  # [joint, other]: whether the other one is the joint or below it
         for joint in range(NUM_JOINTS - 1, 0, -1):
             descends[smpl.parents[joint]] += descends[joint]
@@ -101,7 +102,7 @@ class PointBody:
             above = [above[joint] for joint in above]
 
     def rest(self, index: Int[Tensor, "B N"]) -> RestPoints:
-        """The points of these numbers: vertices, then joints from `first_joint` on."""
+        """The points of these numbers: vertices, then joints from `first_joint`, COCO's from `first_keypoint` on."""
         rows = self._table[index].transpose(1, 2)
         return RestPoints(rows[:, :3], rows[:, 3:33].unflatten(1, (3, NUM_BETAS)), rows[:, 33:])
 
@@ -159,6 +160,14 @@ class PointBody:
         """The resting joints, and their derivative by the shape."""
         rest = self.joints + (self.joint_dirs @ betas[:, None, :, None])[..., 0]
         return torch.cat([rest[..., None], self.joint_dirs.expand(len(betas), -1, -1, -1)], dim=-1)
+
+
+def _coco_rows(smpl: SMPL, table: Float[Tensor, "N R"]) -> Float[Tensor, "17 R"]:
+    """The rows of COCO's keypoints: means of vertices, or joints, which stand at the end of the table."""
+    joints = table[-NUM_JOINTS:]
+    points = smpl.point_weights.T @ table[smpl.point_vertices]
+    candidates = torch.cat([joints, points])
+    return candidates[[JOINT49_FROM_54[NUM_OPENPOSE + joint] for joint in GT24_TO_COCO17]]
 
 
 def _world_turns(state: FitState, rotations: Float[Tensor, "B 24 3 3"]) -> Float[Tensor, "B 24 3 3"]:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-STEPS = 6
-WEIGHTS = FitWeights(prior=0.002, limits=0.3, pull_pose=0.02, pull_root=0.02, pull_betas=0.01, betas=0.005)
+STEPS = 8
+WEIGHTS = FitWeights(prior=0.006, limits=0.3, pull_pose=0.1, pull_root=0.02, pull_betas=0.01, betas=0.005)
 
 
 class Refiner:
-    """Moves camera, shape and pose of each person to agree with the network's centres and maps.
+    """Moves camera, shape and pose of each person to agree with the network's centres, keypoints and maps.
 
     Args:
         smpl: the body, on the device of the work.
@@ -54,7 +54,7 @@ class Refiner:
         where no step makes the objective smaller.
 
         Args:
-            estimate: raw maps, heat maps and centres of the network.
+            estimate: raw maps, heat maps, centres and keypoints of the network.
             params: the network's bodies, shapes within `MAX_BETA`.
             before: bodies from which to start where the objective is smaller there, as a person's in the frame before.
         """

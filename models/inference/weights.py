@@ -23,15 +23,17 @@ def network_of(model: str | None, checkpoint: str | None) -> DaNetConfig:
     Raises:
         ValueError: an unknown name, a damaged file.
     """
-    if model is not None or checkpoint is None or not Path(checkpoint).is_file():
+    if model not in (None, SHIPPED) or checkpoint is None or not Path(checkpoint).is_file():
         return preset(model or SHIPPED)
     path = Path(checkpoint)
     if path.suffix != ".safetensors":
         state = strip_prefixes(load_checkpoint(path)["model"], path)
-        return network_of_weights({key: tuple(value.shape) for key, value in state.items()})
-    shapes, meta = safetensors_shapes(path)  # of the header; the tensors are not read
-    name = meta.get("model")
-    return preset(name) if name in PRESETS else network_of_weights(shapes)
+        seen = network_of_weights({key: tuple(value.shape) for key, value in state.items()})
+    else:
+        shapes, words = safetensors_shapes(path)  # of the header; the tensors are not read
+        seen = preset("danet") if words.get("model") == "danet" else network_of_weights(shapes)
+    of_other_model = model == SHIPPED and seen.backbone not in ("movenet", "thunder")
+    return preset(SHIPPED) if of_other_model else seen
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from models.backbones.hrnet import HRNet
-from models.backbones.movenet import MoveNetBackbone, load_movenet_trunk
+from models.backbones.movenet import MoveNetBackbone, load_movenet
 from models.backbones.resnet import ResNet18, ResNetBackbone
+from models.backbones.thunder import ThunderBackbone
 from models.danet import DaNet
 from utils.body import OPEN_DIR
 from utils.checkpoint import LoadReport, load_checkpoint, load_matching, strip_prefixes
@@ -45,7 +46,9 @@ HRNET_PARTS = (
 
 
 def pretrained_parameters(model: DaNet) -> list[nn.Parameter]:
-    """Parameters of the trunk: those that can come from pretrained files."""
+    """Parameters of the trunk that can come from pretrained files and then learn."""
+    if isinstance(model.img2iuv.iuv_est, ThunderBackbone):  # stays as it was released
+        return []
     fresh = ("final_pred.", "neck.", "deconv_layers.")
     return [p for n, p in model.img2iuv.iuv_est.named_parameters() if not n.startswith(fresh)]
 
@@ -58,8 +61,12 @@ def start_weights(model: DaNet, pretr_set: str, data_dir: str | os.PathLike) -> 
             for a network that has it; else COCO's weights when they are there, with a warning when not.
     """
     trunk = model.img2iuv.iuv_est
+    if isinstance(trunk, ThunderBackbone):
+        load_movenet(trunk.released, OPEN_DIR / "movenet_thunder.safetensors")
+        if pretr_set in ("auto", "none"):
+            return
     if isinstance(trunk, MoveNetBackbone) and pretr_set == "auto":
-        load_movenet_trunk(trunk.trunk, OPEN_DIR / "movenet_trunk.safetensors")
+        load_movenet(trunk.trunk, OPEN_DIR / "movenet_trunk.safetensors")
         return
     try:
         load_pretrained_backbones(model, data_dir, "coco" if pretr_set == "auto" else pretr_set)

@@ -83,7 +83,7 @@ def make_optimizer(model: DaNet, base_lr: float, backbone_lr_factor: float) -> t
     """Adam with a second group for the trunk, whose rate is `backbone_lr_factor` times the other's."""
     trunk = pretrained_parameters(model)
     in_trunk = {id(p) for p in trunk}
-    rest = [p for p in model.parameters() if id(p) not in in_trunk]
+    rest = [p for p in model.parameters() if id(p) not in in_trunk and p.requires_grad]
     groups = [{"params": rest, "factor": 1.0}, {"params": trunk, "factor": backbone_lr_factor}]
     # One pass over the weights instead of ten; on a CPU that is a tenth of a step.
     return torch.optim.Adam(groups, lr=base_lr, fused=rest[0].device.type in ("cpu", "cuda"))

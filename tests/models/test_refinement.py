@@ -22,6 +22,7 @@ from utils.config import parse_config
 from utils.geometry import batch_rodrigues, project_to_crop
 from utils.iuvmap import iuv_img2map
 from utils.renderer import IUV_Renderer
+from utils.skeleton import GT24_TO_COCO17, NUM_OPENPOSE
 from utils.structures import IUVEstimate, IUVMaps, SMPLParams
 
 FIELDS = ("cam", "betas", "rotmat")
@@ -82,6 +83,13 @@ def joint_error(smpl: SMPL, found: SMPLParams, true: SMPLParams) -> torch.Tensor
     return (points[0] - points[1]).norm(dim=-1).mean(dim=1)
 
 
+def coco_points(smpl: SMPL, params: SMPLParams) -> torch.Tensor:
+    """COCO's keypoints of bodies, sure of their places."""
+    joints = smpl(params.rotmat, params.betas).joints[:, [NUM_OPENPOSE + j for j in GT24_TO_COCO17]]
+    places = project_to_crop(joints, params.cam)
+    return torch.cat([places, torch.ones_like(places[..., :1])], dim=-1)
+
+
 def same(first: SMPLParams, second: SMPLParams, **tolerance: float) -> bool:
     return all(
         torch.allclose(getattr(first, n), getattr(second, n), equal_nan=True, **tolerance) for n in FIELDS
@@ -118,6 +126,16 @@ def test_points_are_those_of_the_body_layer(posed):
     whole = torch.cat([body.vertices, body.smpl_joints], dim=1)
     expected = project_to_crop(whole, posed.state.cam).gather(1, posed.numbers[..., None].expand(-1, -1, 2))
     assert torch.allclose(points.transpose(1, 2), expected, atol=1e-9)
+
+
+def test_coco_keypoints_are_those_of_the_body_layer(posed):
+    numbers = torch.arange(posed.body.first_keypoint, posed.body.first_keypoint + 17).expand(2, -1)
+    points, _ = posed.body.project(posed.state, posed.body.rest(numbers))
+    params = SMPLParams(posed.state.cam, posed.state.betas, posed.state.rotmat())
+    expected = coco_points(posed.smpl, params)[..., :2]
+    apart = (points.transpose(1, 2) - expected).norm(dim=-1)
+    assert apart[:, [*range(11), *range(13, 17)]].max() < 1e-7
+    assert apart.max() < 0.06  # hips are means of vertices on several bones
 
 
 @pytest.mark.parametrize("unknown", [0, 2, 4, 30, 71, 73, 81, 82, 83, 84])

@@ -35,7 +35,7 @@ def test_the_network_is_seen_from_the_weights(tmp_path):
 def test_the_network_is_taken_from_the_words_of_the_file_without_its_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "load_checkpoint", None)
     path = tmp_path / "w.safetensors"
-    compact = {"img2iuv.iuv_est.trunk.a": torch.zeros(1)}
+    compact = {f"img2iuv.iuv_est.{part}.a": torch.zeros(1) for part in ("trunk", "keypoints")}
     for meta, name in (({"model": "danet"}, "danet"), ({"model": "other"}, "danet_s"), ({}, "danet_s")):
         export_safetensors(path, compact, meta)
         assert weights.network_of(None, str(path)) == preset(name)

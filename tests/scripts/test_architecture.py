@@ -225,7 +225,7 @@ def total(folder: str, but: tuple[str, ...] = ()) -> int:
 
 def test_shipped_files_stay_small():
     assert total("data/open", but=(".safetensors", ".onnx")) < 2 * MEGABYTE
-    assert all(p.stat().st_size < 24 * MEGABYTE for p in FILES)
+    assert all(p.stat().st_size < 32 * MEGABYTE for p in FILES)
     assert total("tests/golden") < 2 * MEGABYTE
     assert total("examples") < 2 * MEGABYTE
 

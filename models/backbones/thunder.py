@@ -1,0 +1,113 @@
+"""MoveNet Thunder with its keypoints, and a pyramid of its own for dense maps: the trunk of `danet_s`.
+
+MoveNet Thunder (Google, Apache-2.0) was trained on many people in photographs with 17 labelled keypoints. Its weights
+stay as they were released, so that its keypoints, which the refinement reads, stay as good as they were. A second
+pyramid, which learns, reads the same features for the dense maps, and sees where the person's keypoints are: it
+knows who is meant where people stand close. The weights are made by `data/open/build/movenet_trunk.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbones.movenet import THUNDER, FeaturePyramid, MoveNetTrunk, SameConv3x3, neck
+from utils.skeleton import NUM_COCO
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+HEAD_CHANNELS = 96
+PYRAMID_CHANNELS = (64, 48, 40)
+NECK_CHANNELS = 80
+NEAR = 1.8  # cells from its expected place at which a keypoint's score counts half
+
+
+class KeypointBranch(nn.Module):
+    """Hidden features of one kind of output, and the 1x1 convolution that reads them."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.depthwise = SameConv3x3(channels, channels, 1, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, HEAD_CHANNELS, 1)
+        self.out = nn.Conv2d(HEAD_CHANNELS, outputs, 1)
+
+    def hidden(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 96 H W"]:
+        return F.relu(self.pointwise(self.depthwise(features)), inplace=True)
+
+    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B out H W"]:
+        """Outputs of every cell."""
+        return self.out(self.hidden(features))
+
+    def at(self, features: Float[Tensor, "B C H W"], cell: Tensor) -> Tensor:
+        """Outputs [B, N, out] of the cells [B, N], numbered row by row."""
+        hidden = self.hidden(features).flatten(2)
+        hidden = hidden.gather(2, cell[:, None].expand(-1, HEAD_CHANNELS, -1))
+        return F.linear(hidden.transpose(1, 2), self.out.weight[:, :, 0, 0], self.out.bias)
+
+
+class KeypointHeads(nn.Module):
+    """The keypoints of the person in the middle of a crop, as MoveNet's single-person networks find them.
+
+    One map scores where a person's middle is. From there every keypoint's place is told roughly; of the keypoint's own
+    heat map the best cell near that place counts, moved by an offset within the cell.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.center = KeypointBranch(channels, 1)
+        self.heatmap = KeypointBranch(channels, NUM_COCO)
+        self.regress = KeypointBranch(channels, 2 * NUM_COCO)
+        self.offset = KeypointBranch(channels, 2 * NUM_COCO)
+
+    def forward(
+        self, features: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B 17 3"], Float[Tensor, "B 17 H W"]]:
+        """Keypoints (x, y in -1..1 of the crop, score 0..1), and the score of each cell to be this person's keypoint."""
+        batch, _, height, width = features.shape
+        rows = torch.arange(height, device=features.device, dtype=features.dtype)[:, None]
+        columns = torch.arange(width, device=features.device, dtype=features.dtype)
+        from_middle = ((rows - (height - 1) / 2) ** 2 + (columns - (width - 1) / 2) ** 2).sqrt()
+        person = (self.center(features)[:, 0].sigmoid() / (from_middle + NEAR)).flatten(1).argmax(dim=1, keepdim=True)
+        rough = self.regress.at(features, person).view(batch, NUM_COCO, 2)  # y, x in cells
+        y = rough[..., 0] + torch.div(person, width, rounding_mode="floor")
+        x = rough[..., 1] + person % width
+        away = ((rows - y[..., None, None]) ** 2 + (columns - x[..., None, None]) ** 2).sqrt()
+        heat = self.heatmap(features).sigmoid()
+        near = heat * (NEAR / (away + NEAR))
+        cell = near.flatten(2).argmax(dim=2)
+        own = torch.eye(NUM_COCO, dtype=features.dtype, device=features.device)[..., None]
+        offset = (self.offset.at(features, cell).view(batch, NUM_COCO, NUM_COCO, 2) * own).sum(dim=2)  # y, x
+        y = torch.div(cell, width, rounding_mode="floor") + offset[..., 0]
+        x = cell % width + offset[..., 1]
+        score = heat.flatten(2).gather(2, cell[..., None])[..., 0]
+        return torch.stack([x * (2 / width) - 1, y * (2 / height) - 1, score], dim=-1), near
+
+
+class ThunderBackbone(nn.Module):
+    """MoveNet Thunder as it was released, and the pyramid and neck that learn dense features from it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_channels = width
+        self.trunk = MoveNetTrunk(**THUNDER).requires_grad_(False)
+        self.keypoints = KeypointHeads(self.trunk.out_channels).requires_grad_(False)
+        self.pyramid = FeaturePyramid(self.trunk.deep_channels, self.trunk.level_channels, PYRAMID_CHANNELS)
+        self.person = nn.Conv2d(NUM_COCO, self.pyramid.out_channels, 1)
+        self.neck = neck(self.pyramid.out_channels, NECK_CHANNELS, width)
+
+    @property
+    def released(self) -> nn.ModuleDict:
+        """The modules whose weights are Thunder's own."""
+        return nn.ModuleDict({"trunk": self.trunk, "keypoints": self.keypoints})
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C H/4 W/4"], Float[Tensor, "B 17 3"]]:
+        """Features of an ImageNet-normalised RGB image, and the person's keypoints (x, y in -1..1, score 0..1)."""
+        with torch.no_grad():
+            deep, levels = self.trunk.levels(image)
+            keypoints, near = self.keypoints(self.trunk.ascend(deep, levels))
+        features = self.pyramid.ascend(deep, levels) + self.person(near)
+        return self.neck(features), keypoints

@@ -1,0 +1,97 @@
+"""The trunk of `danet_s`: MoveNet Thunder with its keypoints, and what learns beside it.
+
+The reference keypoints in `golden/movenet.npz` were computed by onnxruntime from the released graph on the examples,
+256 px.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.backbones.movenet import MoveNetBackbone, load_movenet
+from models.backbones.thunder import KeypointHeads, ThunderBackbone
+from models.danet import build_danet, network_of_weights, preset
+from models.inference.weights import network_of
+from models.training.pretrained_backbones import pretrained_parameters, start_weights
+from utils.checkpoint import export_safetensors
+from utils.images import network_input
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "data/open/movenet_thunder.safetensors"
+
+
+@pytest.fixture(scope="module")
+def thunder() -> ThunderBackbone:
+    torch.manual_seed(0)
+    backbone = ThunderBackbone(8)
+    load_movenet(backbone.released, WEIGHTS)
+    return backbone.eval()
+
+
+def image(name: str, size: int) -> torch.Tensor:
+    pixels = cv2.imread(str(ROOT / f"examples/{name}.jpg"))[..., ::-1]
+    pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return network_input(torch.from_numpy(pixels.copy())[None])
+
+
+@pytest.mark.parametrize("name", ["rendered_2", "rendered_3"])
+def test_keypoints_are_those_of_the_released_graph(thunder, name):
+    with np.load(ROOT / "tests/golden/movenet.npz") as golden:
+        expected = golden[f"thunder_{name}"]
+    with torch.inference_mode():
+        _, keypoints = thunder(image(name, 256))
+    np.testing.assert_allclose(keypoints[0].numpy(), expected, atol=0.01)
+
+
+def test_the_person_in_the_middle_is_meant():
+    heads = KeypointHeads(24)
+    features = torch.zeros(2, 24, 56, 56)
+    with torch.no_grad():
+        for branch in (heads.regress, heads.offset, heads.heatmap):
+            branch.out.weight.zero_()
+            branch.out.bias.zero_()
+    _, near = heads.eval()(features)
+    best = near.flatten(2).argmax(dim=2)
+    rows, columns = best // 56, best % 56
+    assert ((rows - 27.5).abs() <= 0.5).all() and ((columns - 27.5).abs() <= 0.5).all()
+
+
+def test_features_and_keypoints_of_a_batch_do_not_mix(thunder):
+    both = torch.cat([image("rendered_2", 224), image("rendered_3", 224)])
+    with torch.inference_mode():
+        features, keypoints = thunder(both)
+        alone = thunder(both[1:])
+    assert features.shape == (2, 8, 56, 56) and keypoints.shape == (2, 17, 3)
+    assert torch.allclose(features[1], alone[0][0], atol=1e-4) and torch.allclose(keypoints[1], alone[1][0], atol=1e-3)
+
+
+def test_training_leaves_what_was_released_alone():
+    model = build_danet(preset("danet_s"))
+    start_weights(model, "auto", "")
+    backbone = model.img2iuv.iuv_est
+    assert not any(p.requires_grad for p in backbone.released.parameters()) and pretrained_parameters(model) == []
+    backbone.train()(torch.randn(2, 3, 64, 64))[0].square().mean().backward()
+    learning = [*backbone.pyramid.parameters(), *backbone.person.parameters(), *backbone.neck.parameters()]
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learning)
+    assert all(p.grad is None for p in backbone.released.parameters())
+
+
+def test_weights_of_the_trunk_before_are_known_by_their_keys(tmp_path):
+    sizes = preset("danet_s").__dict__ | {"backbone": "movenet"}
+    old = build_danet(type(preset("danet_s"))(**sizes))
+    assert isinstance(old.img2iuv.iuv_est, MoveNetBackbone)
+    shapes = {key: value.shape for key, value in old.state_dict().items()}
+    assert network_of_weights(shapes).backbone == "movenet"
+    export_safetensors(tmp_path / "old.safetensors", old.state_dict(), {"model": "danet_s"})
+    for model in (None, "danet_s"):
+        assert network_of(model, str(tmp_path / "old.safetensors")).backbone == "movenet"
+
+
+def test_foreign_weights_are_refused(thunder):
+    with pytest.raises(ValueError, match="does not hold the weights of this ModuleDict"):
+        load_movenet(thunder.released, ROOT / "data/open/movenet_trunk.safetensors")
