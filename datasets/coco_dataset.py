@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.base_dataset import BaseDataset, LabelledPeople
+from datasets.base_dataset import BaseDataset
+from datasets.labelled_people import LabelledPeople
 from datasets.labels import values
 from datasets.labels.arrays import Labels
 from datasets.labels.check import check_corners

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from datasets.base_dataset import LabelledPeople
+from datasets.labelled_people import LabelledPeople
 from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MixedDataset
 from utils.body import DATA_DIR
 from utils.io import DataFileError, load_npy, load_npz

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.base_dataset import LabelledPeople
 from datasets.fits import Fits, fit_paths
+from datasets.labelled_people import LabelledPeople
 from datasets.mixed_dataset import MixedDataset
 from utils.skeleton import NUM_KEYPOINTS, NUM_OPENPOSE
 

@@ -19,9 +19,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
-from datasets.base_dataset import BaseDataset, LabelledPeople
-from datasets.registry import EXTRAS, SPECS, PathsConfig, image_root
+from datasets.base_dataset import BaseDataset
+from datasets.labelled_people import LabelledPeople
+from datasets.registry import EXTRAS, PHOTOS, SPECS, PathsConfig, find_label_file, find_spec, image_root
 from datasets.synthetic.dataset import Draw, SyntheticPeople
+from datasets.synthetic.fitted_poses import FittedPoses, read_fitted_poses
 from utils.body import DATA_DIR
 from utils.structures import Sample
 
@@ -183,12 +185,14 @@ def mix_of(
     augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
     synthetic_size: int = 16000,
+    photo_poses: float = 0.0,
     skip_missing: bool = False,
 ) -> MixedDataset:
     """The training people of `parse_mix(name)`.
 
     Args:
         synthetic_size: rendered people in an epoch, at least as many as the mix is long so that none repeats.
+        photo_poses: share of rendered people who take a pose of the bodies fitted to photographs.
         skip_missing: members without label file or image folder are left out with a warning, and the others take
             over their probability.
 
@@ -216,10 +220,18 @@ def mix_of(
             log.warning("Suspicion: %s", sentence)
     if SYNTHETIC in mix.members:
         size = max([synthetic_size, *map(len, members.values())])
-        members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed)
+        fitted = _photo_poses(photo_poses, data_dir)
+        members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed, fitted=fitted)
     shares = mix.probabilities({member: len(people) for member, people in members.items()})
     chosen = [members[member] for member in shares]
     return MixedDataset(chosen, [*shares.values()], seed, bodies=mix.bodies, name=name, left_out=tuple(missing))
+
+
+def _photo_poses(share: float, data_dir: str | Path) -> FittedPoses | None:
+    """The poses of the bodies fitted to photographs; None for a share of 0."""
+    if not share:
+        return None
+    return read_fitted_poses(find_label_file(find_spec(PHOTOS), data_dir, is_train=True), share)
 
 
 def _missing(mix: Mix, data_dir: str | Path, paths: PathsConfig) -> dict[str, Path]:

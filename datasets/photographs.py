@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.base_dataset import UNCHANGED, LabelledPeople
 from datasets.coco_dataset import COCO_ROWS
+from datasets.labelled_people import UNCHANGED, LabelledPeople
 from datasets.labels.arrays import Labels
 from datasets.labels.masks import HALF, mask_on_grid
 from datasets.labels.photos import PHOTO_LABELS, read_photo_labels

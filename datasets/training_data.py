@@ -9,8 +9,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
-from datasets.base_dataset import LabelledPeople
 from datasets.held_out import read_held_out, require_held_out
+from datasets.labelled_people import LabelledPeople
 from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, mix_of, parse_mix
 from datasets.registry import PHOTOS, SPECS, PathsConfig
 from datasets.sampler import Place
@@ -30,6 +30,9 @@ class DataConfig:
     )
     skip_missing: bool = option(False, "train on those sets of the mix that are there")
     synthetic_size: int = option(16000, "synthetic people in an epoch")
+    photo_poses: float = option(
+        0.0, "share of synthetic people who take a pose of the bodies that were fitted to photographs"
+    )
     easy_epochs: int = option(0, "epochs over which the synthetic images grow to full difficulty")
     photos_held_out: str = option(
         "", "file of the names of photographs that are never trained on; default: data/open/photos_held_out.txt"
@@ -50,6 +53,7 @@ class DataConfig:
         if self.img_res != CROP_SIZE:
             raise ValueError(f"--img_res is {self.img_res}, but the networks take images of {CROP_SIZE} px only.")
         require_range(self, 0, 1024, "num_workers")
+        require_range(self, 0, 1, "photo_poses")
         if self.synthetic_size < 1 or self.num_workers < 0 or self.easy_epochs < 0:
             raise ValueError(
                 "--synthetic_size must be at least 1, --num_workers and --easy_epochs at least 0; got "
@@ -66,7 +70,8 @@ class DataConfig:
         names, groups = [], (self, self.augment, self.paths)
         labelled = [name for name in self.members if name != SYNTHETIC]
         if SYNTHETIC not in self.members:
-            names += [(name, "the mix has no synthetic people") for name in ("synthetic_size", "easy_epochs")]
+            of_rendered = ("synthetic_size", "photo_poses", "easy_epochs")
+            names += [(name, "the mix has no synthetic people") for name in of_rendered]
         if not labelled:
             of_sets = ("skip_missing", "ignore_3d", "crop_mode", *(f.name for f in fields(AugmentConfig)))
             names += [(name, "the mix has no labelled set") for name in of_sets]
@@ -126,7 +131,7 @@ def build_mix(
         mix = mix_of(
             cfg.train_data, data_dir, cfg.paths,
             crop_mode=cfg.crop_mode, ignore_3d=cfg.ignore_3d, augmentation=cfg.augment, seed=seed,
-            synthetic_size=cfg.synthetic_size, skip_missing=cfg.skip_missing,
+            synthetic_size=cfg.synthetic_size, photo_poses=cfg.photo_poses, skip_missing=cfg.skip_missing,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise FileNotFoundError(

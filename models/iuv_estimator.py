@@ -64,10 +64,11 @@ class IUVHeads(GlobalHeads):
 class IUVEstimator(nn.Module):
     """Trunk, global IUV, joint centres, part crops, part IUV.
 
-    backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4], perhaps with keypoints [B,17,3]. ratio, offset [24]: learned crop sizes (buffers: a checkpoint
-    carries them; parameters with `learn_crops`, where rendered part maps give them a gradient and are cut out at the
-    learned sizes alone: every joint counts as visible). vis_threshold: 0 treats every joint as visible.
-    center_jitter, scale_jitter: full width of the uniform noise put on crops in training; 0 switches it off.
+    backbone: [B,3,H,W] -> [B, out_channels, H/4, W/4], perhaps with keypoints [B,17,3]. ratio, offset [24]: learned
+    crop sizes (buffers: a checkpoint carries them; parameters with `learn_crops`, where rendered part maps give them a
+    gradient and are cut out at the learned sizes alone: every joint counts as visible). vis_threshold: 0 treats every
+    joint as visible. center_jitter, scale_jitter: full width of the uniform noise put on crops in training; 0 switches
+    it off.
     """
 
     heads: type[GlobalHeads] = IUVHeads

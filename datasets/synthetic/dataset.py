@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 from datasets.labels.densepose import no_dense_labels
 from datasets.labels.masks import no_mask
 from datasets.synthetic.body import project
+from datasets.synthetic.fitted_poses import FittedPoses
 from datasets.synthetic.generator import SyntheticRender, load_resources, render_person
 from utils.geometry import BOX_UNIT, CROP_SIZE
 from utils.images import normalize_bytes
@@ -49,6 +50,7 @@ class SyntheticPeople(Dataset):
         seed: another seed gives other people.
         draw: how `people[index]` is drawn; `sample` takes another one.
         backgrounds: folder of images without people, used beside the procedural backgrounds.
+        fitted: poses that some people take.
     Raises:
         ValueError: for values out of range. FileNotFoundError: for a folder without images.
     """
@@ -64,13 +66,14 @@ class SyntheticPeople(Dataset):
         seed: int = 0,
         draw: Draw = Draw(),  # noqa: B008 (frozen)
         backgrounds: Path | str | None = None,
+        fitted: FittedPoses | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"A data set of {size} people was asked for; give a positive number.")
         if seed < 0:
             raise ValueError(f"The seed is {seed} but must not be negative.")
         self.size, self.seed, self.default_draw = size, seed, draw
-        self.resources = load_resources(split, backgrounds)
+        self.resources = load_resources(split, backgrounds, fitted)
 
     def __len__(self) -> int:
         return self.size

@@ -17,6 +17,7 @@ from numpy.random import Generator
 from datasets.synthetic.appearance import Outfit, draw_outfit, measure_figure
 from datasets.synthetic.background import draw_background, list_images
 from datasets.synthetic.body import PeopleAssets, PosedBody, load_assets, pose_body, project, to_ndc
+from datasets.synthetic.fitted_poses import FittedPoses
 from datasets.synthetic.pose import MotionClips, draw_betas, draw_pose, draw_view, load_motions
 from datasets.synthetic.scene import (
     add_border,
@@ -53,10 +54,14 @@ class Resources:
     motions: MotionClips  # of the split
     figure: Figure
     backgrounds: list[Path]  # the user's images for backgrounds, of the split
+    fitted: FittedPoses | None = None
 
     def draw_body(self, rng: Generator) -> PosedBody:
         """A body with pose, view and shape drawn."""
-        pose = draw_pose(rng, self.motions, self.assets.joint_template)
+        if self.fitted and rng.random() < self.fitted.share:
+            pose = self.fitted.draw(rng)
+        else:
+            pose = draw_pose(rng, self.motions, self.assets.joint_template)
         return pose_body(self.assets, draw_view(rng, pose), draw_betas(rng))
 
     def draw_outfit(self, rng: Generator) -> Outfit:
@@ -64,12 +69,14 @@ class Resources:
         return draw_outfit(rng, self.split, self.assets, self.figure)
 
 
-def load_resources(split: str, backgrounds: Path | str | None = None) -> Resources:
+def load_resources(
+    split: str, backgrounds: Path | str | None = None, fitted: FittedPoses | None = None
+) -> Resources:
     """The open body, motions, figure and own background images for a split; see `SyntheticPeople`."""
     material, assets, motions = Split(split), load_assets(), load_motions()
     motions = replace(motions, chosen=material.clips(motions.names))
     images = material.images(list_images(Path(backgrounds))) if backgrounds else []
-    return Resources(material, assets, motions, measure_figure(assets), images)
+    return Resources(material, assets, motions, measure_figure(assets), images, fitted)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class KeypointHeads(nn.Module):
     def forward(
         self, features: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, "B 17 3"], Float[Tensor, "B 17 H W"]]:
-        """Keypoints (x, y in -1..1 of the crop, score 0..1), and the score of each cell to be this person's keypoint."""
+        """Keypoints (x, y in -1..1 of the crop, score 0..1), and each cell's score to be this person's keypoint."""
         batch, _, height, width = features.shape
         rows = torch.arange(height, device=features.device, dtype=features.dtype)[:, None]
         columns = torch.arange(width, device=features.device, dtype=features.dtype)

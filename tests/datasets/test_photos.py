@@ -19,6 +19,7 @@ from datasets.labels.photos import read_photo_labels
 from datasets.photographs import held_out_people, masked_people
 from datasets.registry import PathsConfig
 from datasets.synthetic.dataset import Draw, SyntheticPeople
+from datasets.synthetic.fitted_poses import read_fitted_poses
 from datasets.training_data import DataConfig, build_mix
 from utils.images import ImageError
 from utils.io import DataFileError
@@ -196,3 +197,27 @@ def test_label_files_of_another_form_are_refused(tmp_path, field, value, said):
     np.savez(tmp_path / "blazepose_labels.npz", **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(DataFileError, match=said):
         read_photo_labels(tmp_path / "blazepose_labels.npz")
+
+
+def test_rendered_people_take_fitted_poses(tmp_path):
+    """The same root, seen from the front or mirrored, joints about the fitted ones; none without a share."""
+    rotvec = np.zeros((3, 72))
+    rotvec[:, 0] = np.pi  # upright in the camera's frame
+    rotvec[:, 3 * 4] = 1.5  # a bent left knee
+    labels = dict(
+        imgname=np.array(["a.jpg", "b.jpg", "c.jpg"]), center=np.full((3, 2), 50.0), scale=np.ones(3), pose=rotvec,
+        shape=np.zeros((3, 10)),
+    )  # fmt: skip
+    np.savez(tmp_path / "smpl.npz", **labels)
+    with pytest.raises(DataFileError, match="rendered people show the open body"):
+        read_fitted_poses(tmp_path / "smpl.npz", 1.0)
+    np.savez(tmp_path / "open.npz", **labels, body_model=np.array("danet-open-1"))
+    fitted = read_fitted_poses(tmp_path / "open.npz", 1.0)
+    poses = np.stack([fitted.draw(np.random.default_rng(seed)) for seed in range(20)])
+    assert np.abs(poses[:, 0]).max() < 1e-6
+    knees = np.sort(poses[:, [4, 5], 0], axis=1)
+    assert (np.abs(knees[:, 1] - 1.5) < 0.3).all() and (np.abs(knees[:, 0]) < 0.3).all()
+    assert 0 < (poses[:, 4, 0] > 0.7).sum() < 20
+    draw = Draw(labels_only=True)
+    bent = [SyntheticPeople(4, fitted=fitted, draw=draw)[i].rotvec.view(24, 3)[[4, 5], 0].max() for i in range(4)]
+    assert min(bent) > 1.2

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from data.open.build.movenet_trunk import MEMBER, convert, convert_with_heads, module_name, read_graph, read_weights
+from data.open.build.movenet_trunk import (
+    MEMBER,
+    convert,
+    convert_with_heads,
+    module_name,
+    read_graph,
+    read_weights,
+)
 from models.backbones.movenet import MoveNetTrunk, load_movenet
 from utils.images import MEAN, STD
 
