@@ -1,7 +1,7 @@
 """Several data sets as one, drawn with given probabilities (docs/method.md section 8.6).
 
     parse_mix("h36m_dp" | "h36m_coco_itw" | "synthetic" | "synthetic+h36m_dp" | "synthetic:0.7+coco:0.3") -> Mix
-    mix_of(name, data_dir, paths, ..., synthetic_size=16000, skip_missing=False) -> MixedDataset
+    datasets.training_data.build_mix(DataConfig(train_data=name, ...), data_dir) -> MixedDataset
     datasets.fits.load_fits(mix, data_dir, skip_missing=False) -> Fits, for `TargetBuilder(smpl, renderer, fits)`
 
 `MixedDataset` is as long as its longest member; `sample(index, Draw(epoch, ...))` gives `Sample`s, which depend on
@@ -10,24 +10,16 @@ seed, index and the `Draw` alone. `description` says which members really run.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from datasets.augment import AugmentConfig
-from datasets.base_dataset import BaseDataset
 from datasets.labelled_people import LabelledPeople
-from datasets.registry import EXTRAS, PHOTOS, SPECS, PathsConfig, find_label_file, find_spec, image_root
+from datasets.registry import SPECS
 from datasets.synthetic.dataset import Draw, SyntheticPeople
-from datasets.synthetic.fitted_poses import FittedPoses, read_fitted_poses
-from utils.body import DATA_DIR
 from utils.structures import Sample
-
-log = logging.getLogger(__name__)
 
 SYNTHETIC = SyntheticPeople.name
 IN_THE_WILD = ("lsp-orig", "mpii", "lspet", "coco")
@@ -173,76 +165,3 @@ class MixedDataset(Dataset):
             return member.sample(own, draw)
         # Drawn by the place in the mix: a short member's people repeat, their augmentations must not.
         return member.sample(own, member.draw(rng, own))
-
-
-def mix_of(
-    name: str,
-    data_dir: str | Path = DATA_DIR,
-    paths: PathsConfig = PathsConfig(),  # noqa: B008 (frozen)
-    *,
-    crop_mode: str = "warp",
-    ignore_3d: bool = False,
-    augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
-    seed: int = 0,
-    synthetic_size: int = 16000,
-    photo_poses: float = 0.0,
-    skip_missing: bool = False,
-) -> MixedDataset:
-    """The training people of `parse_mix(name)`.
-
-    Args:
-        synthetic_size: rendered people in an epoch, at least as many as the mix is long so that none repeats.
-        photo_poses: share of rendered people who take a pose of the bodies fitted to photographs.
-        skip_missing: members without label file or image folder are left out with a warning, and the others take
-            over their probability.
-
-    Raises:
-        ValueError: the name is no mix; also what `BaseDataset` raises.
-        FileNotFoundError: no member is there.
-    """
-    mix = parse_mix(name)
-    missing = _missing(mix, data_dir, paths) if skip_missing else {}
-    for member, path in missing.items():
-        log.warning("The mix '%s' runs without %s: %s is not there.", name, member, path)
-    if len(missing) == len(mix.members):
-        raise FileNotFoundError(
-            f"No member of the mix '{name}' is there: looked for {', '.join(map(str, missing.values()))}."
-        )
-    members: dict[str, LabelledPeople | SyntheticPeople] = {
-        member: BaseDataset(
-            member, data_dir, paths,
-            is_train=True, crop_mode=crop_mode, ignore_3d=ignore_3d, augmentation=augmentation, seed=seed,
-        )
-        for member in mix.members if member not in missing and member != SYNTHETIC
-    }  # fmt: skip
-    for people in members.values():
-        for sentence in people.suspicions:
-            log.warning("Suspicion: %s", sentence)
-    if SYNTHETIC in mix.members:
-        size = max([synthetic_size, *map(len, members.values())])
-        fitted = _photo_poses(photo_poses, data_dir)
-        members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed, fitted=fitted)
-    shares = mix.probabilities({member: len(people) for member, people in members.items()})
-    chosen = [members[member] for member in shares]
-    return MixedDataset(chosen, [*shares.values()], seed, bodies=mix.bodies, name=name, left_out=tuple(missing))
-
-
-def _photo_poses(share: float, data_dir: str | Path) -> FittedPoses | None:
-    """The poses of the bodies fitted to photographs; None for a share of 0."""
-    if not share:
-        return None
-    return read_fitted_poses(find_label_file(find_spec(PHOTOS), data_dir, is_train=True), share)
-
-
-def _missing(mix: Mix, data_dir: str | Path, paths: PathsConfig) -> dict[str, Path]:
-    """Members that a user lacks, and the first path that is not there."""
-    missing = {}
-    for member in mix.members:
-        if member == SYNTHETIC:
-            continue
-        spec = SPECS[member]
-        needed = (Path(data_dir) / EXTRAS / spec.label_file(True), image_root(spec.root, data_dir, paths))
-        absent = [path for path in needed if not path.exists()]
-        if absent:
-            missing[member] = absent[0]
-    return missing

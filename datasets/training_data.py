@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,20 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig
+from datasets.base_dataset import BaseDataset
 from datasets.held_out import read_held_out, require_held_out
 from datasets.labelled_people import LabelledPeople
-from datasets.mixed_dataset import MIXES, SYNTHETIC, MixedDataset, mix_of, parse_mix
-from datasets.registry import PHOTOS, SPECS, PathsConfig
+from datasets.mixed_dataset import MIXES, SYNTHETIC, Mix, MixedDataset, parse_mix
+from datasets.registry import EXTRAS, PHOTOS, SPECS, PathsConfig, find_label_file, find_spec, image_root
 from datasets.sampler import Place
-from datasets.synthetic.dataset import Draw
-from utils.body import SMPL_ID
+from datasets.synthetic.dataset import Draw, SyntheticPeople
+from datasets.synthetic.fitted_poses import FittedPoses, read_fitted_poses
+from utils.body import DATA_DIR, SMPL_ID
 from utils.config import group, option, require_range
 from utils.geometry import CROP_MODES, CROP_SIZE
 from utils.structures import Sample
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,18 +126,19 @@ class TrainingData(Dataset):
 
 
 def build_mix(
-    cfg: DataConfig, data_dir: str | Path, seed: int = 0, *, body: str = SMPL_ID
+    cfg: DataConfig, data_dir: str | Path = DATA_DIR, seed: int = 0, *, body: str = SMPL_ID
 ) -> MixedDataset:
-    """Open all sets of a mix. body: id of the run's; pose and shape of another one are passed over.
+    """The training people of the settings.
 
-    Raises what `mix_of` raises.
+    Args:
+        body: id of the run's; pose and shape of another one are passed over.
+
+    Raises:
+        ValueError: photographs are held out; also what `BaseDataset` raises.
+        FileNotFoundError: a member is not there, or none with `cfg.skip_missing`.
     """
     try:
-        mix = mix_of(
-            cfg.train_data, data_dir, cfg.paths,
-            crop_mode=cfg.crop_mode, ignore_3d=cfg.ignore_3d, augmentation=cfg.augment, seed=seed,
-            synthetic_size=cfg.synthetic_size, photo_poses=cfg.photo_poses, skip_missing=cfg.skip_missing,
-        )  # fmt: skip
+        mix = _open_mix(cfg, data_dir, seed)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error} Without any files, --train_data {SYNTHETIC} trains on rendered people."
@@ -143,3 +149,53 @@ def build_mix(
         if isinstance(member, LabelledPeople) and member.labels.body_model != body:
             member.pass_over_bodies(f"they belong to '{member.labels.body_model}', the run shows '{body}'")
     return mix
+
+
+def _open_mix(cfg: DataConfig, data_dir: str | Path, seed: int) -> MixedDataset:
+    """The sets of a mix with their probabilities; rendered people are so many that none repeats."""
+    mix = parse_mix(cfg.train_data)
+    missing = _missing(mix, data_dir, cfg.paths) if cfg.skip_missing else {}
+    for member, path in missing.items():
+        log.warning("The mix '%s' runs without %s: %s is not there.", mix.name, member, path)
+    if len(missing) == len(mix.members):
+        raise FileNotFoundError(
+            f"No member of the mix '{mix.name}' is there: looked for {', '.join(map(str, missing.values()))}."
+        )
+    members: dict[str, LabelledPeople | SyntheticPeople] = {
+        member: BaseDataset(
+            member, data_dir, cfg.paths,
+            is_train=True, crop_mode=cfg.crop_mode, ignore_3d=cfg.ignore_3d, augmentation=cfg.augment, seed=seed,
+        )
+        for member in mix.members if member not in missing and member != SYNTHETIC
+    }  # fmt: skip
+    for people in members.values():
+        for sentence in people.suspicions:
+            log.warning("Suspicion: %s", sentence)
+    if SYNTHETIC in mix.members:
+        size = max([cfg.synthetic_size, *map(len, members.values())])
+        fitted = _photo_poses(cfg.photo_poses, data_dir)
+        members[SYNTHETIC] = SyntheticPeople(size, split="train", seed=seed, fitted=fitted)
+    shares = mix.probabilities({member: len(people) for member, people in members.items()})
+    chosen = [members[member] for member in shares]
+    return MixedDataset(chosen, [*shares.values()], seed, bodies=mix.bodies, name=mix.name, left_out=tuple(missing))
+
+
+def _photo_poses(share: float, data_dir: str | Path) -> FittedPoses | None:
+    """The poses of the bodies fitted to photographs; None for a share of 0."""
+    if not share:
+        return None
+    return read_fitted_poses(find_label_file(find_spec(PHOTOS), data_dir, is_train=True), share)
+
+
+def _missing(mix: Mix, data_dir: str | Path, paths: PathsConfig) -> dict[str, Path]:
+    """Members that a user lacks, and the first path that is not there."""
+    missing = {}
+    for member in mix.members:
+        if member == SYNTHETIC:
+            continue
+        spec = SPECS[member]
+        needed = (Path(data_dir) / EXTRAS / spec.label_file(True), image_root(spec.root, data_dir, paths))
+        absent = [path for path in needed if not path.exists()]
+        if absent:
+            missing[member] = absent[0]
+    return missing

@@ -13,7 +13,8 @@ from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
 from datasets.augment import change_pose
 from datasets.base_dataset import BaseDataset
 from datasets.fits import Fits, FitTable, fit_paths, load_fits, read_fits
-from datasets.mixed_dataset import LABELS_OR_FITS, MixedDataset, mix_of
+from datasets.mixed_dataset import LABELS_OR_FITS, MixedDataset
+from datasets.training_data import DataConfig, build_mix
 from utils.geometry import batch_rodrigues
 from utils.io import DataFileError, UnsafeFileError
 from utils.structures import collate_samples
@@ -158,7 +159,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["coco", "mpi-inf-3dhp"])
 def test_missing_fits_are_one_sentence_at_start(folder, name, caplog):
-    mix = mix_of(f"h36m+{name}", folder)
+    mix = build_mix(DataConfig(train_data=f"h36m+{name}"), folder)
     final, static = fit_paths(name, folder)
     with pytest.raises(FileNotFoundError) as error:
         load_fits(mix, folder)
@@ -171,9 +172,9 @@ def test_which_fits_count_follows_from_the_mix(folder, tmp_path):
     """Beside the labels of Human3.6M, the mix with dense labels trusts no fit; others trust those that are valid."""
     write_npy(tmp_path, "dp_coco", fitted(), which=1)
     write_npz(tmp_path, "coco")
-    dense = load_fits(mix_of("h36m_dp", folder), tmp_path)
+    dense = load_fits(build_mix(DataConfig(train_data="h36m_dp"), folder), tmp_path)
     assert not dense.tables["dp_coco"].valid.any() and dense.tables["dp_coco"].rotvec.any()
-    wild = load_fits(mix_of("coco+dp_coco+h36m", folder), tmp_path)
+    wild = load_fits(build_mix(DataConfig(train_data="coco+dp_coco+h36m"), folder), tmp_path)
     assert wild.tables["coco"].valid.sum() == 2 and wild.tables["dp_coco"].valid.all()
     assert "h36m" not in wild.tables
     assert wild.description == "fits: coco 2 valid of 4 (final_fits), dp_coco 4 valid of 4 (static_fits)"

@@ -7,8 +7,9 @@ import pytest
 import torch
 from labelled import N, write_dp_coco, write_h36m, write_set, write_symmetry
 
-from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MIXES, MixedDataset, mix_of, parse_mix
+from datasets.mixed_dataset import LABELS, LABELS_OR_FITS, MIXES, MixedDataset, parse_mix
 from datasets.synthetic.dataset import Draw, SyntheticPeople
+from datasets.training_data import DataConfig, build_mix
 from utils.structures import collate_samples
 
 LABELS_ONLY = Draw(labels_only=True)
@@ -48,12 +49,12 @@ def test_members_are_drawn_by_their_shares():
 
 
 def test_a_mix_of_2020(folder):
-    mix = mix_of("h36m_dp", folder, seed=5)
+    mix = build_mix(DataConfig(train_data="h36m_dp"), folder, seed=5)
     assert [member.name for member in mix.members] == list(MIXES["h36m_dp"].members) and len(mix) == N
     sample = mix[2]
     number, own, _ = mix.place(2, 0)
     assert sample.dataset == mix.members[number].name and int(sample.index) == own
-    assert torch.equal(mix_of("h36m_dp", folder, seed=5)[2].image, sample.image)
+    assert torch.equal(build_mix(DataConfig(train_data="h36m_dp"), folder, seed=5)[2].image, sample.image)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +111,8 @@ def test_names_that_are_no_mixtures(name, said):
 
 def test_members_that_a_user_lacks(folder, caplog):
     with pytest.raises(FileNotFoundError, match="lsp_dataset_original_train.npz"):
-        mix_of("h36m_coco_itw", folder)
-    mix = mix_of("h36m_coco_itw", folder, skip_missing=True)
+        build_mix(DataConfig(train_data="h36m_coco_itw"), folder)
+    mix = build_mix(DataConfig(train_data="h36m_coco_itw", skip_missing=True), folder)
     assert [member.name for member in mix.members] == ["h36m", "coco"]
     assert mix.probabilities == pytest.approx([1 / 3, 2 / 3])
     assert mix.left_out == ("lsp-orig", "mpii", "lspet", "mpi-inf-3dhp")
@@ -121,7 +122,7 @@ def test_members_that_a_user_lacks(folder, caplog):
     assert "runs without mpii" in caplog.text and "mpii_train.npz is not there" in caplog.text
     assert mix.bodies == LABELS_OR_FITS and {mix[i].dataset for i in range(N)} <= {"h36m", "coco"}
     with pytest.raises(FileNotFoundError, match=r"No member of the mix 'mpii\+lspet' is there.*mpii_train.npz"):
-        mix_of("mpii+lspet", folder, skip_missing=True)
+        build_mix(DataConfig(train_data="mpii+lspet", skip_missing=True), folder)
 
 
 def test_damage_is_never_skipped(folder, tmp_path):
@@ -130,12 +131,12 @@ def test_damage_is_never_skipped(folder, tmp_path):
     write_set(tmp_path, "mpii_train", "mpii", ("part",))
     (tmp_path / "mpii" / "images" / "S1_Walk.cam_000002.png").unlink()
     with pytest.raises(FileNotFoundError, match="1 of the 4 images of 'mpii'"):
-        mix_of("h36m+mpii", tmp_path, skip_missing=True)
+        build_mix(DataConfig(train_data="h36m+mpii", skip_missing=True), tmp_path)
 
 
 def test_rendered_people_in_a_mix(folder):
     """They collate with labelled people, follow the epoch, and never repeat within one."""
-    mix = mix_of("synthetic+coco+dp_coco", folder, seed=3, synthetic_size=12)
+    mix = build_mix(DataConfig(train_data="synthetic+coco+dp_coco", synthetic_size=12), folder, seed=3)
     assert isinstance(mix.members[0], SyntheticPeople) and len(mix) == 12
     assert mix.description.startswith("synthetic+coco+dp_coco: 33.3% synthetic (12 people), 33.3% coco (4")
     samples = [mix.sample(i, LABELS_ONLY) for i in range(12)]
@@ -147,7 +148,7 @@ def test_rendered_people_in_a_mix(folder):
         else:
             assert int(sample.index) == i % N and not sample.has_smpl
         assert bool(sample.has_dense) == (sample.dataset == "dp_coco")
-    again = mix_of("synthetic+coco+dp_coco", folder, seed=3, synthetic_size=12)
+    again = build_mix(DataConfig(train_data="synthetic+coco+dp_coco", synthetic_size=12), folder, seed=3)
     assert torch.equal(again.sample(5, LABELS_ONLY).keypoints, samples[5].keypoints)
     later = [again.sample(i, Draw(epoch=1, labels_only=True)) for i in range(3)]
     assert not any(torch.equal(a.keypoints, b.keypoints) for a, b in zip(later, samples[:3], strict=True))
