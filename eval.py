@@ -15,6 +15,7 @@ from utils.script import run_script, start_script
 if __name__ == "__main__":
     start_script()
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,12 @@ from models.evaluation.parts import PART_NEED, PartLabels
 from models.evaluation.photographs import PeopleInPhotographs
 from models.evaluation.protocol import Protocol
 from models.evaluation.report import require_free_results
-from models.evaluation.run import Evaluation, EvaluationConfig, run_evaluation
+from models.evaluation.run import Evaluation, EvaluationConfig, evaluate
 from models.inference.predictor import load_predictor
 from utils.config import group, option, parse_config
+from utils.runtime import joined_processes, report_error, setup_logging
+
+log = logging.getLogger("eval")
 
 SETS = {  # --dataset: what of the set is scored
     "h36m-p1": "all cameras of S9 and S11, every 5th frame",
@@ -161,7 +165,14 @@ def rendered_labels(people: SyntheticPeople) -> SimpleNamespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_evaluation(prepare, parse_config(EvalConfig, argv, __doc__.splitlines()[0]))
+    config = parse_config(EvalConfig, argv, __doc__.splitlines()[0])
+    try:
+        with joined_processes() as processes:
+            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
+            task = prepare(config)
+            return evaluate(config, task, processes)
+    except (ValueError, OSError, ImportError) as error:
+        return report_error(log, error)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from utils.script import run_script, start_script
 if __name__ == "__main__":
     start_script()
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +33,17 @@ from models.evaluation.parts import PART_NEED
 from models.evaluation.projected_bodies import BEGIN, BodyFile, DenseBodies, read_bodies, write_bodies
 from models.evaluation.report import require_free_results
 from models.evaluation.resumable import Results
-from models.evaluation.run import Evaluation, EvaluationConfig, run_evaluation
+from models.evaluation.run import Evaluation, EvaluationConfig, evaluate
 from models.inference.predictor import Predictor, load_predictor
 from utils.body import CORE_NEED, resolve_body, resolve_surface
 from utils.config import group, option, parse_config
 from utils.geometry import BOX_MARGIN
 from utils.io import DataFileError, require_free, require_writable, save_json_atomic
+from utils.runtime import joined_processes, report_error, setup_logging
 
 ROWS = '[\n {\n  "image_id": '  # how the list of keypoints begins
+
+log = logging.getLogger("eval_coco")
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,14 @@ def prepare_dense(cfg: EvalCocoConfig) -> Evaluation:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    cfg = parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0])
-    return run_evaluation(prepare_dense if cfg.densepose else prepare, cfg)
+    config = parse_config(EvalCocoConfig, argv, __doc__.splitlines()[0])
+    try:
+        with joined_processes() as processes:
+            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
+            task = prepare_dense(config) if config.densepose else prepare(config)
+            return evaluate(config, task, processes)
+    except (ValueError, OSError, ImportError) as error:
+        return report_error(log, error)
 
 
 if __name__ == "__main__":

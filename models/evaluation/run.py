@@ -25,7 +25,7 @@ from utils.checkpoint import weights_id
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import option
 from utils.images import to_bytes
-from utils.runtime import Processes, joined_processes, report_error, setup_logging
+from utils.runtime import Processes
 from utils.structures import PlannedBatch
 
 if TYPE_CHECKING:
@@ -98,16 +98,6 @@ class Evaluation:
     check: bool | None = None
     log_freq: int = 0
     save: Callable[[Results], None] = lambda results: None
-
-
-def run_evaluation(prepare: Callable[[Any], Evaluation], config: EvaluationConfig) -> int:
-    """Evaluate what `prepare(config)` gives; log a sentence about what is wrong. Returns the exit code."""
-    try:
-        with joined_processes() as processes:
-            setup_logging(level=logging.INFO if processes.is_first else logging.WARNING)
-            return evaluate(config, prepare(config), processes)
-    except (ValueError, OSError, ImportError) as error:
-        return report_error(log, error)
 
 
 def evaluate(config: EvaluationConfig, task: Evaluation, processes: Processes) -> int:
