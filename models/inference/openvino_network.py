@@ -120,6 +120,8 @@ def as_arrays(output: DaNetOutput | SMPLParams) -> dict[str, Tensor]:
     if seen.part_iuv is not None:
         arrays |= {f"part_{name}": getattr(seen.part_iuv, name) for name in ("u", "v", "index")}
         arrays["scales"] = seen.crops.scales
+    if seen.keypoints is not None:
+        arrays["keypoints"] = seen.keypoints
     return arrays
 
 
@@ -133,7 +135,7 @@ def as_record(arrays: Mapping[str, Tensor]) -> DaNetOutput | SMPLParams:
     if "part_u" in arrays:
         parts = IUVMaps(*(arrays[f"part_{name}"] for name in ("u", "v", "index")))
         crops = PartCrops(centers, arrays["scales"])  # nothing jitters in evaluation mode
-    estimate = IUVEstimate(maps, parts, arrays["heatmaps"], centers, crops)
+    estimate = IUVEstimate(maps, parts, arrays["heatmaps"], centers, crops, arrays.get("keypoints"))
     return DaNetOutput(estimate, SMPLEstimate(params))
 
 

@@ -6,13 +6,16 @@ The reference keypoints in `golden/movenet.npz` were computed by onnxruntime fro
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from data.open.build.transfer_trunk import feature_error, learn, new_network
 from models.backbones.movenet import MoveNetBackbone, load_movenet
 from models.backbones.thunder import KeypointHeads, ThunderBackbone
 from models.danet import build_danet, network_of_weights, preset
@@ -82,14 +85,31 @@ def test_training_leaves_what_was_released_alone():
 
 
 def test_weights_of_the_trunk_before_are_known_by_their_keys(tmp_path):
-    sizes = preset("danet_s").__dict__ | {"backbone": "movenet"}
-    old = build_danet(type(preset("danet_s"))(**sizes))
+    old = build_danet(replace(preset("danet_s"), backbone="movenet"))
     assert isinstance(old.img2iuv.iuv_est, MoveNetBackbone)
     shapes = {key: value.shape for key, value in old.state_dict().items()}
     assert network_of_weights(shapes).backbone == "movenet"
     export_safetensors(tmp_path / "old.safetensors", old.state_dict(), {"model": "danet_s"})
     for model in (None, "danet_s"):
         assert network_of(model, str(tmp_path / "old.safetensors")).backbone == "movenet"
+
+
+def test_a_new_trunk_learns_the_features_of_an_older_one():
+    torch.manual_seed(0)
+    old = build_danet(replace(preset("danet_s"), backbone="movenet"))
+    new = new_network(old)
+    assert torch.equal(new.img2iuv.iuv_est.final_pred.predict_u.weight, old.img2iuv.iuv_est.final_pred.predict_u.weight)
+    released = {key: value.clone() for key, value in new.img2iuv.iuv_est.released.state_dict().items()}
+    batch = SimpleNamespace(image=torch.cat([image("rendered_2", 64), image("rendered_3", 64)]))
+    backbones = old.img2iuv.iuv_est, new.img2iuv.iuv_est
+    with torch.no_grad():
+        before = feature_error(backbones[1].train()(batch.image)[0], backbones[0].eval()(batch.image))
+    learn(*backbones, [batch] * 12, 12)
+    with torch.no_grad():
+        after = feature_error(backbones[1](batch.image)[0], backbones[0](batch.image))
+    assert after < 0.9 * before
+    for key, value in new.img2iuv.iuv_est.released.state_dict().items():
+        assert torch.equal(value, released[key]), key
 
 
 def test_foreign_weights_are_refused(thunder):
