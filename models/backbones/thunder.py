@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones.movenet import THUNDER, FeaturePyramid, MoveNetTrunk, SameConv3x3, neck
+from models.backbones.movenet import THUNDER, FeaturePyramid, MoveNetTrunk, SeparableConv, neck
 from utils.skeleton import NUM_COCO
 
 if TYPE_CHECKING:
@@ -26,25 +26,20 @@ NECK_CHANNELS = 80
 NEAR = 1.8  # cells from its expected place at which a keypoint's score counts half
 
 
-class KeypointBranch(nn.Module):
+class KeypointBranch(SeparableConv):
     """Hidden features of one kind of output, and the 1x1 convolution that reads them."""
 
     def __init__(self, channels: int, outputs: int) -> None:
-        super().__init__()
-        self.depthwise = SameConv3x3(channels, channels, 1, groups=channels, bias=False)
-        self.pointwise = nn.Conv2d(channels, HEAD_CHANNELS, 1)
+        super().__init__(channels, HEAD_CHANNELS)
         self.out = nn.Conv2d(HEAD_CHANNELS, outputs, 1)
-
-    def hidden(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 96 H W"]:
-        return F.relu(self.pointwise(self.depthwise(features)), inplace=True)
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B out H W"]:
         """Outputs of every cell."""
-        return self.out(self.hidden(features))
+        return self.out(super().forward(features))
 
     def at(self, features: Float[Tensor, "B C H W"], cell: Tensor) -> Tensor:
         """Outputs [B, N, out] of the cells [B, N], numbered row by row."""
-        hidden = self.hidden(features).flatten(2)
+        hidden = super().forward(features).flatten(2)
         hidden = hidden.gather(2, cell[:, None].expand(-1, HEAD_CHANNELS, -1))
         return F.linear(hidden.transpose(1, 2), self.out.weight[:, :, 0, 0], self.out.bias)
 

@@ -193,6 +193,18 @@ def test_perturbed_bodies_come_back(refiner, smpl, assets):
     assert torch.allclose(found.rotmat @ found.rotmat.transpose(-1, -2), identity, atol=1e-5)
 
 
+def test_keypoints_lead_where_centres_say_nothing(refiner, smpl, assets):
+    """Flat heat maps and centres in the middle; keypoints of low scores are as none."""
+    true = bodies(4)
+    start, estimate = perturbed(true, 0.25), seen(smpl, assets, true)
+    blind = replace(estimate, heatmaps=0 * estimate.heatmaps, centers=0 * estimate.centers)
+    points = coco_points(smpl, true)
+    sure, doubted = (replace(blind, keypoints=points * torch.tensor([1, 1, score])) for score in (1.0, 0.1))
+    without, led = (joint_error(smpl, refiner(given, start), true) for given in (blind, sure))
+    assert led.mean() < without.mean() / 2, (without, led)
+    assert same(refiner(doubted, start), refiner(blind, start), atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nobody_is_worse_by_the_objective(refiner, seed):
     estimate, start = random_estimate(5, seed), perturbed(bodies(5, seed), 1.0, seed)
