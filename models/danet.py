@@ -17,6 +17,7 @@ from models.backbones.thunder import ThunderBackbone
 from models.fuse_batch_norm import can_pack, fold_batch_norm, pack_convolutions
 from models.iuv_estimator import GlobalIUVEstimator, IUVEstimator
 from models.lstm_refinement import DirectLSTMRefinement, LSTMRefinement
+from models.map_errors import with_errors
 from models.part_crop import part_drop
 from models.smpl_regressor import (
     AggregatedRefinement,
@@ -40,7 +41,7 @@ BACKBONES: dict[str, Callable[[DaNetConfig], nn.Module]] = {
     "hrnet": lambda cfg: HRNet(cfg.backbone_width, cfg.hrnet_stem, cfg.hrnet_blocks, cfg.hrnet_modules),
     "resnet": lambda cfg: ResNetBackbone(cfg.resnet_width, cfg.resnet_blocks, cfg.deconv_width),
     "movenet": lambda cfg: MoveNetBackbone(cfg.backbone_width),
-    "thunder": lambda cfg: ThunderBackbone(cfg.backbone_width),
+    "thunder": lambda cfg: ThunderBackbone(cfg.backbone_width, cfg.learn_trunk),
 }
 GRAPHS: dict[str, type[AggregatedRefinement]] = {
     "gcn": AggregatedRefinement,
@@ -78,6 +79,7 @@ class DaNetConfig:
         "maps that train the regressor: estimated (iuv) or rendered (iuv_gt)",
         choices=("iuv", "iuv_gt"),
     )
+    learn_trunk: bool = option(False, "train Thunder's trunk, too; a loss keeps what its keypoint heads read")
     backbone_width: int = option(48, "channels of HRNet's or MoveNet's features at stride 4")
     hrnet_stem: int = option(64, "channels of HRNet's stem")
     hrnet_blocks: int = option(4, "basic blocks in an HRNet branch")
@@ -87,12 +89,14 @@ class DaNetConfig:
     deconv_width: int = option(256, "channels of its features at stride 4")
     body_width: int = option(64, "width of the ResNet-18 behind the global maps")
     limb_width: int = option(64, "width of the ResNet-18 behind the part maps")
+    part_stride: int = option(1, "part maps have 1/N of the sides of the global maps", choices=(1, 2))
     features: int = option(128, "features of a joint")
     gcn_hidden: int = option(256, "hidden features of the refinement graph")
     vis_threshold: float = option(0.5, "a joint whose own parts score less is hidden; 0: all are visible")
     center_jitter: float = option(0.1, "noise on part-crop centres in training; 0 switches it off")
     scale_jitter: float = option(0.2, "noise on part-crop sizes in training; 0 switches it off")
     partdrop_rate: float = option(0.3, "chance that PartDrop hides a part in training; 0 switches it off")
+    map_errors: float = option(0.0, "share of rendered people on whose maps the regressor sees errors, in training")
     detach_maps: bool = option(False, "keep the body's losses from changing the maps in training")
 
     def __post_init__(self):
@@ -102,7 +106,9 @@ class DaNetConfig:
                 raise ValueError(f"{field.name} is one of {', '.join(choices)}; it was given {value!r}.")
         require_range(self, 1, 4096, *WIDTHS)
         require_range(self, 1, 64, "hrnet_blocks", "hrnet_modules", "resnet_blocks")
-        require_range(self, 0, 1, "center_jitter", "scale_jitter", "vis_threshold", "partdrop_rate")
+        require_range(
+            self, 0, 1, "center_jitter", "scale_jitter", "vis_threshold", "partdrop_rate", "map_errors"
+        )
         if self.partdrop_rate == 1:
             raise ValueError(
                 "--partdrop_rate must stay below 1: at 1 every part is hidden and nothing is learned."
@@ -161,12 +167,14 @@ class DaNet(nn.Module):
         img2iuv: IUVEstimator,
         iuv2smpl: SMPLRegressor,
         partdrop_rate: float = 0.3,
+        map_errors: float = 0.0,
         detach_maps: bool = False,
     ):
         super().__init__()
         self.img2iuv = img2iuv
         self.iuv2smpl = iuv2smpl
         self.partdrop_rate = partdrop_rate
+        self.map_errors = map_errors
         self.detach_maps = detach_maps
 
     def forward(self, image: Float[Tensor, "B 3 224 224"], *, iuv_only: bool = False) -> DaNetOutput:
@@ -197,8 +205,11 @@ class DaNet(nn.Module):
         It lets the regressor learn without the estimator, several times faster (`input_mode` iuv_gt: always), and
         shows its error on perfect maps. Centres outside the image are moved to its border. Part maps are
         cleaned as estimated ones are, for which the regressor then is ready; those of `iuv_gt` stay soft at their
-        borders, as in 2020, so that the crops' sizes learn from all of them.
+        borders, as in 2020, so that the crops' sizes learn from all of them. In training `map_errors` puts errors on
+        them.
         """
+        if self.training and self.map_errors:
+            iuv, centers = with_errors(iuv, centers, self.map_errors)
         part_iuv = self.img2iuv.render_parts(iuv, centers.clamp(-1, 1))
         return DaNetOutput(None, self._regress(iuv, part_iuv, clean_parts=not self.img2iuv.learn_crops))
 
@@ -242,16 +253,17 @@ def build_danet(cfg: DaNetConfig = PRESETS["danet"], data_dir: str | os.PathLike
         cfg.center_jitter,
         cfg.scale_jitter,
         learn_crops=cfg.decomposed and cfg.input_mode == "iuv_gt",
+        part_stride=cfg.part_stride,
     )
     regressor = SMPLRegressor(_build_regressor(cfg, mean))
-    return DaNet(estimator, regressor, cfg.partdrop_rate, cfg.detach_maps)
+    return DaNet(estimator, regressor, cfg.partdrop_rate, cfg.map_errors, cfg.detach_maps)
 
 
 def _build_regressor(cfg: DaNetConfig, mean: MeanParams) -> nn.Module:
     if not cfg.decomposed:
         return GlobalPredictor(cfg.body_width)
     zero_features = torch.cat([mean.cam, mean.betas])[None], mean.pose_6d[None]
-    sizes = (cfg.body_width, cfg.limb_width, cfg.features)
+    sizes = (cfg.body_width, cfg.limb_width, cfg.features, cfg.part_stride)
     if cfg.refinement in LSTMS:
         return LSTMS[cfg.refinement](*zero_features, *sizes)
     return GRAPHS[cfg.refinement](*zero_features, *sizes, cfg.gcn_hidden)

@@ -68,7 +68,7 @@ class IUVEstimator(nn.Module):
     crop sizes (buffers: a checkpoint carries them; parameters with `learn_crops`, where rendered part maps give them a
     gradient and are cut out at the learned sizes alone: every joint counts as visible). vis_threshold: 0 treats every
     joint as visible. center_jitter, scale_jitter: full width of the uniform noise put on crops in training; 0 switches
-    it off.
+    it off. part_stride: part maps have 1 / part_stride of the global maps' sides.
     """
 
     heads: type[GlobalHeads] = IUVHeads
@@ -82,6 +82,7 @@ class IUVEstimator(nn.Module):
         center_jitter: float = 0.1,
         scale_jitter: float = 0.2,
         learn_crops: bool = False,
+        part_stride: int = 1,
     ):
         super().__init__()
         self.learn_crops = learn_crops
@@ -94,29 +95,30 @@ class IUVEstimator(nn.Module):
         self.vis_threshold = vis_threshold
         self.center_jitter = center_jitter
         self.scale_jitter = scale_jitter
+        self.part_stride = part_stride
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> IUVEstimate:
         """Raw global and part maps, heat-maps, joint centres and crops of normalised RGB images."""
         heads = self.iuv_est.final_pred
-        features = self.iuv_est(image)
-        features, keypoints = features if isinstance(features, tuple) else (features, None)
+        seen = self.iuv_est(image)
+        features, keypoints, keypoint_features = (seen, None, None) if isinstance(seen, Tensor) else seen
         iuv = heads.global_maps(features)
         heatmaps = heads.predict_hm(features)
         centers = soft_argmax(heatmaps)
         part_iuv, crops = self.estimate_parts(features, iuv, centers)
-        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops, keypoints)
+        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops, keypoints, keypoint_features)
 
     def estimate_parts(
         self, features: Float[Tensor, "B C H W"], iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]
     ) -> tuple[IUVMaps | None, PartCrops | None]:
         """Raw part maps from the features seen through crops about the joints."""
         crops = self.place_crops(centers, one_hot_max(iuv.index), self.vis_threshold)
-        return self.iuv_est.final_pred.part_maps(sample_crops(features, crops)), crops
+        return self.iuv_est.final_pred.part_maps(sample_crops(features, crops, self.part_stride)), crops
 
     def render_parts(self, iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]) -> IUVMaps | None:
         """Part maps cut out of rendered global maps, soft at part borders; learned crop sizes get a gradient."""
         threshold = 0.0 if self.learn_crops else self.vis_threshold
-        return part_targets(iuv, self.place_crops(centers, iuv.index, threshold))
+        return part_targets(iuv, self.place_crops(centers, iuv.index, threshold), self.part_stride)
 
     def place_crops(
         self, centers: Float[Tensor, "B 24 2"], index: Float[Tensor, "B 25 H W"], threshold: float

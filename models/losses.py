@@ -38,6 +38,7 @@ class LossWeights:
     point_ann_weight: float = option(2.0, "coarse part classes of annotated images")
     roi_weight: float = option(1.0, "joint centres")
     heatmap_weight: float = option(0.0, "cross entropy of the heat-maps; starts centres from fresh weights")
+    keypoint_features_weight: float = option(10.0, "features that the keypoint heads read, of a trunk that learns")
     rotation_weight: float = option(60.0, "rotation matrices, refined and unrefined")
     betas_weight: float = option(0.06, "shape")
     position_weight: float = option(1.0, "intermediate joint positions")
@@ -167,15 +168,16 @@ class IUVCriterion:
             zero = connected_zero(pred.u, pred.v, pred.index)
             return dict.fromkeys(("loss_pU", "loss_pV", "loss_pIndexUV"), zero)
         batch, parts = pred.index.shape[:2]
+        stride = targets.iuv.index.shape[-1] // pred.index.shape[-1]
         with torch.no_grad():
-            target = part_targets(selected(targets.iuv, keep), selected(output.iuv.crops, keep))
+            target = part_targets(selected(targets.iuv, keep), selected(output.iuv.crops, keep), stride)
             labelled = (target.index > 0).to(target.u.dtype)
         pred = selected(pred, keep)
 
         def coordinate(pred_map: Tensor, target_map: Tensor) -> Tensor:
             # Where no part is labelled the warped target is zero too, so masking the prediction is enough.
             error = F.smooth_l1_loss(pred_map * labelled, target_map, reduction="sum")
-            return w.uv_weight / (batch * parts) * error
+            return w.uv_weight * stride**2 / (batch * parts) * error
 
         index = F.cross_entropy(pred.index.flatten(0, 1), argmax(target.index, dim=2).flatten(0, 1))
         return {

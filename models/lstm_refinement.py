@@ -58,8 +58,9 @@ class DirectLSTMRefinement(PartRegressor):
         body_width: int = 64,
         limb_width: int = 64,
         features: int = 128,
+        part_stride: int = 1,
     ):
-        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features)
+        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features, part_stride)
         self.limb_lstm = limb_lstm(features)
         self.pose_regressors = nn.ModuleList(grouped_linear(n * features, 9) for n in (1, 2))
         self.start_at_mean()
@@ -85,8 +86,9 @@ class LSTMRefinement(PartRegressor):
         body_width: int = 64,
         limb_width: int = 64,
         features: int = 128,
+        part_stride: int = 1,
     ):
-        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features)
+        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features, part_stride)
         self.limb_lstm = limb_lstm(features)
         down = nn.ModuleList(two_layers(2 * features, 4 * features, features) for _ in range(NUM_JOINTS))
         self.rot2pos = nn.ModuleList([down])

@@ -87,12 +87,15 @@ def _jittered(scales: Tensor, amount: float) -> Tensor:
     return scales * (1 + amount * (torch.rand_like(scales) - 0.5)) if amount else scales
 
 
-def sample_crops(features: Float[Tensor, "B C H W"], crops: PartCrops) -> Float[Tensor, "B P*C H W"]:
+def sample_crops(
+    features: Float[Tensor, "B C H W"], crops: PartCrops, stride: int = 1
+) -> Float[Tensor, "B P*C H/stride W/stride"]:
     """Features of the 24 crops, joint-major on the channels; one sampling call for all parts.
 
     Bilinear, zeros outside, align-corners. Gradient reaches the features only.
     """
     batch, channels, height, width = features.shape
+    height, width = height // stride, width // stride
     parts = crops.scales.shape[1]
     theta = crops.theta.detach().flatten(0, 1)
     grid = F.affine_grid(theta, [batch * parts, 1, height, width], align_corners=True)
@@ -103,8 +106,8 @@ def sample_crops(features: Float[Tensor, "B C H W"], crops: PartCrops) -> Float[
     return sampled.reshape(batch, height, width, parts * channels).permute(0, 3, 1, 2)
 
 
-def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
-    """Global target maps seen through the crops: [B, P, 7, H, W], soft at part borders (docs/method.md 5.4).
+def part_targets(iuv: IUVMaps, crops: PartCrops, stride: int = 1) -> IUVMaps:
+    """Global target maps seen through the crops: [B,P,7,H/stride,W/stride], soft at part borders (docs/method.md 5.4).
 
     Gradient reaches crops whose sizes are learned.
     """
@@ -116,11 +119,11 @@ def part_targets(iuv: IUVMaps, crops: PartCrops) -> IUVMaps:
     stacked = torch.cat([none, u, none, v, background, index], dim=2)  # [B, P, 21, H, W]
     grid = F.affine_grid(
         crops.theta.flatten(0, 1),
-        [batch * crops.scales.shape[1], 1, height, width],
+        [batch * crops.scales.shape[1], 1, height // stride, width // stride],
         align_corners=True,
     )
     warped = F.grid_sample(stacked.flatten(0, 1), grid, mode="bilinear", align_corners=True)
-    u, v, index = warped.view(stacked.shape).split(7, dim=2)
+    u, v, index = warped.unflatten(0, stacked.shape[:2]).split(7, dim=2)
     return IUVMaps(u, v, index)
 
 

@@ -66,12 +66,13 @@ class PartRegressor(nn.Module):
         body_width: int = 64,
         limb_width: int = 64,
         features: int = 128,
+        part_stride: int = 1,
     ):
         super().__init__()
         self.register_buffer("mean_cam_shape", mean_cam_shape.clone())
         self.register_buffer("mean_pose", mean_pose.clone())
         self.body_net = stem_and_trunk(3 * NUM_CHANNELS, body_width, out_features=13)
-        self.limb_net = stem_and_trunk(3 * NUM_LOCAL, limb_width)
+        self.limb_net = stem_and_trunk(3 * NUM_LOCAL, limb_width, pool=part_stride == 1)
         self.limb_reslayer = GroupedLayer4(4 * limb_width, features)
 
     def start_at_mean(self, *layers: nn.Sequential) -> None:
@@ -124,9 +125,10 @@ class AggregatedRefinement(PartRegressor):
         body_width: int = 64,
         limb_width: int = 64,
         features: int = 128,
+        part_stride: int = 1,
         hidden: int = 256,
     ):
-        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features)
+        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features, part_stride)
         self.edge_importance = nn.Parameter(torch.ones(1, NUM_PARTS, NUM_PARTS))
         self.register_buffer("I_n", torch.eye(NUM_PARTS)[None])
         self.register_buffer("A_mask", refinement_mask())

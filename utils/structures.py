@@ -146,6 +146,7 @@ class IUVEstimate(Record):
     centers: Float[Tensor, "B P 2"]  # soft-argmax of the heat-maps, before jitter
     crops: PartCrops | None
     keypoints: Float[Tensor, "B 17 3"] | None = None  # COCO's: x, y in -1..1, score 0..1; of a trunk that knows them
+    keypoint_features: Float[Tensor, "B 24 H W"] | None = None  # of a trunk that learns, in training
 
 
 @dataclass(frozen=True)

@@ -98,15 +98,16 @@ class ResNet18(nn.Module):
     """ResNet-18 on maps that are `width` channels wide.
 
     With `out_features` it ends in average pooling and a linear layer ([B, out_features]); without, `layer4` is
-    left out as well and the output is the feature map [B, 4 width, H/16, W/16].
+    left out as well and the output is the feature map [B, 4 width, H/16, W/16]. Without `pool`, for maps of half the
+    size, that is H/8, W/8.
     """
 
-    def __init__(self, width: int = 64, out_features: int | None = None):
+    def __init__(self, width: int = 64, out_features: int | None = None, pool: bool = True):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
         self.layer1 = basic_layer(width, width, 2)
         self.layer2 = basic_layer(width, 2 * width, 2, stride=2)
         self.layer3 = basic_layer(2 * width, 4 * width, 2, stride=2)
@@ -122,13 +123,15 @@ class ResNet18(nn.Module):
         return self.final_layer(self.layer4(x).mean(dim=(2, 3)))
 
 
-def stem_and_trunk(in_channels: int, width: int, out_features: int | None = None) -> nn.Sequential:
+def stem_and_trunk(
+    in_channels: int, width: int, out_features: int | None = None, pool: bool = True
+) -> nn.Sequential:
     """The 1x1 convolution that widens IUV maps, then the trunk (indices 0, 1 and 3 are key names)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, width, 1, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
-        ResNet18(width, out_features),
+        ResNet18(width, out_features, pool),
     )
 
 

@@ -1,23 +1,27 @@
 """MoveNet Thunder with its keypoints, and a pyramid of its own for dense maps: the trunk of `danet_s`.
 
 MoveNet Thunder (Google, Apache-2.0) was trained on many people in photographs with 17 labelled keypoints. Its weights
-stay as they were released, so that its keypoints, which the refinement reads, stay as good as they were. A second
-pyramid, which learns, reads the same features for the dense maps, and sees where the person's keypoints are: it
-knows who is meant where people stand close. The weights are made by `data/open/build/movenet_trunk.py`.
+stay as they were released, so that its keypoints, which the refinement reads, stay as good as they were; or its trunk
+learns, and a loss keeps the features that the keypoint heads read (`ReleasedFeatures`). A second pyramid, which learns,
+reads the same features for the dense maps, and sees where the person's keypoints are: it knows who is meant where
+people stand close. The weights are made by `data/open/build/movenet_trunk.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones.movenet import THUNDER, FeaturePyramid, MoveNetTrunk, SeparableConv, neck
+from models.backbones.movenet import THUNDER, FeaturePyramid, MoveNetTrunk, SeparableConv, load_movenet, neck
 from utils.skeleton import NUM_COCO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jaxtyping import Float
 
 HEAD_CHANNELS = 96
@@ -82,13 +86,24 @@ class KeypointHeads(nn.Module):
         return torch.stack([x * (2 / width) - 1, y * (2 / height) - 1, score], dim=-1), near
 
 
-class ThunderBackbone(nn.Module):
-    """MoveNet Thunder as it was released, and the pyramid and neck that learn dense features from it."""
+class TrunkOutput(NamedTuple):
+    """What the heads and the refinement get of a trunk that knows keypoints."""
 
-    def __init__(self, width: int) -> None:
+    features: Float[Tensor, "B C H/4 W/4"]
+    keypoints: Float[Tensor, "B 17 3"]  # x, y in -1..1, score 0..1
+    keypoint_features: Float[Tensor, "B 24 H/4 W/4"] | None  # that the keypoint heads read; of a trunk that learns
+
+
+class ThunderBackbone(nn.Module):
+    """MoveNet Thunder, and the pyramid and neck that learn dense features from it.
+
+    learn_trunk: in training gradients reach the trunk; the keypoint heads always stay as they were released.
+    """
+
+    def __init__(self, width: int, learn_trunk: bool = False) -> None:
         super().__init__()
-        self.out_channels = width
-        self.trunk = MoveNetTrunk(**THUNDER).requires_grad_(False)
+        self.out_channels, self.learn_trunk = width, learn_trunk
+        self.trunk = MoveNetTrunk(**THUNDER).requires_grad_(learn_trunk)
         self.keypoints = KeypointHeads(self.trunk.out_channels).requires_grad_(False)
         self.pyramid = FeaturePyramid(self.trunk.deep_channels, self.trunk.level_channels, PYRAMID_CHANNELS)
         self.person = nn.Conv2d(NUM_COCO, self.pyramid.out_channels, 1)
@@ -99,10 +114,35 @@ class ThunderBackbone(nn.Module):
         """The modules whose weights are Thunder's own."""
         return nn.ModuleDict({"trunk": self.trunk, "keypoints": self.keypoints})
 
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C H/4 W/4"], Float[Tensor, "B 17 3"]]:
-        """Features of an ImageNet-normalised RGB image, and the person's keypoints (x, y in -1..1, score 0..1)."""
-        with torch.no_grad():
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> TrunkOutput:
+        """Features and keypoints of an ImageNet-normalised RGB image."""
+        learns = self.learn_trunk and self.training
+        with contextlib.nullcontext() if learns else torch.no_grad():
             deep, levels = self.trunk.levels(image)
-            keypoints, near = self.keypoints(self.trunk.ascend(deep, levels))
+            read = self.trunk.ascend(deep, levels)
+        with torch.no_grad():
+            keypoints, near = self.keypoints(read.detach())
         features = self.pyramid.ascend(deep, levels) + self.person(near)
-        return self.neck(features), keypoints
+        return TrunkOutput(self.neck(features), keypoints, read if learns else None)
+
+
+class ReleasedFeatures(nn.Module):
+    """The features that Thunder's keypoint heads read, of the trunk as it was released: the teacher of one that learns.
+
+    Args:
+        weights: file of Thunder's weights.
+    """
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        thunder = ThunderBackbone(width=1)
+        load_movenet(thunder.released, weights)
+        self.trunk = thunder.trunk
+
+    def difference(
+        self, features: Float[Tensor, "B 24 H/4 W/4"], image: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, ""]:
+        """Mean squared difference of a learning trunk's features of an image, as a part of the features' variance."""
+        with torch.no_grad():
+            released = self.trunk(image)
+        return F.mse_loss(features, released) / released.var()

@@ -13,7 +13,7 @@ from models.training.stages import Stage
 log = logging.getLogger(__name__)
 
 Counts = Mapping[str, Mapping[str, int]]  # data set -> kind of label -> people
-UNLABELLED_LOSSES = ("cam", "Rs_orth", "loss_total")  # they compare with no label
+UNLABELLED_LOSSES = ("cam", "Rs_orth", "loss_keypoint_features", "loss_total")  # they compare with no label
 SILENT_STEPS = 50
 
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 CHOICES = ("coco", "imagenet", "none")
 _HRNET = "the HRNet project, github.com/HRNet: "
 _TORCHVISION = "torchvision, github.com/pytorch/vision: ImageNet weights"
+THUNDER_WEIGHTS = OPEN_DIR / "movenet_thunder.safetensors"
 # Public files: where they come from, and the names they go by, the usual one first.
 FILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "coco": (f"{_HRNET}human pose estimation, COCO, W48 256x192", ("pose_hrnet_w48_256x192.pth",)),
@@ -47,10 +48,11 @@ HRNET_PARTS = (
 
 def pretrained_parameters(model: DaNet) -> list[nn.Parameter]:
     """Parameters of the trunk that can come from pretrained files and then learn."""
-    if isinstance(model.img2iuv.iuv_est, ThunderBackbone):  # stays as it was released
-        return []
+    backbone = model.img2iuv.iuv_est
+    if isinstance(backbone, ThunderBackbone):
+        return list(backbone.trunk.parameters()) if backbone.learn_trunk else []
     fresh = ("final_pred.", "neck.", "deconv_layers.")
-    return [p for n, p in model.img2iuv.iuv_est.named_parameters() if not n.startswith(fresh)]
+    return [p for n, p in backbone.named_parameters() if not n.startswith(fresh)]
 
 
 def start_weights(model: DaNet, pretr_set: str, data_dir: str | os.PathLike) -> None:
@@ -62,7 +64,7 @@ def start_weights(model: DaNet, pretr_set: str, data_dir: str | os.PathLike) -> 
     """
     trunk = model.img2iuv.iuv_est
     if isinstance(trunk, ThunderBackbone):
-        load_movenet(trunk.released, OPEN_DIR / "movenet_thunder.safetensors")
+        load_movenet(trunk.released, THUNDER_WEIGHTS)
         if pretr_set in ("auto", "none"):
             return
     if isinstance(trunk, MoveNetBackbone) and pretr_set == "auto":

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from models.backbones.thunder import ReleasedFeatures, ThunderBackbone
 from models.danet import DaNet
 from models.losses import IUVCriterion, Losses, LossWeights, SMPLCriterion
 from models.smpl import SMPL
 from models.targets import TargetBuilder
 from models.training.checkpoints import prune_checkpoints, write_checkpoint
 from models.training.config import TrainingConfig
+from models.training.pretrained_backbones import THUNDER_WEIGHTS
 from models.training.run_log import format_scores
 from models.training.stages import Stage
 from models.training.state import TrainingState
@@ -49,6 +51,10 @@ class SupervisedNetwork(nn.Module):
         super().__init__()
         self.network, self.shares, self.amp = network, shares, amp
         self.iuv_criterion, self.smpl_criterion = IUVCriterion(weights), SMPLCriterion(smpl, weights)
+        self.weights, self.released = self.iuv_criterion.weights, None
+        backbone = network.img2iuv.iuv_est
+        if isinstance(backbone, ThunderBackbone) and backbone.learn_trunk:
+            self.released = ReleasedFeatures(THUNDER_WEIGHTS).to(next(network.parameters()).device)
 
     def forward(self, image: Tensor, targets: Targets, stage: Stage) -> tuple[Losses, DaNetOutput]:
         """Named losses of a stage, and the output without its graph; `image` is [B,3,224,224], normalised."""
@@ -60,6 +66,9 @@ class SupervisedNetwork(nn.Module):
                 output = self.network(image, iuv_only=stage is Stage.IUV)
         output = output.map(lambda t: t.float())
         losses = {} if stage is Stage.RENDERED else self.iuv_criterion(output, targets)
+        if self.released is not None and stage is not Stage.RENDERED:
+            difference = self.released.difference(output.iuv.keypoint_features, image)
+            losses["loss_keypoint_features"] = self.weights.keypoint_features_weight * difference
         if stage is not Stage.IUV:
             losses |= self.smpl_criterion(output, targets)
         if self.shares > 1:  # the average over shares of a sum must be the sum

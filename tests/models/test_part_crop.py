@@ -52,6 +52,21 @@ def test_one_call_equals_part_by_part():
         torch.testing.assert_close(sampled[:, part], alone, atol=1e-5, rtol=0)
 
 
+def test_crops_of_half_the_sides_are_the_same_places_on_a_coarser_grid():
+    features = torch.randn(2, 5, 16, 16)
+    crops = PartCrops(torch.rand(2, 24, 2) * 2 - 1, torch.rand(2, 24) + 0.1)
+    sampled = pc.sample_crops(features, crops, stride=2).view(2, 24, 5, 8, 8)
+    grid = torch.nn.functional.affine_grid(crops.theta[:, 7], [2, 5, 8, 8], align_corners=True)
+    alone = torch.nn.functional.grid_sample(features, grid, align_corners=True)
+    torch.testing.assert_close(sampled[:, 7], alone, atol=1e-5, rtol=0)
+    corners = pc.sample_crops(features, crops).view(2, 24, 5, 16, 16)[..., ::15, ::15]
+    torch.testing.assert_close(sampled[..., ::7, ::7], corners, atol=1e-5, rtol=0)
+    maps = IUVMaps(*(torch.rand(2, 25, 16, 16) for _ in range(3)))
+    whole, half = pc.part_targets(maps, crops), pc.part_targets(maps, crops, stride=2)
+    assert half.u.shape == (2, 24, 7, 8, 8)
+    torch.testing.assert_close(half.stack()[..., ::7, ::7], whole.stack()[..., ::15, ::15], atol=1e-5, rtol=0)
+
+
 def test_hidden_where_no_own_part_wins():
     index = torch.zeros(1, 25, 56, 56)
     index[:, PART_VISIBILITY[15][0]] = 1  # only a head half, everywhere

@@ -14,13 +14,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny import unlabelled
 
 from data.open.build.transfer_trunk import feature_error, learn, new_network
 from models.backbones.movenet import MoveNetBackbone, load_movenet
-from models.backbones.thunder import KeypointHeads, ThunderBackbone
+from models.backbones.thunder import KeypointHeads, ReleasedFeatures, ThunderBackbone
 from models.danet import build_danet, network_of_weights, preset
 from models.inference.weights import network_of
+from models.losses import LossWeights
+from models.targets import TargetBuilder
 from models.training.pretrained_backbones import pretrained_parameters, start_weights
+from models.training.stages import Stage
+from models.training.step import SupervisedNetwork
+from utils.body import resolve_body
 from utils.checkpoint import export_safetensors
 from utils.images import network_input
 
@@ -47,7 +53,7 @@ def test_keypoints_are_those_of_the_released_graph(thunder, name):
     with np.load(ROOT / "tests/golden/movenet.npz") as golden:
         expected = golden[f"thunder_{name}"]
     with torch.inference_mode():
-        _, keypoints = thunder(image(name, 256))
+        keypoints = thunder(image(name, 256)).keypoints
     np.testing.assert_allclose(keypoints[0].numpy(), expected, atol=0.01)
 
 
@@ -67,7 +73,7 @@ def test_the_person_in_the_middle_is_meant():
 def test_features_and_keypoints_of_a_batch_do_not_mix(thunder):
     both = torch.cat([image("rendered_2", 224), image("rendered_3", 224)])
     with torch.inference_mode():
-        features, keypoints = thunder(both)
+        features, keypoints, _ = thunder(both)
         alone = thunder(both[1:])
     assert features.shape == (2, 8, 56, 56) and keypoints.shape == (2, 17, 3)
     assert torch.allclose(features[1], alone[0][0], atol=1e-4) and torch.allclose(keypoints[1], alone[1][0], atol=1e-3)
@@ -82,6 +88,42 @@ def test_training_leaves_what_was_released_alone():
     learning = [*backbone.pyramid.parameters(), *backbone.person.parameters(), *backbone.neck.parameters()]
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learning)
     assert all(p.grad is None for p in backbone.released.parameters())
+
+
+def test_a_trunk_that_learns_keeps_what_the_keypoint_heads_read():
+    model = build_danet(replace(preset("danet_s"), learn_trunk=True))
+    start_weights(model, "auto", "")
+    backbone = model.img2iuv.iuv_est.train()
+    assert len(pretrained_parameters(model)) == len(list(backbone.trunk.parameters()))
+    released, batch = ReleasedFeatures(WEIGHTS), image("rendered_2", 96)
+    seen = backbone(batch)
+    assert released.difference(seen.keypoint_features, batch) < 1e-6
+    seen.features.square().mean().backward()
+    assert all(p.grad is None for p in backbone.keypoints.parameters())
+    grown = [p for p in backbone.trunk.parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    own_pyramid = [*backbone.trunk.bridge.parameters(), *backbone.trunk.laterals.parameters()]
+    assert len(grown) == len(list(backbone.trunk.parameters())) - len(own_pyramid) - len(
+        list(backbone.trunk.smooth.parameters())
+    )
+    with torch.no_grad():
+        backbone.trunk.blocks[3].project.weight.add_(0.01)
+    moved = released.difference(backbone(batch).keypoint_features, batch)
+    moved.backward()
+    assert moved > 1e-4 and all(p.grad is not None for p in own_pyramid)
+    assert backbone.eval()(batch).keypoint_features is None
+
+
+def test_the_training_step_has_the_loss_of_the_keypoint_features():
+    build_targets, batch = TargetBuilder.of_body(resolve_body("open")), image("rendered_2", 224).repeat(2, 1, 1, 1)
+    for learns in (False, True):
+        model = build_danet(replace(preset("danet_s"), learn_trunk=learns)).train()
+        network = SupervisedNetwork(model, build_targets.smpl, LossWeights(keypoint_features_weight=2.0))
+        assert not any("released" in key for key in model.state_dict())
+        losses, output = network(batch, build_targets(unlabelled(2)), Stage.IUV)
+        assert ("loss_keypoint_features" in losses) == learns == (output.iuv.keypoint_features is not None)
+        if learns:
+            wanted = 2 * network.released.difference(output.iuv.keypoint_features, batch)
+            torch.testing.assert_close(losses["loss_keypoint_features"].detach(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_of_the_trunk_before_are_known_by_their_keys(tmp_path):

@@ -397,6 +397,22 @@ def test_fast_form_gives_the_same(name):
     assert slow.smpl.aux_rotmat == () and slow.smpl.aux_joints == ()
 
 
+def test_part_maps_of_half_the_sides():
+    """The same keys, features of the same size, and a fast form that gives the same."""
+    small, usual = (build_danet(tiny("gcn", part_stride=stride)).eval() for stride in (2, 1))
+    assert small.state_dict().keys() == usual.state_dict().keys()
+    sizes = []
+    for model in (small, usual):
+        network(model).limb_reslayer.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
+    image = torch.randn(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        slow, other = small(image), usual(image)
+        quick = small.prepare_for_inference()(image)
+    assert slow.iuv.part_iuv.u.shape == (2, 24, 7, 8, 8) and other.iuv.part_iuv.u.shape == (2, 24, 7, 16, 16)
+    assert sizes[0] == sizes[1]
+    torch.testing.assert_close(quick.smpl.params.to_vector(), slow.smpl.params.to_vector(), atol=1e-4, rtol=0)
+
+
 # ------------------------------------------------------------------------------------------------- refusals
 
 
