@@ -42,7 +42,7 @@ from utils.io import require_free, save_json_atomic
 from utils.structures import Batch
 
 TRAINING_POSES = 2000
-MILLIMETRES = ("mpjpe", "pa_mpjpe", "pve")
+MILLIMETRES = ("mpjpe", "pa_mpjpe", "pve", "pa_mpjpe_true_maps")
 MEAN_POSE = "mean pose"
 REFINED = " refined"  # ending of a column
 Scores = dict[str, float]

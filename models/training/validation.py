@@ -60,7 +60,11 @@ def score_batch(model: DaNet, batch: Batch, build_targets: TargetBuilder) -> dic
     scores["center_error_px"] = (distance * inside).sum(dim=1) / inside.sum(dim=1)
     params = output.smpl.params
     pred = smpl(params.rotmat, params.betas)
-    scores |= body_scores(pred, smpl(targets.rotmat, targets.betas))
+    true_body = smpl(targets.rotmat, targets.betas)
+    scores |= body_scores(pred, true_body)
+    of_true_maps = model.forward_rendered(targets.iuv, targets.centers[..., :2]).smpl.params
+    from_true_maps = body_scores(smpl(of_true_maps.rotmat, of_true_maps.betas), true_body)
+    scores["pa_mpjpe_true_maps"] = from_true_maps["pa_mpjpe"]
     render, surface, true = build_targets.iuv_renderer.verts2uvimg, open_surface(), iuv_map2img(*targets.iuv)
     scores["gps"] = map_gps(surface, true, iuv_map2img(*output.iuv.iuv))
     scores["body_gps"] = map_gps(surface, true, render(pred.vertices, params.cam))

@@ -8,6 +8,7 @@ import torch
 
 from utils.body import resolve_body
 from utils.export import pack_iuv
+from utils.export.person import at_map_size
 from utils.geometry import FOCAL_LENGTH, cam_to_translation
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.renderer.panel import part_iuv_image, resize_linear, result_panel
@@ -80,3 +81,13 @@ def test_resize_keeps_a_ramp_and_mirrors_borders():
     np.testing.assert_allclose(row, 3 - np.abs(3 - np.abs(at)), atol=1e-6)  # its own mirror beyond 0 and 3
     assert resize_linear(ramp, 4) is ramp
 
+
+
+def test_smaller_part_maps_are_shown_at_the_size_of_the_global_ones():
+    usual = np.arange(2 * 24 * 3 * 56 * 56, dtype=np.uint32).astype(np.uint8).reshape(2, 24, 3, 56, 56)
+    np.testing.assert_array_equal(at_map_size(usual), usual)
+    half = usual[..., ::2, ::2]
+    shown = at_map_size(half)
+    assert shown.shape == usual.shape and shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown[..., ::55, ::55], half[..., ::27, ::27])
+    np.testing.assert_array_equal(shown[..., 28, 20], half[..., 14, 10])

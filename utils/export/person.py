@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from utils.geometry import cam_to_translation
+from utils.geometry import MAP_SIZE, cam_to_translation
 from utils.io import save_npz_atomic
 from utils.io.marks import DEMO
 from utils.iuvmap import iuv_map2img, part_maps2img
@@ -47,6 +47,12 @@ def seen_iuv(output: DaNetOutput) -> UInt8[np.ndarray, "B 3 H W"]:
     return pack_iuv(iuv_map2img(maps.u, maps.v, maps.index, maps.ann))
 
 
+def at_map_size(part_iuv: UInt8[np.ndarray, "B 24 3 S S"]) -> UInt8[np.ndarray, "B 24 3 56 56"]:
+    """Part maps with the sides of global ones: of smaller maps the nearest cells, whose corners lie alike."""
+    nearest = np.rint(np.linspace(0, part_iuv.shape[-1] - 1, MAP_SIZE)).astype(int)
+    return part_iuv[..., nearest[:, None], nearest]
+
+
 def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.ndarray]]:
     """The people of a batch as named arrays, one dictionary a person.
 
@@ -74,7 +80,7 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
     arrays = {name: value.detach().float().cpu().numpy() for name, value in batch.items()}
     arrays["iuv"] = seen_iuv(output)
     if estimate.part_iuv is not None:
-        arrays["part_iuv"] = pack_iuv(part_maps2img(estimate.part_iuv))
+        arrays["part_iuv"] = at_map_size(pack_iuv(part_maps2img(estimate.part_iuv)))
     names = {"joint_names": np.array(JOINT_NAMES), "smpl_joint_names": np.array(SMPL_JOINT_NAMES)}
     return [
         {**{name: value[row] for name, value in arrays.items()}, **names} for row in range(len(params.cam))
