@@ -143,6 +143,11 @@ def network_of_weights(shapes: Mapping[str, Sequence[int]]) -> DaNetConfig:
 
     'none' has the keys of 'gcn' and is taken for it; sizes other than the presets' are not seen.
     """
+    has_small_parts = any(key.endswith("img2iuv.stride_of_parts") for key in shapes)
+    return replace(_published_network(shapes), part_stride=2 if has_small_parts else 1)
+
+
+def _published_network(shapes: Mapping[str, Sequence[int]]) -> DaNetConfig:
     net = "iuv2smpl.smpl_para_Outs."
     if any(".iuv_est.trunk." in key for key in shapes):
         is_first = not any(".iuv_est.keypoints." in key for key in shapes)  # before Thunder

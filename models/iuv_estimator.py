@@ -68,7 +68,8 @@ class IUVEstimator(nn.Module):
     crop sizes (buffers: a checkpoint carries them; parameters with `learn_crops`, where rendered part maps give them a
     gradient and are cut out at the learned sizes alone: every joint counts as visible). vis_threshold: 0 treats every
     joint as visible. center_jitter, scale_jitter: full width of the uniform noise put on crops in training; 0 switches
-    it off. part_stride: part maps have 1 / part_stride of the global maps' sides.
+    it off. part_stride: part maps have 1 / part_stride of the global maps' sides; any but 1 is a buffer, so
+    that weights tell it.
     """
 
     heads: type[GlobalHeads] = IUVHeads
@@ -96,6 +97,8 @@ class IUVEstimator(nn.Module):
         self.center_jitter = center_jitter
         self.scale_jitter = scale_jitter
         self.part_stride = part_stride
+        if part_stride != 1:
+            self.register_buffer("stride_of_parts", torch.tensor(part_stride))
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> IUVEstimate:
         """Raw global and part maps, heat-maps, joint centres and crops of normalised RGB images."""

@@ -136,6 +136,14 @@ def test_weights_of_the_trunk_before_are_known_by_their_keys(tmp_path):
         assert network_of(model, str(tmp_path / "old.safetensors")).backbone == "movenet"
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_tell_the_size_of_their_part_maps(stride, tmp_path):
+    net = replace(preset("danet_s"), part_stride=stride)
+    export_safetensors(tmp_path / "weights.safetensors", build_danet(net).state_dict(), {"model": "danet_s"})
+    for model in (None, "danet_s"):
+        assert network_of(model, str(tmp_path / "weights.safetensors")) == net
+
+
 def test_a_new_trunk_learns_the_features_of_an_older_one():
     torch.manual_seed(0)
     old = build_danet(replace(preset("danet_s"), backbone="movenet"))
