@@ -35,6 +35,8 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"iuv2smpl\.smpl_para_Outs\.A_link$", "a graph matrix that no layer reads"),
     (r"img2iuv\.iuv_est\.(?:global|part)_feat_down\.", "made for an input mode that never trained"),
 )
+# Buffers that repeat a setting, so that weights tell it: a network given older weights keeps its own.
+SETTINGS = ("img2iuv.stride_of_parts",)
 CHECKSUM = "content_sha256"  # entry of a checkpoint: that of all its others
 SHOWN_KEYS = 100
 COUNTERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -157,7 +159,7 @@ def fitting_weights(
 
     Raises as `load_danet` does.
     """
-    state = strip_prefixes(state, path)
+    state = {key: target[key] for key in SETTINGS if key in target} | strip_prefixes(state, path)
     extra = {k: any(re.match(pattern, k) for pattern, _ in IGNORED) for k in state if k not in target}
     ignored = tuple(key for key, is_ignored in extra.items() if is_ignored)
     unexpected = [key for key, is_ignored in extra.items() if not is_ignored]

@@ -27,7 +27,7 @@ from models.training.pretrained_backbones import pretrained_parameters, start_we
 from models.training.stages import Stage
 from models.training.step import SupervisedNetwork
 from utils.body import resolve_body
-from utils.checkpoint import export_safetensors
+from utils.checkpoint import StateMismatchError, export_safetensors, load_danet
 from utils.images import network_input
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,6 +142,16 @@ def test_weights_tell_the_size_of_their_part_maps(stride, tmp_path):
     export_safetensors(tmp_path / "weights.safetensors", build_danet(net).state_dict(), {"model": "danet_s"})
     for model in (None, "danet_s"):
         assert network_of(model, str(tmp_path / "weights.safetensors")) == net
+
+
+def test_weights_of_larger_part_maps_start_a_network_of_smaller_ones(tmp_path):
+    usual, small = (build_danet(replace(preset("danet_s"), part_stride=stride)) for stride in (1, 2))
+    export_safetensors(tmp_path / "usual.safetensors", usual.state_dict(), {"model": "danet_s"})
+    export_safetensors(tmp_path / "small.safetensors", small.state_dict(), {"model": "danet_s"})
+    load_danet(small, tmp_path / "usual.safetensors")
+    assert small.img2iuv.stride_of_parts == 2
+    with pytest.raises(StateMismatchError, match="stride_of_parts"):
+        load_danet(usual, tmp_path / "small.safetensors")
 
 
 def test_a_new_trunk_learns_the_features_of_an_older_one():
