@@ -35,8 +35,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"iuv2smpl\.smpl_para_Outs\.A_link$", "a graph matrix that no layer reads"),
     (r"img2iuv\.iuv_est\.(?:global|part)_feat_down\.", "made for an input mode that never trained"),
 )
-# Buffers that repeat a setting, so that weights tell it: a network given older weights keeps its own.
-SETTINGS = ("img2iuv.stride_of_parts",)
+SETTINGS = ("img2iuv.stride_of_parts",)  # buffers; a network given weights without them keeps its own
 CHECKSUM = "content_sha256"  # entry of a checkpoint: that of all its others
 SHOWN_KEYS = 100
 COUNTERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
