@@ -37,33 +37,44 @@ class Photographs(LabelledPeople):
 
         Raises:
             FileNotFoundError: photographs or masks are missing.
-            DataFileError: a mask has another size than its photograph.
+            DataFileError: no mask can be used, for its size is not that of its photograph; a single one is named when
+                it is read.
         """
         super().__init__(name, labels, root, crop_mode=crop_mode)
         check_images(masks, labels.maskname, f"masks of '{name}'", "")
         self.masks = masks
-        other = [index for index, size in self.sizes.items() if image_size(self.mask_path(index)) != size]
-        if other:
+        if self.sizes and all(image_size(self.mask_path(index)) != size for index, size in self.sizes.items()):
             raise DataFileError(
-                f"{len(other)} of {len(self.sizes)} masks looked at have another size than their photographs, first "
-                f"{self.mask_path(other[0])}."
+                f"None of the {len(self.sizes)} masks looked at has the size of its photograph, first "
+                f"{self.mask_path(next(iter(self.sizes)))}."
             )
 
     def mask_path(self, index: int) -> Path:
         return self.masks / str(self.labels.maskname[index])
 
     def true_mask(self, index: int) -> Bool[np.ndarray, "56 56"]:
-        """The person's mask on the grid of the network's maps. Raises ImageError with the file's name."""
-        box = self.labels.center[index], float(self.labels.scale[index])
-        return mask_on_grid(self._crop(self.mask_path(index), box, UNCHANGED)).numpy() > 0
+        """The person's mask on the grid of the network's maps.
+
+        Raises:
+            ImageError: with the file's name: the mask cannot be read, has another size than its photograph, or shows
+                no person.
+        """
+        path, box = self.mask_path(index), (self.labels.center[index], float(self.labels.scale[index]))
+        size, expected = image_size(path), image_size(self.image_path(index))
+        if size and expected and size != expected:
+            raise ImageError(f"{path}: the mask has {size[0]} x {size[1]} pixels, its photograph "
+                             f"{expected[0]} x {expected[1]}.")  # fmt: skip
+        mask = mask_on_grid(self._crop(path, box, UNCHANGED)).numpy() > 0
+        if not mask.any():
+            raise ImageError(f"{path}: the mask shows no person; it is 255 on the person and 0 elsewhere.")
+        return mask
 
 
 def masked_people(folder: str | Path, crop_mode: str = "warp") -> Photographs:
     """The people of a folder of photographs and PNG masks of the same names, boxed by their masks.
 
     Raises:
-        FileNotFoundError, DataFileError: no folder, no pair of files, or a mask without a person.
-        ImageError: a mask cannot be read.
+        FileNotFoundError, DataFileError: no folder, or no pair of files.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -74,7 +85,7 @@ def masked_people(folder: str | Path, crop_mode: str = "warp") -> Photographs:
         raise DataFileError(
             f"{folder} holds no photograph ({', '.join(PHOTO_SUFFIXES)}) with a mask of the same name (.png) beside it."
         )
-    boxes = [_box_of_mask(folder / mask) for _, mask in pairs]
+    boxes = [_box_of_mask(folder / photo, folder / mask) for photo, mask in pairs]
     people = Photographs("masks", _labels(*zip(*pairs, strict=True), boxes), folder, folder, crop_mode)
     if without := len(photos) - len(pairs):
         people.left_out = people.left_out | {"photographs without a mask": without}
@@ -122,13 +133,15 @@ def _labels(
     )
 
 
-def _box_of_mask(path: Path) -> tuple[tuple[float, float], float]:
-    """Centre and scale of the crop around a mask's person."""
+def _box_of_mask(photo: Path, mask: Path) -> tuple[tuple[float, float], float]:
+    """Centre and scale of the crop around a mask's person; of the whole photograph where the mask cannot be used."""
+    size = image_size(photo) or (1, 1)
     try:
-        rows, columns = np.nonzero(read_image(path)[..., 0] > HALF)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    if not len(rows):
-        raise DataFileError(f"{path} shows no person: a mask is 255 on the person and 0 elsewhere.")
+        person = read_image(mask)[..., 0] > HALF
+    except ImageError:  # `true_mask` names it
+        person = np.zeros(size[::-1], bool)
+    if person.shape != size[::-1] or not person.any():
+        return box_to_center_scale((0, 0, *size))
+    rows, columns = np.nonzero(person)
     x, y = int(columns.min()), int(rows.min())
     return box_to_center_scale((x, y, columns.max() + 1 - x, rows.max() + 1 - y))

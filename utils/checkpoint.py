@@ -37,7 +37,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
 )
 SETTINGS = ("img2iuv.stride_of_parts",)  # buffers; a network given weights without them keeps its own
 CHECKSUM = "content_sha256"  # entry of a checkpoint: that of all its others
-SHOWN_KEYS = 100
+SHOWN_KEYS = 5  # of each kind that does not fit
 COUNTERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -137,7 +137,7 @@ def load_danet(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     Prefixes are stripped, float16 becomes the model's dtype. After an error the model is unchanged.
 
     Raises:
-        StateMismatchError: listing all keys that do not fit.
+        StateMismatchError: with all keys that do not fit; its text names the first of them.
         DataFileError: for values that are not dense, finite and of the model's kind, and as `load_checkpoint`.
         FileNotFoundError, UnsafeFileError: as `load_checkpoint`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -28,24 +29,22 @@ def is_installed(package: str) -> bool:
 
 
 def import_openvino() -> Any:
-    """The module openvino; the one place that imports it, for `utils/__init__.py` switches its telemetry off.
+    """The module openvino. Raises ImportError when the package does not work."""
+    return _import("openvino")
 
-    Raises:
-        ImportError: when the package does not work.
-    """
+
+def _import(name: str) -> Any:
+    """A module that asks the network unless `utils/__init__.py` has switched that off: imported here alone."""
     try:
-        import openvino
+        return importlib.import_module(name)
     except Exception as error:  # of whatever a damaged installation leads to
         raise ImportError(
-            f"The package openvino does not work here ({first_line(error)}): pip install openvino"
+            f"The package {name} does not work here ({first_line(error)}): pip install {name}"
         ) from error
-    return openvino
 
 
 def onnx_session(path: str | Path | bytes, threads: int = 0) -> Any:
     """An onnxruntime session on the CPU.
-
-    The one place that imports onnxruntime; `utils/__init__.py` switches its telemetry off.
 
     Args:
         path: of the network's file, or its bytes.
@@ -55,12 +54,7 @@ def onnx_session(path: str | Path | bytes, threads: int = 0) -> Any:
         ImportError: when the package does not work.
         ValueError: when the network cannot be loaded.
     """
-    try:
-        import onnxruntime
-    except Exception as error:  # of whatever a damaged installation leads to
-        raise ImportError(
-            f"The package onnxruntime does not work here ({first_line(error)}): pip install onnxruntime"
-        ) from error
+    onnxruntime = _import("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads that spin while they wait would take a core from the network, which works at the same time.

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_2020_files_load(tmp_path, prefix, zip_form):
     assert report.weights_id == weights_id(tmp_path / "a.pt") and report.weights_id in str(report)
 
 
-def test_every_key_that_does_not_fit_is_listed_and_the_model_stays(tmp_path):
+def test_keys_that_do_not_fit_are_named_and_the_model_stays(tmp_path):
     source, target = Net(), Net()
     before = {k: v.clone() for k, v in target.state_dict().items()}
     weights = source.state_dict()
@@ -78,6 +79,8 @@ def test_every_key_that_does_not_fit_is_listed_and_the_model_stays(tmp_path):
     assert error.missing == missing and error.unexpected == ["img2iuv.2.extra", "bonus"]
     for words in (*missing, "img2iuv.2.extra", "bonus", "iuv2smpl.bias [7], [2]", "a.pt"):
         assert words in str(error)
+    many = str(StateMismatchError(Path("a.pt"), [f"layer{i}" for i in range(60)], [], []))
+    assert "60 missing in the file" in many and "layer3" in many and many.endswith("... and 55 more")
     assert same(before, target.state_dict())
 
 
