@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("utils", "models", "datasets")
 SCRIPTS = ("app", "demo", "train", "eval", "eval_coco")
@@ -110,19 +108,19 @@ def imported(name: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("file", RUNTIME)
-def test_layers_import_only_what_lies_below(file):
-    name = file.removesuffix(".py").removesuffix("/__init__")
-    is_package = file.endswith("/__init__.py")
-    for layers in LAYERS:
-        own = level(name, layers)
-        for other in imported(file.removesuffix(".py")) if own is not None and not is_package else ():
-            theirs = level(other, layers)
-            assert theirs is None or theirs <= own, f"{name} must not import {other}"
-    for other in imported(file.removesuffix(".py")):
-        pair = {name.split("/")[0], other.split("/")[0]}
-        finds_people = name.startswith("models/inference/") and other.startswith("datasets/people/")
-        assert pair != {"models", "datasets"} or finds_people, f"{name} must not import {other}"
+def test_layers_import_only_what_lies_below():
+    for file in RUNTIME:
+        name = file.removesuffix(".py").removesuffix("/__init__")
+        is_package = file.endswith("/__init__.py")
+        for layers in LAYERS:
+            own = level(name, layers)
+            for other in imported(file.removesuffix(".py")) if own is not None and not is_package else ():
+                theirs = level(other, layers)
+                assert theirs is None or theirs <= own, f"{name} must not import {other}"
+        for other in imported(file.removesuffix(".py")):
+            pair = {name.split("/")[0], other.split("/")[0]}
+            finds_people = name.startswith("models/inference/") and other.startswith("datasets/people/")
+            assert pair != {"models", "datasets"} or finds_people, f"{name} must not import {other}"
 
 
 def test_no_import_circle():
@@ -146,18 +144,13 @@ def test_sizes():
     assert max(folders.count(folder) for folder in folders) <= 20
 
 
-@pytest.mark.parametrize("name", [n for n in RUNTIME if not n.startswith("datasets/preprocess/")])
-def test_other_packages_are_required_or_imported_in_a_function(name):
+def test_other_packages_are_required_or_imported_in_a_function():
     packages = {re.split(r"[<>=!~ ;\[]", line)[0].lower() for line in requirements()}
-    known = (
-        {IMPORT_NAMES.get(p, p) for p in packages}
-        | {"tensorboardX"}
-        | set(sys.stdlib_module_names)
-        | set(OURS)
-    )
-    at_import = [n for n in SOURCES[name].body if isinstance(n, ast.Import | ast.ImportFrom)]
-    for module, _ in (found for node in at_import for found in modules(node)):
-        assert module.split(".")[0] in known, f"{name} imports {module}, which requirements.txt does not name"
+    known = {IMPORT_NAMES.get(p, p) for p in packages} | {"tensorboardX", *sys.stdlib_module_names, *OURS}
+    for name in (n for n in RUNTIME if not n.startswith("datasets/preprocess/")):
+        at_import = [n for n in SOURCES[name].body if isinstance(n, ast.Import | ast.ImportFrom)]
+        for module, _ in (found for node in at_import for found in modules(node)):
+            assert module.split(".")[0] in known, f"{name} imports {module}, which requirements.txt does not name"
 
 
 def requirements() -> list[str]:
@@ -171,41 +164,35 @@ def test_packages_have_lower_bounds():
             assert re.fullmatch(r"(#|-r ).*|[\w-]+>=[\d.]+", line), f"{path.name}: '{line}' needs a lower bound only"
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_files_open_with_a_docstring(name):
-    if SOURCES[name].body:
-        assert ast.get_docstring(SOURCES[name]), f"{name} does not say what it holds"
+def test_files_open_with_a_docstring():
+    for name, tree in SOURCES.items():
+        assert not tree.body or ast.get_docstring(tree), f"{name} does not say what it holds"
 
 
-@pytest.mark.parametrize("name", RUNTIME)
-def test_no_device_is_assumed(name):
-    for called, _ in calls(SOURCES[name]):
-        assert not called.endswith(".cuda"), f"{name}: take the device from the input, not {called}()"
+def test_no_device_is_assumed():
+    for name in RUNTIME:
+        for called, _ in calls(SOURCES[name]):
+            assert not called.endswith(".cuda"), f"{name}: take the device from the input, not {called}()"
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_files_are_read_without_running_them(name):
-    for called, call in calls(SOURCES[name]):
-        assert keyword(call, "allow_pickle") is not True, f"{name}: {called}(allow_pickle=True)"
-        assert called not in ("eval", "exec", "os.system"), f"{name}: {called}()"
-        assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), (
-            f"{name}: {called}()"
-        )
-        if called == "torch.load":
-            assert keyword(call, "weights_only") is True, f"{name}: torch.load without weights_only=True"
-        if called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"):
-            loader = keyword(call, "Loader")
-            assert name == "utils/config/values.py" and ast.unparse(loader) == "_StrictLoader", (
-                f"{name}: {called}"
-            )
+def test_files_are_read_without_running_them():
+    for name in SOURCES:
+        for called, call in calls(SOURCES[name]):
+            assert keyword(call, "allow_pickle") is not True, f"{name}: {called}(allow_pickle=True)"
+            assert called not in ("eval", "exec", "os.system"), f"{name}: {called}()"
+            assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), f"{name}: {called}"
+            if called == "torch.load":
+                assert keyword(call, "weights_only") is True, f"{name}: torch.load without weights_only=True"
+            if called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"):
+                loader = keyword(call, "Loader")
+                is_strict = name == "utils/config/values.py" and ast.unparse(loader) == "_StrictLoader"
+                assert is_strict, f"{name}: {called}"
 
 
-@pytest.mark.parametrize("name", RUNTIME)
-def test_files_are_read_by_the_safe_readers(name):
-    for called, _ in calls(SOURCES[name]):
-        assert called not in READERS or name in READERS[called], (
-            f"{name}: {called}() instead of utils.io"
-        )
+def test_files_are_read_by_the_safe_readers():
+    for name in RUNTIME:
+        for called, _ in calls(SOURCES[name]):
+            assert called not in READERS or name in READERS[called], f"{name}: {called}() instead of utils.io"
 
 
 TEXT = (".py", ".ipynb", ".md", ".toml", ".txt", ".sh", ".yaml", ".json", "")
@@ -251,8 +238,9 @@ utils.renderer: IUV_Renderer MeshRenderer
 """
 
 
-@pytest.mark.parametrize("line", PUBLIC.strip().splitlines())
-def test_public_names_stay(line):
+def test_public_names_stay():
     """Users' notebooks import these, whether our own code calls them or not."""
-    module, names = line.split(": ")
-    assert all(hasattr(importlib.import_module(module), name) for name in names.split())
+    for line in PUBLIC.strip().splitlines():
+        module, names = line.split(": ")
+        lacking = [name for name in names.split() if not hasattr(importlib.import_module(module), name)]
+        assert not lacking, f"{module} lacks {lacking}"

@@ -105,21 +105,21 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_links_resolve(name):
-    file = ROOT / name
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", file.read_text(encoding="utf-8")):
-        aim = (file.parent / target).resolve() if target else file
-        assert aim.exists(), f"{name} links to {target}"
-        assert not anchor or anchor in anchors(aim), f"{name} links to {target}#{anchor}"
+def test_links_resolve():
+    for name in TEXTS:
+        file = ROOT / name
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", file.read_text(encoding="utf-8")):
+            aim = (file.parent / target).resolve() if target else file
+            assert aim.exists(), f"{name} links to {target}"
+            assert not anchor or anchor in anchors(aim), f"{name} links to {target}#{anchor}"
 
 
-@pytest.mark.parametrize("name", [name for name in TEXTS if name.startswith(("docs/", "README"))])
-def test_named_files_exist(name):
+def test_named_files_exist():
     """Files and folders of the project that stand between backticks."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:benchmarks|datasets|examples|models|utils|data/open)/[\w./-]*)`", text):
-        assert (ROOT / path).exists(), f"{name} names {path}"
+    for name in (name for name in TEXTS if name.startswith(("docs/", "README"))):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:benchmarks|datasets|examples|models|utils|data/open)/[\w./-]*)`", text):
+            assert (ROOT / path).exists(), f"{name} names {path}"
 
 
 def test_cited_sections_exist():
@@ -151,14 +151,14 @@ FLAGS_ELSEWHERE = {"--nproc_per_node", "--no-build-isolation", "--help"}
 FLAGS_GONE = {f"--{name}_loss_weight" for name in ("keypoint", "pose", "beta", "shape")} | {"--from_json"}
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_flags_exist(name):
+def test_flags_exist():
     """Flags anywhere in a text: a field of a config class, or a literal of a parser."""
     sources = "\n".join(path.read_text(encoding="utf-8") for pattern in SOURCES for path in ROOT.glob(pattern))
     known = set(re.findall(r"^    (\w+): .*= option\(", sources, re.M)) | set(re.findall(r"\"--(\w+)\"", sources))
-    text = (ROOT / name).read_text(encoding="utf-8")
-    for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - FLAGS_ELSEWHERE - FLAGS_GONE:
-        assert flag[2:] in known or flag[2:].removeprefix("no_") in known, f"{name} names {flag}"
+    for name in TEXTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - FLAGS_ELSEWHERE - FLAGS_GONE:
+            assert flag[2:] in known or flag[2:].removeprefix("no_") in known, f"{name} names {flag}"
 
 
 def test_the_readme_is_short_and_has_the_sections_users_know():

@@ -51,14 +51,14 @@ def run(tmp_path: Path, text: str, *signals: int, wait: float = 20, **streams) -
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_script_starts_and_ends_alike(name):
+def test_every_script_starts_and_ends_alike():
     """`start_script` comes before every import that may be slow or fail, `run_script(main)` at the end."""
-    body = [ast.unparse(node) for node in SOURCES[name].body]
-    start = body.index("if __name__ == '__main__':\n    start_script()")
-    light = ("from __future__", "import sys", "from pathlib", "sys.path.insert", "from utils.script")
-    assert all(line.startswith(light) for line in body[1:start])
-    assert body[-1].startswith("if __name__ == '__main__':\n    run_script(main")
+    for name in SCRIPTS:
+        body = [ast.unparse(node) for node in SOURCES[name].body]
+        start = body.index("if __name__ == '__main__':\n    start_script()")
+        light = ("from __future__", "import sys", "from pathlib", "sys.path.insert", "from utils.script")
+        assert all(line.startswith(light) for line in body[1:start]), name
+        assert body[-1].startswith("if __name__ == '__main__':\n    run_script(main"), name
 
 
 @pytest.mark.parametrize("name", ["demo.py", "datasets/synthetic/__main__.py", "datasets/preprocess/h36m.py"])
