@@ -76,7 +76,7 @@ LAYERS = (
     ("utils", ("models",), SCRIPTS),
     ("models/backbones", ("models/*",), "models/fitting", ("models/inference", "models/training"),
      ("models/evaluation",)),
-    (("utils/structures", "utils/skeleton"), ("utils/*", "utils/io", "utils/config"), ("utils/body",),
+    (("utils/records", "utils/structures", "utils/skeleton"), ("utils/*", "utils/io", "utils/config"), ("utils/body",),
      ("utils/renderer",), ("utils/export",), ("utils/doctor",)),
     (("datasets/labels",), ("datasets/*", "datasets/people", "datasets/synthetic"), ("datasets/preprocess",)),
 )  # fmt: skip
