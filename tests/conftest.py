@@ -30,10 +30,10 @@ cv2.setNumThreads(1)
 
 # Files that take longest, the slowest first: begun early, they leave no process waiting for another at the end.
 SLOW_FILES = (
-    "test_train_labelled", "test_resume", "test_train", "test_eval", "test_export_onnx", "test_danet", "test_doctor",
-    "test_training_golden", "test_demo", "test_no_network", "test_distributed", "test_gallery", "test_flat_memory",
-    "test_backends", "test_variants", "test_script", "test_demo_densepose", "test_synthetic", "test_predictor",
-    "test_refinement",
+    "test_resume", "test_eval", "test_export_onnx", "test_train_labelled", "test_no_network", "test_train", "test_demo",
+    "test_training_golden", "test_doctor", "test_backends", "test_distributed", "test_variants", "test_danet",
+    "test_app", "test_video_run", "test_flat_memory", "test_script", "test_demo_densepose", "test_hostile_files",
+    "test_person", "test_synthetic", "test_predictor", "test_gallery", "test_torchvision_detector", "test_hmr",
 )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
-    "name": "t", "model": "danet", "backbone_width": 8, "hrnet_stem": 8, "hrnet_blocks": 1, "hrnet_modules": "1 1 1",
-    "body_width": 4, "limb_width": 4, "features": 8, "gcn_hidden": 8, "pretr_set": "none", "device": "cpu",
-    "train_data": "synthetic", "batch_size": 2, "synthetic_size": 4, "num_workers": 0,
+    "name": "t", "model": "danet", "backbone": "resnet", "resnet_width": 4, "resnet_blocks": "1 1 1 1",
+    "deconv_width": 8, "body_width": 4, "limb_width": 4, "features": 8, "gcn_hidden": 8, "pretr_set": "none",
+    "device": "cpu", "train_data": "synthetic", "batch_size": 2, "synthetic_size": 4, "num_workers": 0,
     "test_steps": 0, "vis_interval": 100, "summary_steps": 1,
 }  # fmt: skip
 
@@ -47,8 +47,8 @@ class Runner:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, log: Path, args: list[str], **how: Any) -> int:
-        """how: `kill_after` seconds; `signal`, sent when the file `when_exists` (a pattern) is there; `die` ("half",
-        "torn" or "whole") in writing checkpoint number `die_at`; `processes` that share the work, as torchrun
+        """how: `kill_after` seconds; `signal`, sent when the file `when_exists` (a pattern) is there; `die` ("half"
+        or "torn") in writing checkpoint number `die_at`; `processes` that share the work, as torchrun
         starts them; `script`, train by default."""
         if how.get("processes", 1) > 1:
             how["port"] = free_port()
@@ -62,8 +62,8 @@ class Runner:
 
 
 def die_while_writing(how: str, number: int) -> None:
-    """SIGKILL in writing the `number`-th checkpoint: half of it is in the temporary file, or all of it, or (as on a
-    disk that lost data) half of it under the final name."""
+    """SIGKILL in writing the `number`-th checkpoint: half of it is in the temporary file or, as on a disk that lost
+    data, under the final name."""
     import torch
 
     save, replace, count = torch.save, os.replace, [0]
@@ -74,17 +74,14 @@ def die_while_writing(how: str, number: int) -> None:
     def cut_save(content: Any, path: Path) -> None:
         save(content, path)
         count[0] += 1
-        if count[0] == number and how != "whole":
+        if count[0] == number:
             os.truncate(path, os.path.getsize(path) // 2)
             if how == "half":
                 end()
 
     def cut_replace(source: Path, target: Path) -> None:
-        last = count[0] == number and str(target).endswith(".pt")
-        if last and how == "whole":
-            end()
         replace(source, target)
-        if last:
+        if count[0] == number and str(target).endswith(".pt"):
             end()
 
     torch.save, os.replace = cut_save, cut_replace

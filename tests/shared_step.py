@@ -48,7 +48,7 @@ def mixed_batch() -> Batch:
 def gradients(processes: Processes, parts: int = 1) -> dict[str, dict[str, torch.Tensor]]:
     """Gradients of both stages, by parameter, averaged over processes and parts of the batch."""
     torch.manual_seed(0)
-    model = build_danet(STEADY).train()
+    model = build_danet(replace(STEADY, backbone="resnet")).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()

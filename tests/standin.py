@@ -10,6 +10,7 @@ Body: 24 ellipsoid "capsules", one per SMPL joint, 6890 vertices / 13776 faces i
 DensePose atlas: 7829 vertices / 13774 faces, 24 parts, U,V in [0,1].
 """
 
+import functools
 import os
 import pickle
 
@@ -94,6 +95,7 @@ def _capsule(a, b, rad, r, s):
     return v, f, np.array(uv)
 
 
+@functools.cache
 def body():
     """dict: v (6890,3), f (13776,3), cap (6890,) capsule id, uv (6890,2), fpart (13776,), base vertex ids"""
     V, F, C, UV, P, base = [], [], [], [], [], []
@@ -262,17 +264,24 @@ def image_batch(n=2, seed=11, size=224):
     return ((out - mean[None, :, None, None]) / std[None, :, None, None]).astype(np.float32)
 
 
-def write_all(root="data"):
+def write_body(root, gender="NEUTRAL", seed=0):
+    """smpl/SMPL_<gender>.pkl"""
     import scipy.sparse
+
+    d = smpl_dict(seed=seed)
+    d["J_regressor"] = scipy.sparse.csc_matrix(d["J_regressor"])
+    os.makedirs(os.path.join(root, "smpl"), exist_ok=True)
+    with open(os.path.join(root, "smpl", f"SMPL_{gender}.pkl"), "wb") as f:
+        pickle.dump(d, f, protocol=2)
+
+
+def write_all(root="data", genders=("NEUTRAL", "MALE", "FEMALE")):
     from scipy.io import savemat
 
-    for d in ("smpl", "UV_data", "pretrained_model", "dataset_extras", "static_fits", "final_fits"):
+    for d in ("UV_data", "pretrained_model", "dataset_extras", "static_fits", "final_fits"):
         os.makedirs(os.path.join(root, d), exist_ok=True)
-    for i, g in enumerate(("NEUTRAL", "MALE", "FEMALE")):
-        d = smpl_dict(seed=i)
-        d["J_regressor"] = scipy.sparse.csc_matrix(d["J_regressor"])
-        with open(os.path.join(root, "smpl", f"SMPL_{g}.pkl"), "wb") as f:
-            pickle.dump(d, f, protocol=2)
+    for i, g in enumerate(genders):
+        write_body(root, g, seed=i)
     ex, hm = regressors()
     np.save(os.path.join(root, "J_regressor_extra.npy"), ex)
     np.save(os.path.join(root, "J_regressor_h36m.npy"), hm)

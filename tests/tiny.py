@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 import torch
 
 from models import DaNetConfig
@@ -16,6 +19,15 @@ TINY = DaNetConfig(
 )  # fmt: skip
 # Nothing random in training, so that samples do not depend on their place in a batch.
 STEADY = replace(TINY, center_jitter=0.0, scale_jitter=0.0, partdrop_rate=0.0)
+
+
+@contextmanager
+def without_init() -> Iterator[None]:
+    """Networks built inside have no fresh weights: for those that are filled afterwards, or asked for shapes alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("kaiming_uniform_", "kaiming_normal_", "uniform_", "normal_"):
+            patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
 
 
 def unlabelled(count: int, size: int = 224) -> Sample:

@@ -10,7 +10,7 @@ from models import DaNetConfig, build_danet
 from utils.checkpoint import export_safetensors
 
 TINY = {
-    "backbone_width": 8, "hrnet_stem": 8, "hrnet_blocks": 1, "hrnet_modules": (1, 1, 1), "body_width": 8,
+    "backbone": "resnet", "resnet_width": 8, "resnet_blocks": (1, 1, 1, 1), "deconv_width": 16, "body_width": 8,
     "limb_width": 8, "features": 16, "gcn_hidden": 16,
 }  # fmt: skip
 NETWORK = ["--model", "danet"]

@@ -7,33 +7,23 @@ import sys
 import onnx
 import pytest
 import torch
+from tiny_demo import NETWORK, TINY, write_weights
 
 from models import DaNetConfig, build_danet
 from models.inference import export_onnx
-from utils.checkpoint import export_safetensors
-
-TINY = {
-    "backbone": "resnet", "resnet_width": 8, "resnet_blocks": (1, 1, 1, 1), "deconv_width": 16, "body_width": 8,
-    "limb_width": 8, "features": 16, "gcn_hidden": 16,
-}  # fmt: skip
-FLAGS = ["--model", "danet"]
-for key, value in TINY.items():
-    FLAGS += [f"--{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Weights of a tiny network."""
-    torch.manual_seed(0)
     made = tmp_path_factory.mktemp("onnx")
-    network = build_danet(DaNetConfig(**TINY))
-    export_safetensors(made / "tiny.safetensors", network.state_dict(), {}, half=False)
+    write_weights(made)
     return made
 
 
 def run(folder, *more: str) -> int:
     given = ["--checkpoint", str(folder / "tiny.safetensors"), "--out", str(folder / "net.onnx")]
-    return export_onnx.main([*FLAGS, *given, *more])
+    return export_onnx.main([*NETWORK, *given, *more])
 
 
 def test_the_file_agrees_for_any_number_of_people(folder, capsys):

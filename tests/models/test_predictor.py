@@ -15,7 +15,7 @@ from utils.body import resolve_body
 from utils.export import people_arrays
 from utils.images import network_input
 
-SIZE = 5
+SIZE = 3
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,20 @@ def crops():
     return np.random.default_rng(1).integers(0, 256, (SIZE, 224, 224, 3)).astype(np.uint8)
 
 
-def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, crops):
+@pytest.fixture(scope="module")
+def plain(predictor, crops):
+    """The people as they are predicted, one after another."""
+    return predictor.predict(crops)
+
+
+def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, crops, plain):
     with torch.inference_mode():
         output = predictor.network(network_input(crops))
         params = bounded(output.smpl.params)
         output = replace(output, smpl=replace(output.smpl, params=params))
         expected = people_arrays(output, predictor.smpl(params.rotmat, params.betas))
-    found = predictor.predict(crops)
-    assert len(found) == SIZE
-    for person, other in zip(found, expected, strict=True):
+    assert len(plain) == SIZE
+    for person, other in zip(plain, expected, strict=True):
         assert person.keys() - {"confidence"} == other.keys() and 0 <= person["confidence"] <= 1
         for name in ("vertices", "cam", "rotmat", "joints"):
             assert np.allclose(person[name], other[name], atol=1e-4), name
@@ -62,8 +67,8 @@ def test_adjusted_parameters_make_the_body(predictor, crops):
         assert (person["rotmat"] == np.eye(3)).all() and not person["betas"].any()
 
 
-def test_people_whose_map_is_empty_are_not_adjusted(predictor, crops, monkeypatch):
-    plain, seen = predictor.predict(crops), []
+def test_people_whose_map_is_empty_are_not_adjusted(predictor, crops, plain, monkeypatch):
+    seen = []
 
     def moved(params, rows):
         seen.extend(rows)
@@ -77,22 +82,22 @@ def test_people_whose_map_is_empty_are_not_adjusted(predictor, crops, monkeypatc
         assert np.array_equal(person["betas"], before["betas"])
 
 
-def test_a_refining_predictor_moves_the_bodies_and_lets_a_video_say_how(predictor, crops, monkeypatch):
+def test_a_refining_predictor_moves_the_bodies_and_lets_a_video_say_how(predictor, crops, plain, monkeypatch):
     refining, asked = Predictor(predictor.network, predictor.assets, predictor.device, refine=True), []
 
     def follow(refine, params, rows):
         asked.extend(rows)
         return refine(range(len(rows)), params)
 
-    before, after = predictor.predict(crops[:3]), refining.predict(crops[:3], follow=follow)
+    after = refining.predict(crops, follow=follow)
     assert asked == [0, 1, 2]
-    params = refining.params(network_input(crops[:3]))
-    for row, (old, new) in enumerate(zip(before, after, strict=True)):
+    params = refining.params(network_input(crops))
+    for row, (old, new) in enumerate(zip(plain, after, strict=True)):
         assert not np.allclose(old["rotmat"], new["rotmat"], atol=1e-3)
         assert np.allclose(new["rotmat"], params.rotmat[row], atol=1e-2), "evaluations score the same body"
         assert np.array_equal(old["iuv"], new["iuv"]) and np.isfinite(new["vertices"]).all()
     monkeypatch.setattr("models.inference.predictor.REFINED_TOGETHER", 1)  # chunks of the network's are not divided
-    again = refining.predict(crops[:3], follow=follow)
+    again = refining.predict(crops, follow=follow)
     assert asked == [0, 1, 2] * 2
     for one, other in zip(again, after, strict=True):
         assert np.allclose(one["rotmat"], other["rotmat"], atol=1e-3), "who is refined together matters little"

@@ -10,6 +10,8 @@ import pytest
 import standin
 import torch
 from fill import fill_state_dict
+from scipy.io import savemat
+from tiny import without_init
 
 from datasets.fits import Fits, FitTable
 from models import SMPL, build_danet
@@ -33,13 +35,6 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def standin_files(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    standin.write_all(str(root))
-    return root
-
-
-@pytest.fixture(scope="module")
 def fits(golden):
     """The fits of both data sets; the mix of this batch trusts labels alone."""
     tables = {}
@@ -51,10 +46,13 @@ def fits(golden):
 
 
 @pytest.fixture(scope="module")
-def build_targets(standin_files, fits):
+def build_targets(tmp_path_factory, fits):
+    folder = tmp_path_factory.mktemp("data")
+    standin.write_body(folder)
+    savemat(folder / "UV_Processed.mat", standin.uv_processed())
     extra = Regressor("smpl", standin.regressors()[0].astype(np.float32), EXTRA_JOINT_NAMES)
-    smpl = SMPL(read_smpl_file(standin_files / "smpl" / "SMPL_NEUTRAL.pkl"), extra)
-    atlas = load_uv_processed(standin_files / "UV_data" / "UV_Processed.mat")
+    smpl = SMPL(read_smpl_file(folder / "smpl" / "SMPL_NEUTRAL.pkl"), extra)
+    atlas = load_uv_processed(folder / "UV_Processed.mat")
     return TargetBuilder(smpl, IUV_Renderer(atlas=atlas), fits)
 
 
@@ -96,7 +94,8 @@ def golden_batch(golden) -> Sample:
 
 @pytest.fixture(scope="module")
 def filled_model():
-    model = build_danet(replace(preset("danet"), center_jitter=0.0, scale_jitter=0.0, partdrop_rate=0.0))
+    with without_init():
+        model = build_danet(replace(preset("danet"), center_jitter=0.0, scale_jitter=0.0, partdrop_rate=0.0))
     fill_state_dict(model)
     mean, net = standin.mean_params(), model.iuv2smpl.smpl_para_Outs
     net.mean_pose.copy_(torch.from_numpy(mean["pose"])[None])

@@ -6,13 +6,14 @@ import gzip
 import json
 import math
 import re
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from fill import fill_state_dict
-from tiny import STEADY, TINY, unlabelled, with_joints
+from tiny import STEADY, TINY, unlabelled, with_joints, without_init
 
 from models import SMPL, DaNetConfig, build_danet
 from models.danet import network_of_weights, preset
@@ -71,7 +72,7 @@ def is_ignored(key: str) -> bool:
 def test_keys_are_those_of_2020(golden, name):
     """State dict and IGNORED together are the file's entries, and IGNORED names none that the network has."""
     wanted, count = keys_of_2020(golden, name)
-    with torch.device("meta"):
+    with torch.device("meta"), without_init():
         model = build_danet(DaNetConfig(**VARIANTS[name]))
     ours = {key: list(value.shape) for key, value in model.state_dict().items()}
     assert {key: wanted.get(key) for key in ours} == ours
@@ -354,13 +355,13 @@ def test_the_loss_falls_on_one_batch(lesson, build_targets):
     model = build_danet(replace(steady("resnet"), detach_maps=True)).train()
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     totals = []
-    for _ in range(20):
+    for _ in range(12):
         total = sum(losses_of(model, "joint", lesson, build_targets.smpl).values())
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()
         totals.append(total.item())
-    assert np.median(totals[-5:]) < 0.8 * np.median(totals[:5]), totals
+    assert np.median(totals[-3:]) < 0.8 * np.median(totals[:3]), totals
 
 
 def test_orthogonality_is_a_loss_of_raw_matrices(lesson, build_targets):
@@ -383,8 +384,8 @@ def test_orthogonality_is_a_loss_of_raw_matrices(lesson, build_targets):
 
 @every_ablation
 def test_fast_form_gives_the_same(name):
-    model, fast = filled(name), filled(name)
-    fast.prepare_for_inference()
+    model = filled(name)
+    fast = deepcopy(model).prepare_for_inference()
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fast.modules())
     image = torch.randn(2, 3, SIZE, SIZE)
     with torch.inference_mode():

@@ -82,7 +82,8 @@ def test_a_fresh_checkout_is_well(tmp_path, capsys):
 
 
 def test_without_a_package_the_page_still_comes(root, tmp_path):
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    for name in ("torch", "gradio", "openvino", "onnxscript"):  # all but the first take long to import
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')")
     done = run_doctor(root, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1 and not done.stderr
     assert "  broken  torch " in done.stdout and "  broken  Licensed files " in done.stdout
@@ -120,7 +121,7 @@ def test_a_published_name_is_known_and_another_is_pointed_out(own):
     assert found["smpl/woman.pkl"].mark == ABSENT and "not used" in found["smpl/woman.pkl"].text
 
 
-@pytest.mark.parametrize("size", [0, 3, 5000, -1])
+@pytest.mark.parametrize("size", [0, 5000, -1])
 def test_a_truncated_pickle_is_damaged(own, size):
     put(own / BODY, (own / BODY).read_bytes()[:size])
     finding = licensed(own)[BODY]

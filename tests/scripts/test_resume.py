@@ -61,19 +61,18 @@ def finish_and_compare(runner, folder: Path, unbroken: dict) -> None:
         assert_equal(found[part], unbroken[part], part)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_at_random_moments(runner, unbroken, tmp_path, workers):
-    moments = random.Random(workers)
+def test_killed_at_random_moments(runner, unbroken, tmp_path):
+    moments = random.Random(2)
     for _ in range(2):
         kill_after = moments.uniform(0.3, 1.5)
-        code = runner.run(tmp_path / "log", arguments(tmp_path, workers), kill_after=kill_after)
+        code = runner.run(tmp_path / "log", arguments(tmp_path, workers=2), kill_after=kill_after)
         assert code in (0, -signal.SIGKILL)
     finish_and_compare(runner, tmp_path, unbroken)
 
 
-@pytest.mark.parametrize("how", ["half", "whole", "torn"])
+@pytest.mark.parametrize("how", ["half", "torn"])
 def test_killed_while_a_checkpoint_is_written(runner, unbroken, tmp_path, how):
-    """Half of the temporary file, all of it, or half of the file under its final name is there."""
+    """Half of the temporary file, or half of the file under its final name is there."""
     assert runner.run(tmp_path / "log", arguments(tmp_path), die=how, die_at=3) == -signal.SIGKILL
     assert checkpoint(tmp_path).name == "00000002.pt"
     (folder,) = (tmp_path / "t").glob("log_*/checkpoints")
@@ -85,12 +84,12 @@ def test_killed_while_a_checkpoint_is_written(runner, unbroken, tmp_path, how):
     assert {path.name for path in folder.iterdir()} == {"00000003.pt", "00000004.pt"} | aside
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
-def test_a_signal_saves_and_ends(runner, unbroken, tmp_path, number, workers):
+def test_a_signal_saves_and_ends(runner, unbroken, tmp_path):
+    """The data worker gets it, too."""
     first = (str(tmp_path), "t/log_*/checkpoints/00000001.pt")
-    args = arguments(tmp_path, workers)
-    assert runner.run(tmp_path / "log", args, signal=int(number), when_exists=first) == 0
+    args = arguments(tmp_path, workers=1)
+    assert runner.run(tmp_path / "log", args, signal=int(signal.SIGTERM), when_exists=first) == 0
     log = (tmp_path / "log").read_text()
-    assert f"{number.name}; --resume continues the run." in log and "Traceback" not in log
+    assert "SIGTERM; --resume continues the run." in log and "Traceback" not in log
     assert "00000001" <= checkpoint(tmp_path).stem < f"{STEPS:08d}"
     finish_and_compare(runner, tmp_path, unbroken)

@@ -223,8 +223,10 @@ def test_many_small_things_sum_up(tmp_path, little, kind):
         read_pickle(path)
 
 
-def bombs(folder: Path) -> dict[str, Path]:
-    """Files of a few kB that need 8 MB."""
+@pytest.fixture(scope="module")
+def bombs(tmp_path_factory) -> Path:
+    """A folder of files of a few kB that need 8 MB."""
+    folder = tmp_path_factory.mktemp("bombs")
     zeros = np.zeros(10**6)
     np.savez_compressed(folder / "a.npz", a=zeros)
     np.savez_compressed(folder / "b.npz", **{name: zeros[:90_000] for name in "abcdefgh"})
@@ -234,23 +236,23 @@ def bombs(folder: Path) -> dict[str, Path]:
     (folder / "a.pt").write_bytes(rewritten(raw, lambda name, data: data, zipfile.ZIP_DEFLATED))
     (folder / "a.json").write_text("[" + "{}," * 30_000 + "{}]")
     (folder / "a.npy").write_bytes(saved(lambda f: np.save(f, zeros[:1])).replace(b"(1,), }      ", b"(1000000,), }"))
-    return {path.name: path for path in folder.iterdir()}
+    return folder
 
 
 READERS = {".npz": load_npz, ".mat": load_mat, ".pt": load_torch, ".json": load_json, ".npy": load_npy}
 
 
 @pytest.mark.parametrize("name", ["a.npz", "b.npz", "a.mat", "cells.mat", "a.pt", "a.json", "a.npy"])
-def test_small_files_do_not_take_more_than_their_budget(tmp_path, little, name):
-    path = bombs(tmp_path)[name]
+def test_small_files_do_not_take_more_than_their_budget(bombs, little, name):
+    path = bombs / name
     assert path.stat().st_size < 100_000
     said = f"{name}.* needs .* bytes of memory or more, at most 4,000,000"
     with peak_below(6_000_000), pytest.raises(DataFileError, match=said):
         READERS[path.suffix](path)
 
 
-def test_the_budget_can_be_raised_by_the_user(tmp_path, monkeypatch):
-    path = bombs(tmp_path)["a.npz"]
+def test_the_budget_can_be_raised_by_the_user(bombs, monkeypatch):
+    path = bombs / "a.npz"
     monkeypatch.setenv(LIMIT_VARIABLE, "9000000")
     assert load_npz(path)["a"].shape == (10**6,)
     monkeypatch.setenv(LIMIT_VARIABLE, "much")
