@@ -19,8 +19,7 @@ import torch
 
 from datasets.people.crops import People
 from models import InferenceConfig, load_predictor
-from models.fitting.refinement import Refiner
-from models.inference.predictor import bounded
+from models.fitting.refinement import Refiner, bounded
 from utils.images import network_input
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

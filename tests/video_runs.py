@@ -51,7 +51,7 @@ class KnownBodies:
     def predict_for(self, run_people):
         """`predict` for the people that pass by in `run_people` (a list that fills as they are cut out)."""
 
-        def predict(images, adjust=None, with_scores=False, follow=None):
+        def predict(images, adjust=None, with_scores=False, follow=None, with_parts=True):
             batch = [run_people.pop(0) for _ in range(len(images))]
             self.batches.append(len(batch))
             params = self.params(batch)

@@ -36,8 +36,10 @@ MIN_SIDE = 8  # px; nothing can be seen in less
 JPEG_ENDINGS = (".jpg", ".jpeg")
 # Each pixel has its own colour, at the highest quality: colours that stand for numbers stay apart.
 FINE_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-# Half the size of OpenCV's own choice, in less time.
+# Two thirds of the size of OpenCV's own choice, in less time; before 4.12 it has no choice of filters.
 SMALL_PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+if hasattr(cv2, "IMWRITE_PNG_FILTER"):
+    SMALL_PNG += (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
 FROM_RGB = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
 

@@ -77,13 +77,14 @@ def dense_scores(maps: IUVMaps) -> Float[Tensor, "B H W 76"]:
 
 def part_maps2img(part_iuv: IUVMaps) -> Float[Tensor, "*B P 3 H W"]:
     """Images (part/24, U, V) of part maps [*B, P, 7, H, W], parts in DensePose's numbers."""
-    scores = part_iuv.index.movedim(-3, -1).contiguous()  # side by side, where the network mostly has them
-    channel = scores.max(dim=-1).indices.unsqueeze(-3)  # [*B, P, 1, H, W]
+    # In the order in which the network's last convolution leaves them, several times faster than in that of the names.
+    u, v, index = (maps.movedim((-4, -3), (-2, -1)) for maps in (part_iuv.u, part_iuv.v, part_iuv.index))
+    channel = index.max(dim=-1, keepdim=True).indices  # [*B, H, W, P, 1]
     numbers = torch.tensor([(0, *channels) for channels in PART_CHANNELS], device=channel.device)
-    part = numbers[torch.arange(len(PART_CHANNELS), device=channel.device)[:, None, None, None], channel]
-    u, v = part_iuv.u.gather(-3, channel), part_iuv.v.gather(-3, channel)
-    image = torch.cat([part.to(u.dtype) / NUM_PARTS, u, v], dim=-3)
-    return image * (channel > 0).to(image.dtype)
+    part = numbers.gather(1, channel.reshape(-1, len(numbers)).T).T.reshape(channel.shape)
+    image = [part.to(u.dtype) / NUM_PARTS, u.gather(-1, channel), v.gather(-1, channel)]
+    image = torch.stack([values.squeeze(-1) for values in image], dim=-4) * (channel > 0).squeeze(-1).unsqueeze(-4)
+    return image.movedim(-1, -4)
 
 
 def iuv_img2map(image: Float[Tensor, "B 3 H W"]) -> IUVMaps:

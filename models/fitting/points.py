@@ -94,6 +94,7 @@ class PointBody:
             descends[smpl.parents[joint]] += descends[joint]
         self._descends = descends.to(self._table)
         self._parents = torch.tensor([0, *smpl.parents[1:]], device=self._table.device)
+        self._identity = torch.eye(3).to(self._table)
         # Ancestors 1, 2, 4, 8 steps up; beyond the root stands the number 24, of an identity.
         above = [NUM_JOINTS, *smpl.parents[1:], NUM_JOINTS]
         self._ancestors = []
@@ -149,9 +150,7 @@ class PointBody:
     def _chain(self, state: FitState) -> Float[Tensor, "B 24 3 3"]:
         """World rotations of the joints."""
         rotations = state.rotmat()
-        identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(
-            len(rotations), 1, 3, 3
-        )
+        identity = self._identity.expand(len(rotations), 1, 3, 3)
         for above in self._ancestors:  # products along the chain, twice as long each time
             rotations = torch.cat([rotations, identity], dim=1)[:, above] @ rotations
         return rotations

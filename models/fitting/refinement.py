@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from models.fitting.evidence import EvidenceReader
 from models.fitting.objective import BodyObjective, FitWeights, load_pose_prior
-from models.fitting.points import FitState, PointBody
+from models.fitting.points import MAX_BETA, FitState, PointBody
 from models.fitting.solver import minimise, select
 from models.smpl import SMPL
 from utils.geometry import DEFAULT_SCALE, rotmat_to_rotvec
@@ -77,6 +78,12 @@ class Refiner:
 def _is_body(params: SMPLParams) -> Bool[Tensor, "B"]:
     """Where a body is finite and before the camera."""
     return params.to_vector().isfinite().all(dim=1) & (params.cam[:, 0] > 0)
+
+
+def bounded(params: SMPLParams) -> SMPLParams:
+    """The same camera and pose, and the shape within MAX_BETA; numbers that are not finite stay, to be noticed."""
+    betas = params.betas
+    return replace(params, betas=torch.where(betas.isfinite(), betas.clamp(-MAX_BETA, MAX_BETA), betas))
 
 
 def resting(like: SMPLParams) -> SMPLParams:

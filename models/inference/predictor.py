@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from models.fitting.refinement import Refiner
+from models.fitting.refinement import Refiner, bounded
 from models.hmr import build_hmr
 from models.inference.backends import choose_form, in_form
-from models.inference.confidence import MAX_BETA, center_errors, is_empty, own_confidence
+from models.inference.confidence import center_errors, is_empty, own_confidence
 from models.inference.people import predict_images
 from models.inference.weights import InferenceConfig, load_network
 from models.smpl import SMPL
@@ -211,6 +211,7 @@ class Predictor:
         adjust: Adjust | None = None,
         with_scores: bool = False,
         follow: Follow | None = None,
+        with_parts: bool = True,
     ) -> list[dict[str, np.ndarray]]:
         """The body in each crop.
 
@@ -221,6 +222,7 @@ class Predictor:
             with_scores: also give the network's raw maps.
             follow: refines rows of the batch from bodies that it knows, as `TrackStarts` does in a video; without it,
                 from the network's.
+            with_parts: also give centers, scales and maps of the crops about the joints.
 
         Returns:
             The arrays of `utils.export.people_arrays` for each crop, and the network's own `confidence`, 0..1; with
@@ -233,7 +235,7 @@ class Predictor:
                 params = _adjusted(adjust, params, np.flatnonzero(~is_empty(seen_iuv(output))), len(people))
             output = replace(output, smpl=replace(output.smpl, params=params))
             body = self.smpl(params.rotmat, params.betas)
-            arrays = people_arrays(output, body)
+            arrays = people_arrays(output, body, with_parts)
             confidence = self._confidence(output, body, betas, np.stack([person["iuv"] for person in arrays]))
             for row, person in enumerate(arrays):
                 person["confidence"] = confidence[row]
@@ -291,9 +293,3 @@ def _adjusted(adjust: Adjust, params: SMPLParams, shown: Int[np.ndarray, "n"], f
     for name, value in values.items():
         value[shown] = getattr(changed, name)
     return SMPLParams(**values)
-
-
-def bounded(params: SMPLParams) -> SMPLParams:
-    """The same camera and pose, and the shape within MAX_BETA; numbers that are not finite stay, to be noticed."""
-    betas = params.betas
-    return replace(params, betas=torch.where(betas.isfinite(), betas.clamp(-MAX_BETA, MAX_BETA), betas))

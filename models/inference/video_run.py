@@ -194,7 +194,8 @@ class VideoRun:
 
         with self.seconds.of(NETWORK):
             needs_scores = self.dense is not None and self.dense.needs_scores
-            predicted = self.predictor.predict([person.crop for person in people], adjust, needs_scores, follow)
+            crops = [person.crop for person in people]
+            predicted = self.predictor.predict(crops, adjust, needs_scores, follow, with_parts=False)
         for (waiting, person), arrays in zip(batch, predicted, strict=True):
             waiting.missing -= 1
             if why_not := why_no_body(arrays):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.fitting.refinement import bounded
 from models.inference import confidence
 from models.inference.confidence import (
     CENTER_ERROR,
@@ -18,7 +19,6 @@ from models.inference.confidence import (
     why_no_body,
     with_keypoints,
 )
-from models.inference.predictor import bounded
 from utils.geometry import project_to_crop
 from utils.structures import SMPLParams
 

@@ -10,7 +10,7 @@ import torch
 
 from models import Predictor, build_danet
 from models.danet import preset
-from models.inference.predictor import bounded
+from models.fitting.refinement import bounded
 from utils.body import resolve_body
 from utils.export import people_arrays
 from utils.images import network_input
@@ -48,6 +48,13 @@ def test_a_batch_gives_what_the_network_gives_all_at_once(predictor, crops, plai
         for name in ("vertices", "cam", "rotmat", "joints"):
             assert np.allclose(person[name], other[name], atol=1e-4), name
         assert (person["iuv"][0] == other["iuv"][0]).mean() > 0.999
+
+
+def test_maps_of_parts_may_be_left_out(predictor, crops):
+    (whole,), (some,) = predictor.predict(crops[:1]), predictor.predict(crops[:1], with_parts=False)
+    assert whole.keys() - some.keys() == {"part_centers", "part_scales", "part_iuv"}
+    for name, array in some.items():
+        np.testing.assert_array_equal(array, whole[name])
 
 
 def test_adjusted_parameters_make_the_body(predictor, crops):

@@ -40,7 +40,7 @@ class Bodies:
         self.lock = threading.RLock()  # a collection within it may end a body
         self.at: dict[int, int] = {}  # bodies made -> blocks of memory that Python's objects hold then
 
-    def predict(self, images, adjust=None, with_scores=False, follow=None):
+    def predict(self, images, adjust=None, with_scores=False, follow=None, with_parts=True):
         count = len(images)
         params = SMPLParams(torch.ones(count, 3), torch.zeros(count, 10), torch.eye(3).repeat(count, 24, 1, 1))
         params = params if adjust is None else adjust(params, range(count))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils.iuvmap import agree_with_mask, iuv_img2map, iuv_map2img, iuvmap_clean
+from utils.iuvmap import agree_with_mask, iuv_img2map, iuv_map2img, iuvmap_clean, part_maps2img
+from utils.skeleton import PART_CHANNELS
+from utils.structures import IUVMaps
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,19 @@ def test_map2img_goldens(maps):
     part = [maps[f"iuv_map2img_part/in_{k}"] for k in "uvi"]
     mapping = tuple(maps["iuv_map2img_part/ind_mapping"][1:].tolist())
     assert torch.equal(iuv_map2img(*part, ind_mapping=mapping), maps["iuv_map2img_part/out"])
+
+
+@pytest.mark.parametrize("is_channels_last", [False, True])
+def test_part_maps_are_those_of_single_parts_in_either_order_of_memory(is_channels_last):
+    maps = torch.rand(3, 2, 24, 7, 6, 5, generator=torch.Generator().manual_seed(1)).unbind(0)
+    if is_channels_last:
+        maps = [each.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2) for each in maps]
+    image = part_maps2img(IUVMaps(*maps))
+    assert image.shape == (2, 24, 3, 6, 5)
+    for part, channels in enumerate(PART_CHANNELS):
+        expected = iuv_map2img(*(each[:, part] for each in maps), ind_mapping=channels)
+        assert torch.equal(image[:, part], expected), part
+    assert torch.equal(part_maps2img(IUVMaps(*(each[0] for each in maps))), image[0])
 
 
 def test_img2map_golden(maps):

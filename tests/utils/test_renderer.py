@@ -164,12 +164,15 @@ def test_overlay_leaves_the_rest_of_the_image_alone(open_body):
     renderer, cam_t = MeshRenderer(body.faces), cam_to_translation(torch.tensor([0.7, 0.0, 0.2]))
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     before = image.copy()
-    alpha = renderer.render(vertices, cam_t, FOCAL_LENGTH, 224, 224)[..., 3]
+    layer = renderer.render(vertices, cam_t, FOCAL_LENGTH, 224, 224)
+    alpha = layer[..., 3]
     drawn = renderer.overlay(image, vertices, cam_t, FOCAL_LENGTH)
     assert drawn.dtype == np.uint8 and drawn.shape == image.shape
     np.testing.assert_array_equal(image, before)
     np.testing.assert_array_equal(drawn[alpha == 0], image[alpha == 0])
     assert np.unique(alpha).tolist() == [0, 0.25, 0.5, 0.75, 1]  # anti-aliased
+    blend = image * (1 - alpha[..., None]) + alpha[..., None] * 255 * layer[..., :3]
+    np.testing.assert_allclose(drawn, blend, atol=0.51)
     as_float = renderer.overlay(image / np.float32(255), vertices, cam_t, FOCAL_LENGTH)
     np.testing.assert_allclose(as_float * 255, drawn, atol=0.51)
 

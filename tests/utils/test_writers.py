@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import cv2
 import numpy as np
@@ -78,6 +79,24 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
         file.write("second")
         raise RuntimeError
     assert target.read_text(encoding="utf-8") == "first ä" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_npz_files_are_small_where_that_is_cheap_and_the_same_each_time(tmp_path):
+    numbers = np.random.default_rng(0).random((3000, 3), np.float32)
+    arrays = {"text": np.array("a word " * 99), "maps": np.zeros((9, 56, 56), np.uint8), "numbers": numbers}
+    arrays |= {"zeros": np.zeros((500, 9)), "none": np.zeros((0, 3)), "one": np.float32(2), "turned": numbers.T}
+    for name in ("a.npz", "b.npz"):
+        save_npz_atomic(tmp_path / name, DEMO, **arrays)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert archive.comment == DEMO.encode()
+        stored = {info.filename for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED}
+    assert stored == {"numbers.npy", "turned.npy", "none.npy", "one.npy"}
+    assert (tmp_path / "a.npz").stat().st_size < 2.1 * numbers.nbytes
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    found = load_npz(tmp_path / "a.npz")
+    for name, array in arrays.items():
+        assert found[name].dtype == np.asarray(array).dtype
+        np.testing.assert_array_equal(found[name], array)
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg"])

@@ -38,7 +38,7 @@ UNITS = (
 def pack_iuv(image: Float[Tensor, "*B 3 H W"]) -> UInt8[np.ndarray, "*B 3 H W"]:
     """(part/24, U, V) as bytes: the part's number, U and V times 255."""
     factor = image.new_tensor([24.0, 255.0, 255.0]).view(3, 1, 1)
-    return (image.clamp(0, 1) * factor).round().to(torch.uint8).cpu().numpy()
+    return (image.clamp(0, 1) * factor).round().to(torch.uint8).contiguous().cpu().numpy()
 
 
 def seen_iuv(output: DaNetOutput) -> UInt8[np.ndarray, "B 3 H W"]:
@@ -49,16 +49,21 @@ def seen_iuv(output: DaNetOutput) -> UInt8[np.ndarray, "B 3 H W"]:
 
 def at_map_size(part_iuv: UInt8[np.ndarray, "B 24 3 S S"]) -> UInt8[np.ndarray, "B 24 3 56 56"]:
     """Part maps with the sides of global ones: of smaller maps the nearest cells, whose corners lie alike."""
+    if part_iuv.shape[-1] == MAP_SIZE:
+        return part_iuv
     nearest = np.rint(np.linspace(0, part_iuv.shape[-1] - 1, MAP_SIZE)).astype(int)
     return part_iuv[..., nearest[:, None], nearest]
 
 
-def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.ndarray]]:
+def people_arrays(
+    output: DaNetOutput, body: SMPLOutput, with_parts: bool = True
+) -> list[dict[str, np.ndarray]]:
     """The people of a batch as named arrays, one dictionary a person.
 
     Args:
         output: of the network, for B crops.
         body: posed by it.
+        with_parts: also give what the network says of its crops about the joints.
 
     Returns:
         For each person cam [3], cam_t [3] (metres), betas [10], rotmat [24,3,3], vertices [V,3], joints [49,3],
@@ -66,6 +71,7 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
         names and, where the network has parts, part_centers, part_scales and part_iuv.
     """
     params, estimate = output.smpl.params, output.iuv
+    with_parts = with_parts and estimate.part_iuv is not None
     batch = {
         "cam": params.cam,
         "cam_t": cam_to_translation(params.cam),
@@ -75,11 +81,11 @@ def people_arrays(output: DaNetOutput, body: SMPLOutput) -> list[dict[str, np.nd
         "joints": body.joints,
         "smpl_joints": body.smpl_joints,
     }
-    if estimate.part_iuv is not None:
+    if with_parts:
         batch |= {"part_centers": estimate.crops.centers, "part_scales": estimate.crops.scales}
     arrays = {name: value.detach().float().cpu().numpy() for name, value in batch.items()}
     arrays["iuv"] = seen_iuv(output)
-    if estimate.part_iuv is not None:
+    if with_parts:
         arrays["part_iuv"] = at_map_size(pack_iuv(part_maps2img(estimate.part_iuv)))
     names = {"joint_names": np.array(JOINT_NAMES), "smpl_joint_names": np.array(SMPL_JOINT_NAMES)}
     return [

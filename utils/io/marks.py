@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -45,9 +44,3 @@ def marked_image(data: bytes, mark: str) -> bytes:
         has_jfif = data[2:4] == b"\xff\xe0"
         place = 4 + int.from_bytes(data[4:6], "big") if has_jfif else 2
     return data[:place] + chunk + data[place:]
-
-
-def mark_archive(path: Path, mark: str) -> None:
-    """Give a zip file, which a .npz file is, the mark as its comment."""
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = mark.encode()

@@ -67,8 +67,9 @@ class VideoFile(contextlib.AbstractContextManager):
         width, height = self.size
         if image.shape != (height, width, 3):
             raise ValueError(f"Expected a frame of {width} x {height} px, got an array {image.shape}.")
-        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(even, format="rgb24")
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts = self.frames
         self._encode(frame)
         self.frames += 1

@@ -12,6 +12,7 @@ import inspect
 import logging
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,20 +50,21 @@ class View:
 class PackageMeshRenderer(MeshRenderer):
     """A mesh renderer whose coloured triangles another package draws; anti-aliasing depends on the package."""
 
-    def _draw_points(
+    def _draw(
         self, points: np.ndarray, focal: float, width: int, height: int, center: tuple[float, float]
-    ) -> np.ndarray:
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
         corners = points[self.faces]
         outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         seen = ((outward * corners[:, 0]).sum(axis=1) < 0) & (corners[..., 2] > NEAREST).all(axis=1)
         if not seen.any():
-            return np.zeros((height, width, 4), np.float32)
+            return
         normals = vertex_normals(points, self.faces)[self.faces[seen]].reshape(-1, 3)
         colors = lambert(normals, np.repeat(self.face_colors[seen], 3, axis=0)).reshape(-1, 3, 3)
         depth = corners[seen][..., 2]
         near, far = 0.9 * float(depth.min()), 1.1 * float(depth.max())
         with _LOCK:
-            return self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
+            image = self.draw(corners[seen], colors, View(float(focal), center, width, height, near, far))
+        yield 0, 0, image
 
     def draw(
         self, corners: Float[np.ndarray, "F 3 3"], colors: Float[np.ndarray, "F 3 3"], view: View

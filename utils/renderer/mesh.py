@@ -5,7 +5,7 @@ The camera frame is x right, y down, z forward. Other packages can draw the mesh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,13 +52,13 @@ class MeshRenderer:
     ) -> Float[np.ndarray, "H W 3"]:
         """A copy of the image (uint8, or float in 0..1) with the body drawn over it; arguments as of `render`."""
         height, width = image.shape[:2]
-        layer = self.render(vertices, cam_t, focal, width, height, center)
-        covered = np.flatnonzero(layer[..., 3] > 0)
-        over, drawn = layer.reshape(-1, 4)[covered], image[..., :3].copy()
-        pixels = drawn.reshape(-1, 3)
-        alpha, scale = over[:, 3:], 255.0 if image.dtype == np.uint8 else 1.0
-        blend = pixels[covered] * (1 - alpha) + over[:, :3] * alpha * scale
-        pixels[covered] = blend.round() if image.dtype == np.uint8 else blend
+        drawn, is_bytes = image[..., :3].copy(), image.dtype == np.uint8
+        for top, left, tile in self._tiles(vertices, cam_t, focal, width, height, center):
+            row, column = np.nonzero(tile[..., 3])
+            over, place = tile[row, column], (row + top, column + left)
+            alpha = over[:, 3:]
+            blend = drawn[place] * (1 - alpha) + over[:, :3] * alpha * (255.0 if is_bytes else 1.0)
+            drawn[place] = blend.round() if is_bytes else blend
         return drawn
 
     def side_view(
@@ -89,23 +89,34 @@ class MeshRenderer:
             width, height: of the image, pixels.
             center: principal point, pixels; None is the middle.
         """
-        points = (to_array(vertices) + to_array(cam_t)).astype(np.float32)
-        center = (width / 2, height / 2) if center is None else center
-        return self._draw_points(points, focal, width, height, center)
+        image = np.zeros((height, width, 4), np.float32)
+        for top, left, tile in self._tiles(vertices, cam_t, focal, width, height, center):
+            image[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+        return image
 
-    def _draw_points(
+    def _tiles(
+        self,
+        vertices: Float[Array, "V 3"],
+        cam_t: Float[Array, "3"],
+        focal: float,
+        width: int,
+        height: int,
+        center: tuple[float, float] | None,
+    ) -> Iterator[tuple[int, int, Float[np.ndarray, "h w 4"]]]:
+        """Top, left and content of the parts of the image of `render` in which the body is."""
+        points = (to_array(vertices) + to_array(cam_t)).astype(np.float32)
+        return self._draw(points, focal, width, height, (width / 2, height / 2) if center is None else center)
+
+    def _draw(
         self, points: np.ndarray, focal: float, width: int, height: int, center: tuple[float, float]
-    ) -> Float[np.ndarray, "H W 4"]:
-        """`render` for vertices before the camera (metres); other renderers draw in their own way."""
+    ) -> Iterator[tuple[int, int, Float[np.ndarray, "h w 4"]]]:
+        """`_tiles` for vertices before the camera (metres); other renderers draw in their own way."""
         normals = vertex_normals(points, self.faces)
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = focal * points[:, :2] / points[:, 2:] + np.asarray(center, np.float32)
-        image = np.zeros((height, width, 4), np.float32)
         for top, left, side in tiles(pixels[points[:, 2] > 0], width, height):
             tile = self._render_tile(tile_points(pixels, points[:, 2], left, top, side), normals, side)
-            target = image[top : top + side, left : left + side]
-            target[:] = tile[: target.shape[0], : target.shape[1]]
-        return image
+            yield top, left, tile[: height - top, : width - left]
 
     def _render_tile(self, points: np.ndarray, normals: np.ndarray, side: int) -> np.ndarray:
         fragments = rasterize(

@@ -13,11 +13,13 @@ from torch import Tensor
 from utils.geometry import CROP_SIZE, FOCAL_LENGTH, MAP_SIZE, cam_to_translation
 from utils.renderer.iuv import IUV_Renderer
 from utils.renderer.mesh import MeshRenderer, to_array
+from utils.skeleton import NUM_PARTS
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
 PART_COLUMNS = 6
+PART_STEP = np.float32(255 / NUM_PARTS)  # spreads part numbers over 0..255
 
 
 def result_panel(
@@ -52,35 +54,28 @@ def result_panel(
         )
     weak = torch.from_numpy(np.asarray(cam, np.float32))
     rendered = iuv_renderer.verts2uvimg(torch.from_numpy(np.asarray(vertices, np.float32))[None], weak[None])
-    rendered = resize_linear(rendered[0].clamp(0, 1).permute(1, 2, 0).numpy(), CROP_SIZE)
+    rendered = resize_linear(rendered[0].clamp(0, 1).permute(1, 2, 0).contiguous().numpy(), CROP_SIZE)
     cam_t = cam_to_translation(weak).numpy()
     images = [
         crop,
-        np.rint(resize_linear(_spread_parts(iuv), CROP_SIZE)).astype(np.uint8),
+        np.rint(resize_linear(np.moveaxis(iuv, 0, -1) * np.float32([PART_STEP, 1, 1]), CROP_SIZE)).astype(np.uint8),
         part_iuv_image(part_iuv),
         np.where(rendered > 0, to_uint8(rendered), crop),
     ]
     for renderer in (mesh_renderer,) if extra is None else (extra, mesh_renderer):
         images.append(renderer.overlay(crop, vertices, cam_t, FOCAL_LENGTH))
         images.append(to_uint8(renderer.side_view(vertices, cam_t, FOCAL_LENGTH, CROP_SIZE)))
-    row = np.full((CROP_SIZE, sum(image.shape[1] for image in images), 4), 255, np.uint8)
-    left = 0
-    for image in images:
-        row[:, left : left + image.shape[1], : image.shape[2]] = image
-        left += image.shape[1]
-    return row
+    opaque = [image if image.shape[2] == 4 else cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) for image in images]
+    return cv2.hconcat(opaque)
 
 
 def part_iuv_image(part_iuv: UInt8[np.ndarray, "24 3 56 56"] | None) -> UInt8[np.ndarray, "224 336 3"]:
     """(part/24, U, V) of the 24 part maps of one person, 6 a row, with the global part numbers; black for None."""
     if part_iuv is None:
         return np.zeros((CROP_SIZE, PART_COLUMNS * MAP_SIZE, 3), np.uint8)
-    return _rows(np.rint(_spread_parts(part_iuv)).astype(np.uint8), PART_COLUMNS)
-
-
-def _spread_parts(iuv: UInt8[np.ndarray, "*B 3 H W"]) -> Float[np.ndarray, "*B H W 3"]:
-    """Part numbers, U and V of a stored map, all in 0..255, the channels last."""
-    return np.moveaxis(iuv, -3, -1) * np.array([255 / 24, 1, 1], np.float32)
+    part, u, v = np.moveaxis(part_iuv, 1, 0)
+    spread = np.rint(np.arange(NUM_PARTS + 1) * PART_STEP).astype(np.uint8)[part]
+    return _rows(np.stack([spread, u, v], axis=-1), PART_COLUMNS)
 
 
 def resize_linear(image: Float[np.ndarray, "H W C"], size: int) -> Float[np.ndarray, "S S C"]:

@@ -15,11 +15,13 @@ TILE = 512
 
 def tiles(pixels: Float[np.ndarray, "V 2"], width: int, height: int) -> list[tuple[int, int, int]]:
     """Squares (top, left, side) that cover the points, as far as they lie in an image of this size; may stick out."""
-    pixels = pixels[np.isfinite(pixels).all(axis=1)]
-    if not len(pixels):
+    x, y = pixels.T
+    if not np.isfinite(x.sum() + y.sum()):  # seldom, and slow
+        x, y = pixels[np.isfinite(pixels).all(axis=1)].T
+    if not len(x):
         return []
-    low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(pixels.max(axis=0)) + 1, 0, (width, height)).astype(int)
+    low = np.clip(np.floor([x.min(), y.min()]) - 1, 0, (width, height)).astype(int)
+    high = np.clip(np.ceil([x.max(), y.max()]) + 1, 0, (width, height)).astype(int)
     side = int(min((high - low).max(), TILE))
     if (high <= low).any():
         return []
