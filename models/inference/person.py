@@ -27,12 +27,13 @@ from utils.geometry import BOX_UNIT, CROP_SIZE, project_to_crop
 from utils.images import as_rgb, write_image
 from utils.io import require_free
 from utils.io.marks import DEMO_MARKS
-from utils.people import Box, PersonCrop
+from utils.people import Box, Detection, PersonCrop, TrackedPerson
 from utils.renderer import IUV_Renderer, MeshRenderer
 from utils.renderer.dense_map import DenseMap
 from utils.renderer.panel import result_panel
 from utils.renderer.people import FullCamera, draw_people, full_camera
 from utils.skeleton import JOINT_NAMES, SMPL_JOINT_NAMES
+from utils.structures import BodyModel
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Shaped, UInt8
@@ -199,19 +200,50 @@ def make_person(
     """
     if focal_length is None and crop.full_image is not None:
         focal_length = crop.full_image.focal_length
-    arrays = dict(arrays) if height is None else with_height(arrays, assets.body, height)
-    scores = arrays.pop("scores", None)
-    confidence = with_keypoints(arrays, crop.keypoints, crop.center, crop.scale)
-    arrays["confidence"] = np.float32(confidence)
-    cam = torch.from_numpy(arrays["cam"])
-    camera = full_camera(cam, crop.center, crop.scale, crop.image_size, focal_length)
+    placed = place_body(arrays, crop, crop, crop.image_size, assets.body, focal_length, height)
+    arrays, camera = placed.arrays, placed.camera
     named = ("cam", "betas", "rotmat", "vertices", "joints", "smpl_joints", "iuv")
     return Person(
-        **{name: arrays[name] for name in named}, part_iuv=arrays.get("part_iuv"), confidence=float(confidence),
+        **{name: arrays[name] for name in named}, part_iuv=arrays.get("part_iuv"), confidence=placed.confidence,
         box=crop.box, score=crop.score, detected_keypoints=crop.keypoints, camera=camera, problem=why_no_body(arrays),
-        crop=crop, assets=assets, arrays=arrays, facts={**facts_of(crop, camera), **facts},
-        dense=dense_person(arrays, scores, camera, crop, crop.box),
+        crop=crop, assets=assets, arrays=arrays, facts={**facts_of(crop, camera), **facts}, dense=placed.dense,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlacedBody:
+    """A predicted body in its image or frame."""
+
+    arrays: dict[str, np.ndarray]  # of `Predictor.predict`, at the person's height, with the whole confidence
+    camera: FullCamera
+    confidence: float  # 0..1
+    dense: DensePerson
+
+
+def place_body(
+    arrays: Mapping[str, np.ndarray],
+    place: PersonCrop | TrackedPerson,
+    found: PersonCrop | Detection,
+    image_size: tuple[int, int],
+    body: BodyModel,
+    focal_length: float | None,
+    height: float | None,
+) -> PlacedBody:
+    """The body of a person who was found in an image; other arguments as of `make_person`.
+
+    Args:
+        place: has the crop's center and scale.
+        found: has the person's box and keypoints.
+        image_size: width and height, pixels.
+        body: that was posed.
+        focal_length: of the whole image, pixels; None: its diagonal.
+    """
+    arrays = dict(arrays) if height is None else with_height(arrays, body, height)
+    scores = arrays.pop("scores", None)
+    confidence = float(with_keypoints(arrays, found.keypoints, place.center, place.scale))
+    arrays["confidence"] = np.float32(confidence)
+    camera = full_camera(torch.from_numpy(arrays["cam"]), place.center, place.scale, image_size, focal_length)
+    return PlacedBody(arrays, camera, confidence, dense_person(arrays, scores, camera, place, found.box))
 
 
 def facts_of(person: PersonCrop, camera: FullCamera) -> dict[str, Any]:

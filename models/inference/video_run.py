@@ -15,22 +15,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from models.inference.confidence import why_no_body, with_keypoints
-from models.inference.dense_files import DensePerson, dense_person
+from models.inference.confidence import why_no_body
+from models.inference.dense_files import DensePerson
 from models.inference.dense_video import DenseVideo
+from models.inference.person import place_body
 from models.inference.pipeline import NETWORK, READING, WRITING, Seconds, TaskQueue, prefetch
 from models.inference.predictor import Predictor
 from models.inference.run_record import Outcome
 from models.inference.track_starts import RefineRows, TrackStarts
 from models.inference.video_files import VideoFiles
-from utils.body import with_height
 from utils.geometry import assumed_focal_length
 from utils.io.video import VideoFile
 from utils.people import Frame, TrackedFrame, TrackedPerson
-from utils.renderer.people import draw_people, full_camera, person_colors
+from utils.renderer.people import draw_people, person_colors
 from utils.script import StopSignals
 from utils.smoothing import BodySmoother
 from utils.structures import SMPLParams
@@ -204,28 +203,25 @@ class VideoRun:
                 self._add_person(waiting, person, arrays)
 
     def _add_person(self, waiting: _Waiting, person: TrackedPerson, arrays: dict[str, np.ndarray]) -> None:
-        if self.height is not None:
-            arrays = with_height(arrays, self.files.assets.body, self.height)
-        cam, found, scores = torch.from_numpy(arrays["cam"]), person.detection, arrays.pop("scores", None)
-        camera = full_camera(cam, person.center, person.scale, self.source.size, self.focal_length)
-        waiting.people.append((person.track, dense_person(arrays, scores, camera, person, found.box)))
-        confidence = with_keypoints(arrays, found.keypoints, person.center, person.scale)
-        self._confidence[person.track].append(confidence)
+        found, body = person.detection, self.files.assets.body
+        placed = place_body(arrays, person, found, self.source.size, body, self.focal_length, self.height)
+        waiting.people.append((person.track, placed.dense))
+        self._confidence[person.track].append(placed.confidence)
         place = {
             "frame_ids": waiting.frame.number,
             "seconds": person.seconds,
             "box": found.box,
             "score": found.score,
-            "confidence": np.float32(confidence),
+            "confidence": placed.arrays["confidence"],
             "center": person.center,
             "scale": person.scale,
-            "cam_t_full": camera.cam_t,
+            "cam_t_full": placed.camera.cam_t,
         }
         if self.height is not None:
-            place["body_scale"] = arrays["body_scale"]
+            place["body_scale"] = placed.arrays["body_scale"]
         if found.keypoints is not None:
             place["keypoints"] = found.keypoints
-        self.files.add(person.track, arrays, place)
+        self.files.add(person.track, placed.arrays, place)
 
     def _write_frames(self) -> None:
         while self._frames and self._frames[0].missing == 0:
