@@ -64,3 +64,11 @@ def why_not_listed(path: Path) -> str | None:
 def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"([0-9]+)", path.name.lower())
     return [(1, int(p), "") if p.isascii() and p.isdigit() else (0, 0, p) for p in parts], path.name
+
+
+def require_pixels(name: str, size: tuple[int, int], most: float) -> None:
+    """Raise ValueError where an image or frame of this size (width, height) has more than `most` pixels."""
+    if size[0] * size[1] > most:
+        raise ValueError(
+            f"{name}: {size[0]} x {size[1]} pixels are more than {most / 1e6:g} million; scale it down first."
+        )

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.people.images import EXTENSIONS
+from datasets.people.images import EXTENSIONS, require_pixels
 from utils.people import Frame
 
 log = logging.getLogger(__name__)
@@ -36,18 +36,21 @@ class VideoFrames:
     Frames are upright, as the file's rotation asks, and of one `size` (width, height), that of the first.
     """
 
-    def __init__(self, source: str):
+    def __init__(self, source: str, most_pixels: float = math.inf):
         """
         Args:
             source: a file's path, or a camera's number ("0" is the first one).
+            most_pixels: that a frame may have.
 
         Raises:
-            ValueError: there is no such file or camera, or no frame in it.
+            ValueError: there is no such file or camera, no frame in it, or too large ones.
         """
         self.is_camera = source.isdecimal()
         self.name = f"camera {source}" if self.is_camera else Path(source).name
         self.stem = f"camera{source}" if self.is_camera else Path(source).stem
         self._capture = _open_camera(int(source)) if self.is_camera else _open_file(Path(source))
+        said = tuple(int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        require_pixels(self.name, said, most_pixels)  # before memory is taken for a frame
         first = self._read()
         if first is None:
             self._capture.release()
@@ -55,6 +58,7 @@ class VideoFrames:
             reason = "another program may use it." if self.is_camera else of_file
             raise ValueError(f"No frame could be read from {self.name}: {reason}")
         self._first, self.size = first, (first.shape[1], first.shape[0])
+        require_pixels(self.name, self.size, most_pixels)
         self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS), self.name)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = None if self.is_camera or not 0 < count < 1e9 else int(count)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.people.crops import shared_detector
-from datasets.people.images import EXTENSIONS
+from datasets.people.images import EXTENSIONS, require_pixels
 from datasets.people.video import VideoFrames
 from datasets.people.video_people import VideoPeople
 from models.inference.dense_files import DenseFiles, charts_warning
@@ -22,7 +22,7 @@ from models.inference.dense_video import DenseVideo
 from models.inference.predictor import Predictor
 from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
-from utils.export.densepose import FOLDER
+from utils.export.densepose import FOLDER, check_presets
 from utils.images import image_size
 from utils.people import Frame
 from utils.script import StopSignals
@@ -89,6 +89,7 @@ class Uploads:
             ValueError: the file cannot be used or is too large, or no person is in it.
             OSError: results cannot be written.
         """
+        check_presets([preset])
         with self._turn:
             self._remove_older()
             out_dir = Path(tempfile.mkdtemp(dir=self.folder))
@@ -110,7 +111,7 @@ class Uploads:
 
     def _image(self, path: Path, maps: DenseFiles, detector: str) -> Results:
         if size := image_size(path):
-            self._check_size(path.name, size)
+            require_pixels(path.name, size, self.limits.pixels)
         found = self.predictor(path, detector=detector, batch_size=BATCH_SIZE)
         people = [person for person in found if not person.problem]
         if not people:
@@ -132,8 +133,7 @@ class Uploads:
         )
 
     def _clip(self, path: Path, maps: DenseFiles, detector: str, progress: Progress) -> Results:
-        frames = VideoFrames(str(path))
-        self._check_size(path.name, frames.size)
+        frames = VideoFrames(str(path), self.limits.pixels)
         self._check_length(path.name, frames.count or 0)
         files = VideoFiles(maps.out_dir, path.stem, self.predictor.assets, ("glb",))
         people = VideoPeople(self._frames(frames), shared_detector(detector).detect, smooth=True)
@@ -174,13 +174,6 @@ class Uploads:
                 return
             self._check_length(frames.name, frame.number + 1)
             yield frame
-
-    def _check_size(self, name: str, size: tuple[int, int]) -> None:
-        if size[0] * size[1] > self.limits.pixels:
-            most = self.limits.pixels / 1e6
-            raise ValueError(
-                f"{name}: {size[0]} x {size[1]} pixels are more than {most:g} million; scale it down first."
-            )
 
     def _check_length(self, name: str, count: int) -> None:
         if count > self.limits.frames:

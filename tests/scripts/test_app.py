@@ -21,6 +21,7 @@ from PIL import Image
 from tiny_demo import TINY, write_weights
 
 import app
+from datasets.people.video import VideoFrames
 from models import DaNetConfig, load_predictor
 from models.inference.uploads import Limits, Uploads
 from utils.io.video import VideoFile
@@ -94,7 +95,7 @@ def test_a_clip_gives_a_video_and_tracks(uploads, photo, tmp_path):
         ("a.txt", b"text", r"a.txt: by its ending, this is neither an image \(.jpg .* nor a clip \(.mp4 "),
         ("a.mp4", b"text", "a.mp4' is no video that OpenCV can read"),
         ("long.mp4", 17, "long.mp4: the clip has more than 16 frames"),
-        ("large.mp4", (300, 300), "large.mp4: 300 x 300 pixels are more"),
+        ("large.mp4", (300, 300), "large.mp4: 300 x 300 pixels are more than 0.06 million"),
         ("empty.mp4", (200, 120), "empty.mp4: no person was found"),
     ],
 )
@@ -120,6 +121,19 @@ def test_a_clip_that_is_longer_than_it_says_is_cut_off(uploads, photo, tmp_path,
     clip = write_clip(tmp_path / "clip.mp4", photo, frames=4)
     with pytest.raises(ValueError, match="clip.mp4: the clip has more than 3 frames"):
         uploads.results(clip, "viton", is_crop=True)
+
+
+def test_a_frame_that_is_too_large_is_not_decoded(uploads, tmp_path, monkeypatch):
+    with VideoFile(tmp_path / "large.mp4", (300, 300), 10.0) as video:
+        video.write(np.zeros((300, 300, 3), np.uint8))
+    monkeypatch.setattr(VideoFrames, "_read", lambda self: pytest.fail("a frame is decoded"))
+    with pytest.raises(ValueError, match="large.mp4: 300 x 300 pixels are more than 0.06 million"):
+        uploads.results(tmp_path / "large.mp4")
+
+
+def test_an_unknown_preset_is_a_sentence(uploads, photo):
+    with pytest.raises(ValueError, match="densepose takes any of viton, .* it was given nothing-known"):
+        uploads.results(photo, "nothing-known")
 
 
 def _after_the_header(check):
