@@ -6,6 +6,7 @@ import functools
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -109,11 +110,19 @@ def image(people: tuple[Walker, ...], frame: int, size: tuple[int, int] = (320, 
     return draw_people(ground, bodies, assets().body.faces, colors=COLORS)
 
 
-def write_clip(path: Path, frames: int = FRAMES) -> None:
-    """The crossing as an MP4 file, up to some frame."""
-    with VideoFile(path, (320, 240), FPS) as video:
-        for frame in range(frames):
-            video.write(image(crossing(), frame))
+def write_clip(path: Path) -> None:
+    """The crossing as an MP4 file."""
+    path.write_bytes(_clip())
+
+
+@functools.cache
+def _clip() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        with VideoFile(path, (320, 240), FPS) as video:
+            for frame in range(FRAMES):
+                video.write(image(crossing(), frame))
+        return path.read_bytes()
 
 
 def detections(

@@ -149,6 +149,7 @@ def main() -> None:
     train.SyntheticPeople(1)[0]  # compiled code and tables, for all children
     for line in sys.stdin:
         print(json.dumps(do(json.loads(line))), flush=True)
+    os._exit(0)  # to take down all that was imported needs seconds
 
 
 if __name__ == "__main__":

@@ -56,11 +56,11 @@ def modules(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
             yield node.module, node
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Calls by dotted name, as written."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            yield ast.unparse(node.func), node
+@functools.cache
+def calls(name: str) -> list[tuple[str, ast.Call]]:
+    """Calls in a file by dotted name, as written."""
+    found = (node for node in ast.walk(SOURCES[name]) if isinstance(node, ast.Call))
+    return [(ast.unparse(node.func), node) for node in found if isinstance(node.func, ast.Name | ast.Attribute)]
 
 
 def keyword(call: ast.Call, name: str) -> object:
@@ -171,13 +171,13 @@ def test_files_open_with_a_docstring():
 
 def test_no_device_is_assumed():
     for name in RUNTIME:
-        for called, _ in calls(SOURCES[name]):
+        for called, _ in calls(name):
             assert not called.endswith(".cuda"), f"{name}: take the device from the input, not {called}()"
 
 
 def test_files_are_read_without_running_them():
     for name in SOURCES:
-        for called, call in calls(SOURCES[name]):
+        for called, call in calls(name):
             assert keyword(call, "allow_pickle") is not True, f"{name}: {called}(allow_pickle=True)"
             assert called not in ("eval", "exec", "os.system"), f"{name}: {called}()"
             assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), f"{name}: {called}"
@@ -191,7 +191,7 @@ def test_files_are_read_without_running_them():
 
 def test_files_are_read_by_the_safe_readers():
     for name in RUNTIME:
-        for called, _ in calls(SOURCES[name]):
+        for called, _ in calls(name):
             assert called not in READERS or name in READERS[called], f"{name}: {called}() instead of utils.io"
 
 

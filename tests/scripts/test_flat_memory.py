@@ -52,7 +52,7 @@ class Bodies:
         with self.lock:  # two batches are predicted at once
             self.alive, self.made = self.alive + 1, self.made + 1
             self.most = max(self.most, self.alive)
-            if self.made % 200 == 0:
+            if self.made % 400 == 0:
                 gc.collect()  # what waits for it would count as kept
                 self.at[self.made] = sys.getallocatedblocks()
         return {
@@ -108,12 +108,12 @@ def small_pixels(monkeypatch):
 def test_people_of_crops_and_of_full_images_are_let_go(tmp_path):
     at_once = BATCH * (2 * BATCHES_AT_ONCE + 1) + WRITE_BEHIND + WRITERS
     for name, count, found in (
-        ("crops", 800, [Detection((0.0, 0.0, 32.0, 48.0), is_whole=True)]),
-        ("full", 400, [Detection((2.0, 2.0, 20.0, 40.0))] * 2),
+        ("crops", 1600, [Detection((0.0, 0.0, 32.0, 48.0), is_whole=True)]),
+        ("full", 800, [Detection((2.0, 2.0, 20.0, 40.0))] * 2),
     ):
         (tmp_path / name).mkdir()
         bodies = run_images(tmp_path / name, count, found)
-        assert bodies.most < at_once + 10 and bodies.growth(since=200) < 5  # an outcome is 3
+        assert bodies.most < at_once + 10 and bodies.growth(since=400) < 5  # an outcome is 3
 
 
 class Frames:
