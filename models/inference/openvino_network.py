@@ -91,7 +91,8 @@ def openvino_network(network: nn.Module, precision: str, identity: str = "") -> 
     Raises:
         OpenVinoError: OpenVINO does not work here, cannot run the network, or gives other numbers.
     """
-    path = cache_folder() / f"{cache_key(network, identity)}.openvino.safetensors"
+    folder = cache_folder()
+    path = None if folder is None else folder / f"{cache_key(network, identity)}.openvino.safetensors"
     try:
         model = _read(path)
         if model is None:
@@ -211,9 +212,13 @@ def _require_equal(network: nn.Module, candidate: OpenVinoNetwork) -> None:
 # ---------------------------------------------------------------------------------------------------- keeping
 
 
-def cache_folder() -> Path:
-    """Where forms of networks are kept: danet in XDG_CACHE_HOME, by default ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "danet"
+def cache_folder() -> Path | None:
+    """Where forms of networks are kept: danet in XDG_CACHE_HOME, by default ~/.cache; None without a home folder."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path.home() / ".cache") / "danet"
+    except RuntimeError:
+        return None
 
 
 def cache_key(network: nn.Module, identity: str) -> str:
@@ -226,9 +231,11 @@ def cache_key(network: nn.Module, identity: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _keep(path: Path, model: Any) -> None:
+def _keep(path: Path | None, model: Any) -> None:
     """Write the model, and remove those made longest ago; where that fails, say so."""
     try:
+        if path is None:
+            raise OSError("this user has no home folder; set XDG_CACHE_HOME to a folder")
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "model.xml"
             import_openvino().save_model(model, plain, compress_to_fp16=False)
@@ -238,13 +245,14 @@ def _keep(path: Path, model: Any) -> None:
             file.write(save(tensors, {"sum": content_sum(tensors)}))
         for older in sorted(path.parent.glob("*.openvino.safetensors"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             older.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("OpenVINO's form of the network cannot be kept: %s It is made anew each time.", error)
+    except (OSError, RuntimeError) as error:  # the latter of OpenVINO, on a full disk
+        reason = first_line(error).rstrip(".")
+        log.warning("OpenVINO's form of the network cannot be kept: %s. It is made anew each time.", reason)
 
 
-def _read(path: Path) -> Any:
-    """The kept model; None where there is none, or a damaged one, which is named."""
-    if not path.is_file():
+def _read(path: Path | None) -> Any:
+    """The kept model; None where there is none that may be read, or a damaged one, which is named."""
+    if path is None or not os.access(path, os.R_OK) or not path.is_file():
         return None
     try:
         tensors, about = load_safetensors(path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -232,10 +234,23 @@ def test_another_network_has_another_name(network):
     weight.copy_(before)
 
 
-def test_where_nothing_can_be_kept_it_runs_all_the_same(network, by_openvino, monkeypatch, tmp_path, caplog):
+def _no_home(cls):
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("case", ["file", "no home", "not readable", "disk full"])
+def test_where_nothing_can_be_kept_it_runs_all_the_same(case, network, by_openvino, monkeypatch, tmp_path, caplog):
     model = openvino_network._read(next(iter(cache_folder().glob("*.safetensors"))))
-    (tmp_path / "danet").write_text("a file where the folder would be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute" if case == "no home" else str(tmp_path))
+    monkeypatch.setattr(Path, "home", classmethod(_no_home))
+    if case in ("file", "not readable"):
+        (tmp_path / "danet").write_text("a file where the folder would be")
+    if case == "not readable":  # another user's home
+        monkeypatch.setattr(Path, "is_file", lambda path: os.stat("/proc/self/no/such/file"))
+    if case == "disk full":
+        module = types.SimpleNamespace(**vars(openvino_network.import_openvino()))
+        module.save_model = lambda *_, **__: _no_home(None)
+        monkeypatch.setattr(openvino_network, "import_openvino", lambda: module)
     monkeypatch.setattr(openvino_network, "converted", lambda network: model)
     monkeypatch.setattr(openvino_network, "_require_equal", lambda *_: None)
     assert openvino_network.openvino_network(network, "fp32")(images(1)).smpl.params.cam.shape == (1, 3)
