@@ -90,18 +90,23 @@ class Uploads:
             OSError: results cannot be written.
         """
         check_presets([preset])
+        is_clip = path.suffix.lower() in CLIPS
+        if not is_clip and path.suffix.lower() not in EXTENSIONS:
+            raise ValueError(
+                f"{path.name}: by its ending, this is neither an image ({' '.join(EXTENSIONS)}) nor a clip "
+                f"({' '.join(CLIPS)})."
+            )
         with self._turn:
             self._remove_older()
             out_dir = Path(tempfile.mkdtemp(dir=self.folder))
             maps = DenseFiles(out_dir, (preset,), SOURCE, self.predictor.assets.atlas)
-            if path.suffix.lower() in EXTENSIONS:
+            try:
+                if is_clip:
+                    return self._clip(path, maps, "none" if is_crop else "movenet", progress)
                 return self._image(path, maps, "none" if is_crop else "auto")
-            if path.suffix.lower() in CLIPS:
-                return self._clip(path, maps, "none" if is_crop else "movenet", progress)
-        raise ValueError(
-            f"{path.name}: by its ending, this is neither an image ({' '.join(EXTENSIONS)}) nor a clip "
-            f"({' '.join(CLIPS)})."
-        )
+            except BaseException:  # nothing of it is shown, and many such files would fill the disk
+                shutil.rmtree(out_dir, ignore_errors=True)
+                raise
 
     def end(self) -> None:
         """Let a clip that is worked on end at its next frame; returns when nothing is worked on."""

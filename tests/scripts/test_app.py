@@ -113,6 +113,7 @@ def test_what_cannot_be_used_is_a_sentence(name, content, said, uploads, photo, 
                 video.write(np.full((*content[::-1], 3), 90, np.uint8))
     with pytest.raises(ValueError, match=said):
         uploads.results(path)
+    assert not list(uploads.folder.iterdir())
 
 
 def test_a_clip_that_is_longer_than_it_says_is_cut_off(uploads, photo, tmp_path, monkeypatch):
