@@ -47,6 +47,7 @@ from models.inference.run_record import (
 from models.inference.video_files import VideoFiles
 from models.inference.video_run import VideoRun
 from utils.body import check_height
+from utils.command_line import NOTHING_DONE
 from utils.config import option, parse_config, require_range
 from utils.export import EXPORTS, PANEL_SUFFIX, check_formats, require_export_packages
 from utils.export.densepose import PRESETS, check_presets
@@ -166,7 +167,7 @@ def run_images(config: DemoConfig, processes: Processes, stop: StopSignals) -> i
             "People written to %s: %d, in %.1f s. Files or people skipped: %d. %s",
             out_dir, len(record.written), seconds.so_far()["whole run"], len(record.skipped), record.unused.line(),
         )  # fmt: skip
-        if not record.written:
+        if record.exit_code == NOTHING_DONE:
             log.error("Nothing of '%s' was done; the reasons stand above.", config.img_dir)
     processes.wait_for_all()  # torchrun ends all when one has ended with another code than 0
     return record.exit_code

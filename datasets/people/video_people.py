@@ -58,7 +58,7 @@ class VideoPeople:
             smooth: the squares that are cut out follow the boxes smoothly.
             stride: the detector looks at the first frame, every `stride`th after it, and the last one.
         """
-        self._frames, self._find, self._stride = frames, find, stride
+        self._frames, self._find, self.stride = frames, find, stride
         self._smoother = SquareSmoother() if smooth else None
         self._tracker = Tracker()
         self._read = 0  # frames
@@ -74,7 +74,7 @@ class VideoPeople:
         for found in self._follow():
             waiting.append(found)
             # A new person is shown up to half a stride before the first detection, and counts by the second one.
-            if len(waiting) > max(LOOK_AHEAD, self._stride // 2 + 1):
+            if len(waiting) > max(LOOK_AHEAD, self.stride // 2 + 1):
                 yield self._cut(waiting.popleft())
                 self._forget(self._tracker.active | {n for each in waiting for n in each.known})
         for found in waiting:
@@ -89,7 +89,7 @@ class VideoPeople:
     def _follow(self) -> Iterator[_Waiting]:
         """All frames with their people, found in the last one of each group."""
         before: Known = {}
-        for frames in grouped(self._frames, self._stride):
+        for frames in grouped(self._frames, self.stride):
             self._read += len(frames)
             known = self._detect(frames[-1])
             self._seen.update({n: len(frames) if n in before else 1 for n in known})

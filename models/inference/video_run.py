@@ -55,6 +55,7 @@ class VideoSource(Protocol):
 class VideoPeople(Protocol):
     """The frames of a video with their people."""
 
+    stride: int  # the detector looks at each so many frames
     searched_frames: int  # that a detector looked at
     empty_frames: int  # of them, those without a detection
     min_seen: int  # frames in which a person must be seen to count
@@ -164,15 +165,19 @@ class VideoRun:
         problems += [f"{n} predictions are left out, each of which {why}" for why, n in self._left_out.items()]
         problems += (*video_problems, *unwritten.values())
         if not (self.files.tracks or self._left_out):
-            searched = self.people.searched_frames
-            problems.append(
-                f"no person was found: frames with detections are {searched - self.people.empty_frames} of "
-                f"{searched}, and a person is followed through {self.people.min_seen} at least; --detector "
-                "none takes each frame as one person's crop"
-            )
+            problems.append(self._no_person())
         name, stem, means = self.source.name, self.files.track_stem, self._confidence
         written = [Outcome(name, stem(track), confidence=float(np.mean(means[track]))) for track in tracks]
         return [*written, *(Outcome(name, reason=problem) for problem in problems)]
+
+    def _no_person(self) -> str:
+        people, advice = self.people, "--detector none takes each frame as one person's crop"
+        if people.stride > 1:
+            advice += ", a smaller --detector_stride finds people who are seen briefly"
+        return (
+            f"no person was found: frames with detections are {people.searched_frames - people.empty_frames} of "
+            f"{people.searched_frames}, and a person is followed through {people.min_seen} at least; {advice}"
+        )
 
     def unused(self) -> Unused:
         """Counts of unused frames and detections of the video, by reason."""
