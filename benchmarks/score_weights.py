@@ -143,7 +143,9 @@ def main() -> None:
     are_unlike = len({path.stem for path in args.weights}) == len(args.weights)
     names = [path.stem if are_unlike else str(path) for path in args.weights]
     predictors = {
-        name + ending: load_predictor(InferenceConfig(checkpoint=str(path), body="open", refine=bool(ending)))
+        name + ending: load_predictor(
+            InferenceConfig(checkpoint=str(path), body="open", refine=bool(ending), backend="torch")
+        )
         for name, path in zip(names, args.weights, strict=True)
         for ending in ("", REFINED)
     }

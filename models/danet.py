@@ -126,7 +126,8 @@ class DaNetConfig:
 PRESETS = {
     "danet": DaNetConfig(),
     "danet_s": DaNetConfig(
-        backbone="thunder", backbone_width=28, body_width=28, limb_width=12, features=64, gcn_hidden=96
+        backbone="thunder", backbone_width=28, body_width=28, limb_width=12, part_stride=2, features=64,
+        gcn_hidden=96,
     ),
 }
 

@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import unlabelled
 
+from data.open.build.mean_weights import main as mean_weights
 from data.open.build.transfer_trunk import feature_error, learn, new_network
 from models.backbones.movenet import MoveNetBackbone, load_movenet
 from models.backbones.thunder import KeypointHeads, ReleasedFeatures, ThunderBackbone
@@ -175,3 +177,15 @@ def test_a_new_trunk_learns_the_features_of_an_older_one():
 def test_foreign_weights_are_refused(thunder):
     with pytest.raises(ValueError, match="does not hold the weights of this ModuleDict"):
         load_movenet(thunder.released, ROOT / "data/open/movenet_trunk.safetensors")
+
+
+def test_the_mean_of_two_regressors(tmp_path, caplog):
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("before", "after", "mean")]
+    for path in files[:2]:
+        export_safetensors(path, build_danet(preset("danet_s")).state_dict(), {"model": "danet_s"})
+    assert mean_weights(files) == 0
+    before, after, mean = (load_file(path) for path in files)
+    for key, value in mean.items():
+        wanted = (before[key].float() + after[key].float()) / 2 if key.startswith("iuv2smpl.") else after[key].float()
+        torch.testing.assert_close(value.float(), wanted, atol=1e-3, rtol=1e-3)
+    assert mean_weights(files) == 1 and "mean.safetensors" in caplog.text
