@@ -38,7 +38,8 @@ def test_the_network_is_seen_from_the_weights(tmp_path):
 def test_the_network_is_taken_from_the_words_of_the_file_without_its_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "load_checkpoint", None)
     path = tmp_path / "w.safetensors"
-    compact = {f"img2iuv.iuv_est.{part}.a": torch.zeros(1) for part in ("trunk", "keypoints")}
+    keys = ("img2iuv.iuv_est.trunk.a", "img2iuv.iuv_est.keypoints.a", "img2iuv.stride_of_parts")
+    compact = {key: torch.zeros(1) for key in keys}
     for meta, name in (({"model": "danet"}, "danet"), ({"model": "other"}, "danet_s"), ({}, "danet_s")):
         export_safetensors(path, compact, meta)
         assert weights.network_of(None, str(path)) == preset(name)
