@@ -1,4 +1,4 @@
-"""Rendered maps with errors like an estimator's, on which the regressor learns without images (docs/method.md 7.5).
+"""Rendered maps with errors like an estimator's, on which the regressor learns without images (docs/method.md 7.1).
 
 Estimated maps have ragged and shifted borders, sides of limbs taken for each other, holes, limbs of other people, and
 coordinates that drift over a part. A regressor that has seen perfect maps only fails on them (proxy representations
@@ -66,7 +66,7 @@ def _smooth_noise(like: Float[Tensor, "B C H W"], channels: int, cells: int) -> 
 
 
 def _with_other_people(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-    """The batch's next person, moved aside, where this one is not."""
+    """Another person of the batch, moved aside, where this one is not."""
     shifts = torch.randint(-OTHER_SHIFT, OTHER_SHIFT + 1, (2,)).tolist()
     other = image.roll(1, dims=0)
     for dim, shift in zip((2, 3), shifts, strict=True):

@@ -66,6 +66,10 @@ class TrainingConfig:
             found["resume"] = "--checkpoint names what is continued"
         if self.stages.always_rendered and self.rendered_steps:
             found["rendered_steps"] = "--input_mode iuv_gt always renders"
+        if self.net.map_errors and not (self.stages.always_rendered or self.rendered_steps):
+            found["map_errors"] = "no stage of this run has rendered maps, see --rendered_steps"
+        if self.net.learn_trunk and self.net.backbone != "thunder":
+            found["learn_trunk"] = f"it is for the backbone 'thunder', not '{self.net.backbone}'"
         return found
 
     @property

@@ -14,7 +14,9 @@ import train as script
 from datasets.fits import load_fits
 from datasets.label_counts import UNLABELLED, count_labels, passed_over
 from datasets.training_data import DataConfig, build_mix
+from models import DaNetConfig
 from models.losses import LossWeights
+from models.training.config import TrainingConfig
 from models.training.loss_feed import SILENT_STEPS, SilentSteps, require_fed
 from models.training.stages import Stage, Stages
 
@@ -146,3 +148,17 @@ def test_what_a_run_does_not_use_is_in_its_record(data_dir, tmp_path, monkeypatc
     timestamp = folder.name.removeprefix("log_")
     assert script.main(flags(**settings, timestamp=timestamp)) == 1
     assert "holds the checkpoints of another run" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("net", "more", "without"),
+    [
+        ({"map_errors": 0.5}, {}, {"map_errors"}),
+        ({"map_errors": 0.5}, {"rendered_steps": 8}, set()),
+        ({"map_errors": 0.5, "input_mode": "iuv_gt"}, {}, set()),
+        ({"learn_trunk": True}, {}, {"learn_trunk"}),
+        ({"learn_trunk": True, "backbone": "thunder"}, {}, set()),
+    ],
+)
+def test_network_settings_that_change_nothing_are_named(net, more, without):
+    assert TrainingConfig(name="t", net=DaNetConfig(**net), **more).without_effect().keys() == without
