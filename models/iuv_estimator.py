@@ -104,12 +104,12 @@ class IUVEstimator(nn.Module):
         """Raw global and part maps, heat-maps, joint centres and crops of normalised RGB images."""
         heads = self.iuv_est.final_pred
         seen = self.iuv_est(image)
-        features, keypoints, keypoint_features = (seen, None, None) if isinstance(seen, Tensor) else seen
+        features, keypoints, trunk = (seen, None, None) if isinstance(seen, Tensor) else seen
         iuv = heads.global_maps(features)
         heatmaps = heads.predict_hm(features)
         centers = soft_argmax(heatmaps)
         part_iuv, crops = self.estimate_parts(features, iuv, centers)
-        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops, keypoints, keypoint_features)
+        return IUVEstimate(iuv, part_iuv, heatmaps, centers, crops, keypoints, trunk)
 
     def estimate_parts(
         self, features: Float[Tensor, "B C H W"], iuv: IUVMaps, centers: Float[Tensor, "B 24 2"]

@@ -105,6 +105,14 @@ class PartCrops(Record):
 
 
 @dataclass(frozen=True)
+class TrunkFeatures(Record):
+    """Of a trunk that learns: the features before its first layer that does, and those that its keypoint heads read."""
+
+    fine: Float[Tensor, "B 40 H W"]
+    read: Float[Tensor, "B 24 H W"]
+
+
+@dataclass(frozen=True)
 class IUVEstimate(Record):
     """Raw maps of the IUV estimator; a network without parts has no part maps and no crops."""
 
@@ -114,7 +122,7 @@ class IUVEstimate(Record):
     centers: Float[Tensor, "B P 2"]  # soft-argmax of the heat-maps, before jitter
     crops: PartCrops | None
     keypoints: Float[Tensor, "B 17 3"] | None = None  # COCO's: x, y in -1..1, score 0..1; of a trunk that knows them
-    keypoint_features: Float[Tensor, "B 24 H W"] | None = None  # of a trunk that learns, in training
+    trunk: TrunkFeatures | None = None  # of a trunk that learns, in training
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,14 @@ class MoveNetTrunk(FeaturePyramid):
         Raises:
             ValueError: H or W is not a multiple of 32.
         """
+        return self.deep_levels(self.fine_level(image))
+
+    def fine_level(self, image: Tensor) -> Tensor:
+        """Features at stride 4 [B, level_channels, H/4, W/4], of the stem and the first blocks.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
         if image.shape[-1] % 32 or image.shape[-2] % 32:
             raise ValueError(
                 f"MoveNetTrunk takes images whose sides are multiples of 32, got {tuple(image.shape[-2:])} "
@@ -173,10 +181,18 @@ class MoveNetTrunk(FeaturePyramid):
         x = image.contiguous(memory_format=torch.channels_last)
         # MoveNet's own range, RGB in [-1, 1]; not folded into the stem, whose zero padding is mid-grey here.
         x = x * self.input_scale + self.input_shift
-        x = F.relu6(self.stem(x), inplace=True)
-        levels = []
-        for i, block in enumerate(self.blocks):
-            x = block(x)
+        return self.fine_part(x)
+
+    @property
+    def fine_part(self) -> nn.Sequential:
+        """The layers up to the features at stride 4."""
+        return nn.Sequential(self.stem, nn.ReLU6(inplace=True), *self.blocks[: self.taps[0] + 1])
+
+    def deep_levels(self, fine: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `levels` gives, of the features at stride 4."""
+        x, levels = fine, [fine]
+        for i in range(self.taps[0] + 1, len(self.blocks)):
+            x = self.blocks[i](x)
             if i in self.taps:
                 levels.append(x)
         return F.relu6(self.top(x), inplace=True), levels[::-1]

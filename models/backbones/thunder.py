@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.backbones.movenet import THUNDER, FeaturePyramid, MoveNetTrunk, SeparableConv, load_movenet, neck
 from utils.skeleton import NUM_COCO
+from utils.structures import TrunkFeatures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,23 +92,30 @@ class TrunkOutput(NamedTuple):
 
     features: Float[Tensor, "B C H/4 W/4"]
     keypoints: Float[Tensor, "B 17 3"]  # x, y in -1..1, score 0..1
-    keypoint_features: Float[Tensor, "B 24 H/4 W/4"] | None  # that the keypoint heads read; of a trunk that learns
+    trunk: TrunkFeatures | None  # of a trunk that learns
 
 
 class ThunderBackbone(nn.Module):
     """MoveNet Thunder, and the pyramid and neck that learn dense features from it.
 
-    learn_trunk: in training gradients reach the trunk; the keypoint heads always stay as they were released.
+    learn_trunk: in training gradients reach the trunk down to its features at stride 4; the layers before those, and
+        the keypoint heads, stay as they were released.
     """
 
     def __init__(self, width: int, learn_trunk: bool = False) -> None:
         super().__init__()
         self.out_channels, self.learn_trunk = width, learn_trunk
         self.trunk = MoveNetTrunk(**THUNDER).requires_grad_(learn_trunk)
+        self.trunk.fine_part.requires_grad_(False)
         self.keypoints = KeypointHeads(self.trunk.out_channels).requires_grad_(False)
         self.pyramid = FeaturePyramid(self.trunk.deep_channels, self.trunk.level_channels, PYRAMID_CHANNELS)
         self.person = nn.Conv2d(NUM_COCO, self.pyramid.out_channels, 1)
         self.neck = neck(self.pyramid.out_channels, NECK_CHANNELS, width)
+
+    def learning_trunk(self) -> list[nn.Parameter]:
+        """Parameters of the trunk that learn: none, or those behind the features at stride 4."""
+        fixed = set(self.trunk.fine_part.parameters())
+        return [p for p in self.trunk.parameters() if p not in fixed] if self.learn_trunk else []
 
     @property
     def released(self) -> nn.ModuleDict:
@@ -117,13 +125,15 @@ class ThunderBackbone(nn.Module):
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> TrunkOutput:
         """Features and keypoints of an ImageNet-normalised RGB image."""
         learns = self.learn_trunk and self.training
+        with torch.no_grad():
+            fine = self.trunk.fine_level(image)
         with contextlib.nullcontext() if learns else torch.no_grad():
-            deep, levels = self.trunk.levels(image)
+            deep, levels = self.trunk.deep_levels(fine)
             read = self.trunk.ascend(deep, levels)
         with torch.no_grad():
             keypoints, near = self.keypoints(read.detach())
         features = self.pyramid.ascend(deep, levels) + self.person(near)
-        return TrunkOutput(self.neck(features), keypoints, read if learns else None)
+        return TrunkOutput(self.neck(features), keypoints, TrunkFeatures(fine, read) if learns else None)
 
 
 class ReleasedFeatures(nn.Module):
@@ -139,10 +149,8 @@ class ReleasedFeatures(nn.Module):
         load_movenet(thunder.released, weights)
         self.trunk = thunder.trunk
 
-    def difference(
-        self, features: Float[Tensor, "B 24 H/4 W/4"], image: Float[Tensor, "B 3 H W"]
-    ) -> Float[Tensor, ""]:
-        """Mean squared difference of a learning trunk's features of an image, as a part of the features' variance."""
+    def difference(self, learning: TrunkFeatures) -> Float[Tensor, ""]:
+        """Mean squared difference of a learning trunk's features, as a part of the features' variance."""
         with torch.no_grad():
-            released = self.trunk(image)
-        return F.mse_loss(features, released) / released.var()
+            released = self.trunk.ascend(*self.trunk.deep_levels(learning.fine))
+        return F.mse_loss(learning.read, released) / released.var()

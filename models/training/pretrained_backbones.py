@@ -50,7 +50,7 @@ def pretrained_parameters(model: DaNet) -> list[nn.Parameter]:
     """Parameters of the trunk that can come from pretrained files and then learn."""
     backbone = model.img2iuv.iuv_est
     if isinstance(backbone, ThunderBackbone):
-        return list(backbone.trunk.parameters()) if backbone.learn_trunk else []
+        return backbone.learning_trunk()
     fresh = ("final_pred.", "neck.", "deconv_layers.")
     return [p for n, p in backbone.named_parameters() if not n.startswith(fresh)]
 

@@ -67,7 +67,7 @@ class SupervisedNetwork(nn.Module):
         output = output.map(lambda t: t.float())
         losses = {} if stage is Stage.RENDERED else self.iuv_criterion(output, targets)
         if self.released is not None and stage is not Stage.RENDERED:
-            difference = self.released.difference(output.iuv.keypoint_features, image)
+            difference = self.released.difference(output.iuv.trunk)
             losses["loss_keypoint_features"] = self.weights.keypoint_features_weight * difference
         if stage is not Stage.IUV:
             losses |= self.smpl_criterion(output, targets)

@@ -96,23 +96,24 @@ def test_a_trunk_that_learns_keeps_what_the_keypoint_heads_read():
     model = build_danet(replace(preset("danet_s"), learn_trunk=True))
     start_weights(model, "auto", "")
     backbone = model.img2iuv.iuv_est.train()
-    assert len(pretrained_parameters(model)) == len(list(backbone.trunk.parameters()))
+    fixed = len(list(backbone.trunk.fine_part.parameters()))
+    learning = pretrained_parameters(model)
+    assert len(learning) == len(list(backbone.trunk.parameters())) - fixed and all(p.requires_grad for p in learning)
     released, batch = ReleasedFeatures(WEIGHTS), image("rendered_2", 96)
     seen = backbone(batch)
-    assert released.difference(seen.keypoint_features, batch) < 1e-6
+    assert released.difference(seen.trunk) < 1e-6
     seen.features.square().mean().backward()
     assert all(p.grad is None for p in backbone.keypoints.parameters())
     grown = [p for p in backbone.trunk.parameters() if p.grad is not None and p.grad.abs().max() > 0]
     own_pyramid = [*backbone.trunk.bridge.parameters(), *backbone.trunk.laterals.parameters()]
-    assert len(grown) == len(list(backbone.trunk.parameters())) - len(own_pyramid) - len(
-        list(backbone.trunk.smooth.parameters())
-    )
+    assert len(grown) == len(learning) - len(own_pyramid) - len(list(backbone.trunk.smooth.parameters()))
+    assert all(p.grad is None for p in backbone.trunk.fine_part.parameters())
     with torch.no_grad():
-        backbone.trunk.blocks[3].project.weight.add_(0.01)
-    moved = released.difference(backbone(batch).keypoint_features, batch)
+        backbone.trunk.blocks[5].project.weight.add_(0.01)
+    moved = released.difference(backbone(batch).trunk)
     moved.backward()
     assert moved > 1e-4 and all(p.grad is not None for p in own_pyramid)
-    assert backbone.eval()(batch).keypoint_features is None
+    assert backbone.eval()(batch).trunk is None
 
 
 def test_the_training_step_has_the_loss_of_the_keypoint_features():
@@ -122,9 +123,9 @@ def test_the_training_step_has_the_loss_of_the_keypoint_features():
         network = SupervisedNetwork(model, build_targets.smpl, LossWeights(keypoint_features_weight=2.0))
         assert not any("released" in key for key in model.state_dict())
         losses, output = network(batch, build_targets(unlabelled(2)), Stage.IUV)
-        assert ("loss_keypoint_features" in losses) == learns == (output.iuv.keypoint_features is not None)
+        assert ("loss_keypoint_features" in losses) == learns == (output.iuv.trunk is not None)
         if learns:
-            wanted = 2 * network.released.difference(output.iuv.keypoint_features, batch)
+            wanted = 2 * network.released.difference(output.iuv.trunk)
             torch.testing.assert_close(losses["loss_keypoint_features"].detach(), wanted, rtol=1e-4, atol=1e-5)
 
 
