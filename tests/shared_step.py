@@ -60,7 +60,7 @@ def gradients(processes: Processes, parts: int = 1) -> dict[str, dict[str, torch
     first = processes.rank * parts
     own = [_slice(batch, (first + part) * size, size) for part in range(parts)]
     found = {}
-    for stage in (Stage.IUV, Stage.JOINT, Stage.RENDERED):
+    for stage in (Stage.IUV, Stage.JOINT, Stage.RENDERED, Stage.ESTIMATED):
         model.zero_grad(set_to_none=True)
         add_gradients(network, build_targets, own, stage, 0, Path("unused"))
         found[stage.name] = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}

@@ -43,6 +43,7 @@ class TrainingConfig:
     accumulate: int = option(1, "parts in which a process computes its share of a batch, to save memory")
     pretr_step: int = option(5000, "steps of stage one, which trains the IUV estimator alone")
     rendered_steps: int = option(0, "steps after stage one that train the regressor alone, on rendered maps")
+    estimated_steps: int = option(0, "steps after these that train it on the estimator's maps, which stay as they are")
     amp: bool = option(False, "compute the network in bfloat16; pays where the processor has it")
     sync_bn: bool = option(False, "batch norm over all processes (several CUDA devices)")
     seed: int = option(0)
@@ -54,7 +55,7 @@ class TrainingConfig:
             raise ConfigError("--pretrained_checkpoint starts a run, --resume or --checkpoint continues one.")
         require_range(self, 1, 1e9, "batch_size", "accumulate", "num_epochs")
         require_range(self, 0, 2**32 - 1, "seed")
-        require_range(self, 0, 2**62, "pretr_step", "rendered_steps")
+        require_range(self, 0, 2**62, "pretr_step", "rendered_steps", "estimated_steps")
         require_range(self, 0, math.inf, "time_to_run")
 
     def without_effect(self) -> dict[str, str]:
@@ -64,8 +65,9 @@ class TrainingConfig:
             found["pretr_set"] = "weights come from another file"
         if self.resume and self.checkpoint:
             found["resume"] = "--checkpoint names what is continued"
-        if self.stages.always_rendered and self.rendered_steps:
-            found["rendered_steps"] = "--input_mode iuv_gt always renders"
+        for name in ("rendered_steps", "estimated_steps"):
+            if self.stages.always_rendered and getattr(self, name):
+                found[name] = "--input_mode iuv_gt always renders"
         if self.net.map_errors and not (self.stages.always_rendered or self.rendered_steps):
             found["map_errors"] = "no stage of this run has rendered maps, see --rendered_steps"
         if self.net.learn_trunk and self.net.backbone != "thunder":
@@ -75,7 +77,8 @@ class TrainingConfig:
     @property
     def stages(self) -> Stages:
         """Lengths of the training's stages."""
-        return Stages(self.pretr_step, self.rendered_steps, self.net.input_mode == "iuv_gt")
+        always_rendered = self.net.input_mode == "iuv_gt"
+        return Stages(self.pretr_step, self.rendered_steps, self.estimated_steps, always_rendered)
 
     def warn(self, step: int, total: int) -> None:
         """Log warnings about unlikely settings of a run from `step` to `total` steps."""

@@ -24,26 +24,26 @@ class Need:
     losses: str
     weights: tuple[str, ...]  # fields of `LossWeights`, which are multiplied
     label: str  # of `datasets.label_counts`
-    stage: Stage  # IUV: losses of the estimator; RENDERED: of the regressor
+    is_of_body: bool  # a loss of the regressor; otherwise of the estimator
 
 
 _2D = "keypoints_2d_weight"
 NEEDS = (
-    Need("U, V, pU, pV", ("uv_weight",), "rendered maps", Stage.IUV),
-    Need("IndexUV, pIndexUV", ("index_weight",), "rendered maps", Stage.IUV),
-    Need("segAnn", ("ann_weight",), "rendered maps", Stage.IUV),
-    Need("Udp, Vdp", ("uv_weight",), "annotated points", Stage.IUV),
-    Need("IndexUVdp", ("point_index_weight",), "annotated points", Stage.IUV),
-    Need("segAnndp", ("point_ann_weight",), "annotated points", Stage.IUV),
-    Need("roi", ("roi_weight",), "joint centres", Stage.IUV),
-    Need("hm", ("heatmap_weight",), "joint centres", Stage.IUV),
-    Need("smpl_pose, joint_rotation", ("rotation_weight",), "bodies", Stage.RENDERED),
-    Need("smpl_betas", ("betas_weight",), "bodies", Stage.RENDERED),
-    Need("joint_position", ("position_weight",), "bodies", Stage.RENDERED),
-    Need("smpl_verts", ("verts_weight",), "bodies", Stage.RENDERED),
-    Need("keypoints_2d", (_2D, "gt_train_weight"), "2D keypoints", Stage.RENDERED),
-    Need("keypoints_2d of OpenPose", (_2D, "openpose_train_weight"), "OpenPose keypoints", Stage.RENDERED),
-    Need("keypoints_3d", ("keypoints_3d_weight",), "3D joints", Stage.RENDERED),
+    Need("U, V, pU, pV", ("uv_weight",), "rendered maps", False),
+    Need("IndexUV, pIndexUV", ("index_weight",), "rendered maps", False),
+    Need("segAnn", ("ann_weight",), "rendered maps", False),
+    Need("Udp, Vdp", ("uv_weight",), "annotated points", False),
+    Need("IndexUVdp", ("point_index_weight",), "annotated points", False),
+    Need("segAnndp", ("point_ann_weight",), "annotated points", False),
+    Need("roi", ("roi_weight",), "joint centres", False),
+    Need("hm", ("heatmap_weight",), "joint centres", False),
+    Need("smpl_pose, joint_rotation", ("rotation_weight",), "bodies", True),
+    Need("smpl_betas", ("betas_weight",), "bodies", True),
+    Need("joint_position", ("position_weight",), "bodies", True),
+    Need("smpl_verts", ("verts_weight",), "bodies", True),
+    Need("keypoints_2d", (_2D, "gt_train_weight"), "2D keypoints", True),
+    Need("keypoints_2d of OpenPose", (_2D, "openpose_train_weight"), "OpenPose keypoints", True),
+    Need("keypoints_3d", ("keypoints_3d_weight",), "3D joints", True),
 )
 
 
@@ -69,10 +69,11 @@ def require_fed(weights: LossWeights, counts: Counts, stages: Sequence[Stage]) -
     """Warn of losses that no label feeds. Raises ValueError for a stage in which that is so of all of them."""
     fed, hungry = feeding(weights, counts), {}
     for stage in stages:
-        needs = [need for need in NEEDS if need.losses in fed and stage in (need.stage, Stage.JOINT)]
+        learning = {Stage.IUV: (False,), Stage.JOINT: (False, True)}.get(stage, (True,))
+        needs = [need for need in NEEDS if need.losses in fed and need.is_of_body in learning]
         if not any(fed[need.losses] for need in needs):
             raise ValueError(_nothing_to_learn(stage, needs, counts))
-        of_body = [need for need in needs if need.stage is Stage.RENDERED]
+        of_body = [need for need in needs if need.is_of_body]
         if stage is Stage.JOINT and not any(fed[need.losses] for need in of_body):
             log.warning("No label feeds a loss of the body: the regressor learns nothing.")
         hungry |= {need.losses: need.label for need in needs if not fed[need.losses]}
@@ -85,6 +86,7 @@ def _nothing_to_learn(stage: Stage, needs: Sequence[Need], counts: Counts) -> st
     what = {
         Stage.IUV: "Stage one, which trains the IUV estimator",
         Stage.RENDERED: "The stage on rendered maps",
+        Stage.ESTIMATED: "The stage on the estimator's maps",
         Stage.JOINT: "Stage two",
     }[stage]
     if not needs:

@@ -7,38 +7,47 @@ from enum import Enum, auto
 
 
 class Stage(Enum):
-    """IUV: the estimator alone. RENDERED: the regressor alone, on rendered maps. JOINT: everything."""
+    """IUV: the estimator alone. RENDERED, ESTIMATED: the regressor alone, on such maps. JOINT: everything."""
 
     IUV = auto()
     RENDERED = auto()
+    ESTIMATED = auto()
     JOINT = auto()
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The stage of every step: IUV, then RENDERED, then JOINT.
+    """The stage of every step: IUV, then RENDERED, then ESTIMATED, then JOINT.
 
     Args:
         pretr_step: steps of the IUV stage.
-        rendered_steps: steps of the RENDERED stage.
+        rendered_steps, estimated_steps: steps of the RENDERED and of the ESTIMATED stage.
         always_rendered: the RENDERED stage never ends (`input_mode` iuv_gt).
     """
 
     pretr_step: int
     rendered_steps: int = 0
+    estimated_steps: int = 0
     always_rendered: bool = False
 
     def at(self, step: int) -> Stage:
         """Stage of the step that follows `step` finished ones."""
-        if step < self.pretr_step:
+        iuv, rendered, estimated = self._ends
+        if step < iuv:
             return Stage.IUV
-        rendered = self.always_rendered or step < self.pretr_step + self.rendered_steps
-        return Stage.RENDERED if rendered else Stage.JOINT
+        if self.always_rendered or step < rendered:
+            return Stage.RENDERED
+        return Stage.ESTIMATED if step < estimated else Stage.JOINT
+
+    @property
+    def _ends(self) -> tuple[int, int, int]:
+        """Number of finished steps at which each stage but the last ends."""
+        rendered = self.pretr_step + self.rendered_steps
+        return self.pretr_step, rendered, rendered + self.estimated_steps
 
     def between(self, step: int, total: int) -> list[Stage]:
         """Stages of the steps from `step` to `total`, each once, in their order."""
-        ends = (self.pretr_step, self.pretr_step + self.rendered_steps)
-        firsts = sorted({step, *(end for end in ends if step < end)})
+        firsts = sorted({step, *(end for end in self._ends if step < end)})
         return list(dict.fromkeys(self.at(first) for first in firsts if first < total))
 
     def require_whole_epochs(self, steps_per_epoch: int) -> None:
@@ -55,5 +64,5 @@ class Stages:
 
     def rendered_epochs(self, steps_per_epoch: int, epochs: int) -> range:
         """Epochs, of `epochs`, with RENDERED steps only."""
-        end = epochs * steps_per_epoch if self.always_rendered else self.pretr_step + self.rendered_steps
+        end = epochs * steps_per_epoch if self.always_rendered else self._ends[1]
         return range(-(-self.pretr_step // steps_per_epoch), end // steps_per_epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,12 @@ class SupervisedNetwork(nn.Module):
                 output = self.network.forward_rendered(targets.iuv, targets.centers[..., :2])
             else:
                 image = image.contiguous(memory_format=torch.channels_last)
-                output = self.network(image, iuv_only=stage is Stage.IUV)
+                forward = partial(self.network, iuv_only=stage is Stage.IUV)
+                output = (self.network.forward_estimated if stage is Stage.ESTIMATED else forward)(image)
         output = output.map(lambda t: t.float())
-        losses = {} if stage is Stage.RENDERED else self.iuv_criterion(output, targets)
-        if self.released is not None and stage is not Stage.RENDERED:
+        maps_learn = stage in (Stage.IUV, Stage.JOINT)
+        losses = self.iuv_criterion(output, targets) if maps_learn else {}
+        if self.released is not None and maps_learn:
             difference = self.released.difference(output.iuv.trunk)
             losses["loss_keypoint_features"] = self.weights.keypoint_features_weight * difference
         if stage is not Stage.IUV:

@@ -148,6 +148,18 @@ def test_body_losses_reach_the_maps_unless_detached():
         assert heads.predict_hm[1].weight.grad is None
 
 
+def test_the_regressor_learns_from_an_estimator_that_stays_as_it_is():
+    model, image = build_danet(TINY).train(), torch.randn(2, 3, 224, 224)
+    before = deepcopy(model.img2iuv.state_dict())
+    output = model.forward_estimated(image)
+    output.smpl.params.rotmat.square().sum().backward()
+    assert model.img2iuv.training and all(p.grad is None for p in model.img2iuv.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.iuv2smpl.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.img2iuv.state_dict().items())
+    seen = model.eval()(image).iuv
+    assert torch.equal(output.iuv.iuv.index, seen.iuv.index) and torch.equal(output.iuv.crops.scales, seen.crops.scales)
+
+
 def test_compact_preset_fits_its_budget():
     model = build_danet(preset("danet_s")).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

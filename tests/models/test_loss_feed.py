@@ -84,6 +84,8 @@ def test_a_stage_that_nothing_feeds_is_refused(data_dir, caplog):
         require_fed(LossWeights(), counts, [Stage.IUV, Stage.JOINT])
     with pytest.raises(ValueError, match="rendered maps"):
         require_fed(LossWeights(keypoints_2d_weight=0), counts, [Stage.RENDERED])
+    with pytest.raises(ValueError, match="The stage on the estimator's maps, would learn nothing"):
+        require_fed(LossWeights(keypoints_2d_weight=0), counts, [Stage.ESTIMATED])
     require_fed(LossWeights(), counts, [Stage.JOINT])  # keypoints train the body
     assert "smpl_betas (bodies)" in caplog.text and "keypoints_3d (3D joints)" in caplog.text
     with pytest.raises(ValueError, match="weights of all its losses are 0"):
@@ -95,6 +97,7 @@ def test_stages_that_a_run_passes():
     stages = Stages(4, 6)
     assert stages.between(0, 20) == [Stage.IUV, Stage.RENDERED, Stage.JOINT]
     assert stages.between(0, 4) == [Stage.IUV] and stages.between(4, 4) == []
+    assert Stages(4, 0, 6).between(0, 20) == [Stage.IUV, Stage.ESTIMATED, Stage.JOINT]
     assert stages.between(7, 10) == [Stage.RENDERED] and stages.between(10, 20) == [Stage.JOINT]
     assert Stages(0).between(0, 5) == [Stage.JOINT]
 

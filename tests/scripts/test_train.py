@@ -125,10 +125,11 @@ def test_rendered_maps_train_the_regressor_of_iuv_gt(tmp_path):
 
 
 def test_stages():
-    stages = Stages(4, 6)
-    assert [stages.at(step).name for step in (0, 3, 4, 9, 10)] == "IUV IUV RENDERED RENDERED JOINT".split()
+    stages = Stages(4, 6, 2)
+    names = "IUV IUV RENDERED RENDERED ESTIMATED ESTIMATED JOINT".split()
+    assert [stages.at(step).name for step in (0, 3, 4, 9, 10, 11, 12)] == names
     assert stages.rendered_epochs(2, 9) == range(2, 5)
-    always = Stages(5, 0, always_rendered=True)
+    always = Stages(5, always_rendered=True)
     assert always.at(5) is always.at(10**6) is Stage.RENDERED
     assert always.rendered_epochs(2, 4) == range(3, 4)  # epoch 2 begins with stage one
     assert len(Stages(10**9).rendered_epochs(4, 3)) == 0
