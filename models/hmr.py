@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torchvision.models import resnet50
 
 from utils.body import DATA_DIR, MeanParams, load_mean_params
 from utils.geometry import CROP_SIZE, rot6d_to_rotmat
@@ -35,6 +34,8 @@ class HMR(nn.Module):
         self.register_buffer("init_pose", mean.pose_6d[None].clone())
         self.register_buffer("init_shape", mean.betas[None].clone())
         self.register_buffer("init_cam", mean.cam[None].clone())
+        from torchvision.models import resnet50  # seconds to import, and only this baseline needs it
+
         trunk = resnet50(weights=None)  # fresh weights: nothing is downloaded
         self.conv1, self.bn1, self.relu, self.maxpool = trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = (

@@ -20,7 +20,6 @@ from datasets.people.boxes import Boxes, check_box
 from datasets.people.detector import CropOrPeople, Detector, MoveNet, WholeImage, unused_of
 from datasets.people.images import list_images, passed_over
 from datasets.people.openpose import KeypointFiles
-from datasets.people.torchvision_detector import load_torchvision
 from datasets.transforms import box_to_center_scale, crop_image
 from utils.images import ImageError, read_image, stored_focal_length
 from utils.people import BadImage, Detection, FullImage, PersonCrop
@@ -175,6 +174,8 @@ def build_detector(name: str, weights: str | Path | None = None) -> Detector:
     if weights is not None and name != "torchvision":
         raise ValueError(f"--detector_weights belongs to --detector torchvision, not to '{name}'.")
     if name == "torchvision":
+        from datasets.people.torchvision_detector import load_torchvision  # takes seconds to import
+
         return load_torchvision(weights)
     builders = {"none": WholeImage, "movenet": MoveNet, "auto": lambda: CropOrPeople(MoveNet())}
     if name not in builders:

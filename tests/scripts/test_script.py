@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,17 @@ def test_every_script_starts_and_ends_alike():
         light = ("from __future__", "import sys", "from pathlib", "sys.path.insert", "from utils.script")
         assert all(line.startswith(light) for line in body[1:start]), name
         assert body[-1].startswith("if __name__ == '__main__':\n    run_script(main"), name
+
+
+def test_what_takes_seconds_to_import_is_imported_where_few_runs_need_it():
+    """torchvision brings in torch's compiler, scipy.signal all of scipy.stats: half of the demo's start."""
+    needs_it = {"datasets/people/torchvision_detector.py", "models/training/tensorboard_images.py"}
+    for name, tree in SOURCES.items():
+        if name in needs_it or not name.startswith(("datasets/", "models/", "utils/")):
+            continue
+        first = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        named = " ".join(map(ast.unparse, first))
+        assert not re.search(r"\b(torchvision(?!_)|scipy\.signal|scipy\.stats)\b", named), name
 
 
 @pytest.mark.parametrize("name", ["demo.py", "datasets/synthetic/__main__.py", "datasets/preprocess/h36m.py"])

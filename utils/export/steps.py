@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_closing, binary_opening
-from scipy.signal import savgol_filter
 from scipy.sparse import bsr_matrix, coo_matrix, diags, identity, kron, vstack
 from scipy.sparse.linalg import spsolve
 
@@ -98,6 +97,8 @@ def resting_points(points: Float[np.ndarray, "N 6 3"], rate: float) -> Bool[np.n
     window = min(2 * round(SPEED_WINDOW * rate / 2) + 1, len(points) - (len(points) + 1) % 2)
     if window < 3:
         return np.zeros(points.shape[:2], bool)
+    from scipy.signal import savgol_filter  # takes a second to import, and few runs need it
+
     speed = savgol_filter(points, window, 2 if window > 3 else 1, deriv=1, delta=1 / rate, axis=0)
     low = points[..., 1] > points[..., 1].max(axis=1, keepdims=True) - NEAR_LOWEST
     return low & (np.linalg.norm(speed, axis=-1) < SLOWEST_STEP)
