@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 TEMPERATURE = 10.0
+OWN_PARTS = [(parts * 2)[:4] for parts in PART_VISIBILITY]  # as many for each joint: some parts twice
 HIDDEN_SCALE = 0.8  # of half the skeleton's box, for a joint that is not visible
 
 
@@ -48,9 +49,7 @@ def hidden_joints(
     """Joints around whose centre none of their own parts scores at least `threshold`; none for threshold 0."""
     if threshold == 0:
         return torch.zeros(centers.shape[:2], dtype=torch.bool, device=centers.device)
-    presence = torch.stack(
-        [index[:, list(parts)].amax(dim=1) for parts in PART_VISIBILITY], dim=1
-    )  # [B,P,H,W]
+    presence = index[:, OWN_PARTS].amax(dim=2)  # [B,P,H,W]
     score = F.grid_sample(
         presence.flatten(0, 1)[:, None], centers.reshape(-1, 1, 1, 2), mode="bilinear", align_corners=True
     )
