@@ -52,7 +52,7 @@ class Bodies:
         with self.lock:  # two batches are predicted at once
             self.alive, self.made = self.alive + 1, self.made + 1
             self.most = max(self.most, self.alive)
-            if self.made % 400 == 0:
+            if self.made % 200 == 0:
                 gc.collect()  # what waits for it would count as kept
                 self.at[self.made] = sys.getallocatedblocks()
         return {
@@ -108,12 +108,12 @@ def small_pixels(monkeypatch):
 def test_people_of_crops_and_of_full_images_are_let_go(tmp_path):
     at_once = BATCH * (2 * BATCHES_AT_ONCE + 1) + WRITE_BEHIND + WRITERS
     for name, count, found in (
-        ("crops", 1600, [Detection((0.0, 0.0, 32.0, 48.0), is_whole=True)]),
-        ("full", 800, [Detection((2.0, 2.0, 20.0, 40.0))] * 2),
+        ("crops", 800, [Detection((0.0, 0.0, 32.0, 48.0), is_whole=True)]),
+        ("full", 400, [Detection((2.0, 2.0, 20.0, 40.0))] * 2),
     ):
         (tmp_path / name).mkdir()
         bodies = run_images(tmp_path / name, count, found)
-        assert bodies.most < at_once + 10 and bodies.growth(since=400) < 5  # an outcome is 3
+        assert bodies.most < at_once + 10 and bodies.growth(since=200) < 5  # an outcome is 3
 
 
 class Frames:
@@ -136,23 +136,23 @@ def test_people_of_a_video_are_let_go_and_stand_in_its_files(tmp_path, monkeypat
     bodies, numbers = Bodies(), iter(range(10**6))
 
     def find(image):
-        i = next(numbers) // 25
+        i = next(numbers) // 12
         keypoints = np.ones((17, 3), np.float32)
         return [
             Detection((2.0, 2.0, 8.0, 40.0), 0.9, keypoints),
             Detection((16.0 + i % 3, 2.0 + 9 * (i % 5), 9.0, 8.0 + i % 2), 0.9, 1000.0 * (i + 1) * keypoints),
         ]
 
-    frames, files = Frames(600), VideoFiles(tmp_path, "grey", crossing.assets())
+    frames, files = Frames(300), VideoFiles(tmp_path, "grey", crossing.assets())
     people = VideoPeople(frames, find, True)
     with VideoRun(frames, people, bodies, files, BATCH, True, None, StopSignals()) as run:
         for frame in run.read_ahead():
             run.add(frame)
         outcomes = run.finish()
-    assert files.tracks[0] == 600 and len(outcomes) == len(files.tracks) > 20
-    assert bodies.most < BATCH + 2 * (2 * READ_AHEAD + BATCH) and bodies.growth(since=400) < 5  # rows are 13
+    assert files.tracks[0] == 300 and len(outcomes) == len(files.tracks) > 20
+    assert bodies.most < BATCH + 2 * (2 * READ_AHEAD + BATCH) and bodies.growth(since=200) < 5  # rows are 13
     with np.load(tmp_path / "grey_track0.npz") as data:
-        assert data["frame_ids"].tolist() == list(range(600)) and data["keypoints"].shape == (600, 17, 3)
+        assert data["frame_ids"].tolist() == list(range(300)) and data["keypoints"].shape == (300, 17, 3)
 
 
 # ------------------------------------------------------------------------------------------------------ what waits
