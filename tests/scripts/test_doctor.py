@@ -1,4 +1,7 @@
-"""The doctor: what it says of good, missing, damaged, hostile and mixed-up files, packages and numbers."""
+"""The doctor: what it says of good, missing, damaged, hostile and mixed-up files, packages and numbers.
+
+Its page about a fresh checkout is in test_no_network.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ import standin
 import torch
 
 from utils.body import LICENSED_FILES, OPEN_DIR
-from utils.doctor import __main__ as doctor
 from utils.doctor import checks, files
 from utils.doctor.checks import ABSENT, BROKEN, MISSING, OK, Finding, package
 from utils.io import load_npz
@@ -70,16 +72,6 @@ def run_doctor(root: Path, *arguments: str, **environment: str) -> subprocess.Co
         [sys.executable, "-m", "utils.doctor", *arguments], cwd=root, capture_output=True, text=True, timeout=240,
         env={**os.environ, **environment}, check=False,
     )  # fmt: skip
-
-
-def test_a_fresh_checkout_is_well(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)  # takes seconds to import
-    code = doctor.main(["--data_dir", str(tmp_path)])
-    page = capsys.readouterr().out
-    assert code == 0, page
-    assert page.endswith("\nAll is well.\n") and "rendered_1.jpg gives the expected" in page
-    assert max(map(len, page.splitlines())) <= doctor.WIDTH
-    assert "run: bash get_densepose_uv.sh" in page  # where to get what is not there
 
 
 def test_without_a_package_the_page_still_comes(root, tmp_path):

@@ -1,4 +1,4 @@
-"""Nothing asks the network: no script, no package that it uses, in Python or in compiled code."""
+"""Nothing asks the network: no script, no package that it uses, in Python or in compiled code. The doctor is one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import subprocess
 import sys
 
 import pytest
-from no_network import CAN_FORBID
+from no_network import CAN_FORBID, PAGE
 from test_architecture import SOURCES, modules
+
+from utils.doctor.__main__ import WIDTH
 
 needs_filter = pytest.mark.skipif(not CAN_FORBID, reason="needs the system call filter of Linux")
 
 
-@needs_filter
-def test_no_script_opens_a_socket_that_leaves_the_machine(root, tmp_path, monkeypatch):
+def test_a_fresh_checkout_is_well_and_no_script_opens_a_socket_that_leaves_the_machine(root, tmp_path, monkeypatch):
     """The process would have died of SIGSYS; nor is there an id of the device in the user's cache."""
     home = tmp_path / "home"
     home.mkdir()
@@ -25,8 +26,12 @@ def test_no_script_opens_a_socket_that_leaves_the_machine(root, tmp_path, monkey
         monkeypatch.delenv(name, raising=False)
     command = [sys.executable, str(root / "tests" / "no_network.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    page = (tmp_path / PAGE).read_text()
+    assert done.returncode == 0, f"{page}\n{done.stderr}"
     assert [path.name for path in home.rglob("*") if path.is_file()] == []
+    assert page.endswith("\nAll is well.\n") and "rendered_1.jpg gives the expected" in page
+    assert max(map(len, page.splitlines())) <= WIDTH
+    assert "run: bash get_densepose_uv.sh" in page  # where to get what is not there
 
 
 @needs_filter
