@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from forked_runs import Runner
 
 from models import SMPL
 from utils.body import BodyAssets, resolve_body
@@ -30,8 +28,8 @@ cv2.setNumThreads(1)
 
 # Files that take longest, the slowest first: begun early, they leave no process waiting for another at the end.
 SLOW_FILES = (
-    "test_resume", "test_eval", "test_export_onnx", "test_train_labelled", "test_no_network", "test_train", "test_demo",
-    "test_training_golden", "test_doctor", "test_backends", "test_distributed", "test_variants", "test_danet",
+    "test_processes", "test_eval", "test_export_onnx", "test_train_labelled", "test_no_network", "test_train",
+    "test_demo", "test_network_goldens", "test_doctor", "test_backends", "test_variants", "test_danet",
     "test_app", "test_video_run", "test_flat_memory", "test_script", "test_demo_densepose", "test_hostile_files",
     "test_person", "test_synthetic", "test_predictor", "test_gallery", "test_torchvision_detector", "test_hmr",
 )  # fmt: skip
@@ -92,11 +90,3 @@ def _refuse_the_network(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_refuse_the_network)
-
-
-@pytest.fixture(scope="session")
-def runner() -> Iterator[Runner]:
-    """Runs the scripts in processes that a test may kill."""
-    runner = Runner()
-    yield runner
-    runner.close()

@@ -316,21 +316,6 @@ def test_a_stop_signal_leaves_whole_results_and_lists_the_rest(
             assert data["vertices"].shape == (6890, 3)
 
 
-def test_processes_share_a_folder_and_leave_the_results_of_one(runner, weights, images, tmp_path):
-    (images / "bad.png").write_bytes(b"")
-    given = [*FLAGS, "--checkpoint", str(weights), "--img_dir", str(images), "--detector", "none", "--html"]
-    assert demo.main([*given, "--out_dir", str(tmp_path / "one")]) == 2
-    log = tmp_path / "log"
-    assert runner.run(log, [*given, "--out_dir", str(tmp_path / "two")], script="demo", processes=2) != 0
-    assert "bad.png: the file is empty" in log.read_text()
-    one, two = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two"))
-    assert one["people"] == two["people"] and one["skipped"] == two["skipped"]
-    names = {p.name for p in (tmp_path / "one").iterdir()}
-    assert names == {p.name for p in (tmp_path / "two").iterdir()} and "index.html" in names
-    with np.load(tmp_path / "one/b.npz") as of_one, np.load(tmp_path / "two/b.npz") as of_two:
-        assert np.allclose(of_one["vertices"], of_two["vertices"], atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [
