@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import without_init
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
@@ -107,7 +108,7 @@ def test_without_weights_the_message_says_what_is_missing_where_and_whence(torch
 )  # fmt: skip
 def test_other_files_are_refused_in_a_short_sentence(tmp_path, content, said):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=said) as caught:
+    with without_init(), pytest.raises(ValueError, match=said) as caught:
         load_torchvision(tmp_path / "w.pth")
     assert len(str(caught.value)) < 1000
 
@@ -137,11 +138,12 @@ def test_the_real_networks_answer_as_torchvision_runs_its_published_weights(
         first.running_var.fill_(1e-5), first.weight.fill_(1e-5**0.5)  # so that an eps of 1e-5 would be seen
     state = published_form(model)
     monkeypatch.setattr("datasets.people.torchvision_detector.load_torch", lambda path: state)
-    ours = _network("unused.pth")
-    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None)
-    for layer in backbone.modules():
-        layer.__dict__.update({"eps": 0.0} if hasattr(layer, "eps") else {})
-    theirs = reference(backbone, classes)
+    with without_init():
+        ours = _network("unused.pth")
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None)
+        for layer in backbone.modules():
+            layer.__dict__.update({"eps": 0.0} if hasattr(layer, "eps") else {})
+        theirs = reference(backbone, classes)
     theirs.load_state_dict(dict(state))
     for network in (ours, theirs.eval()):
         network.transform.min_size, network.roi_heads.detections_per_img = (128,), 3
