@@ -23,6 +23,7 @@ from models.smpl_regressor import (
     AggregatedRefinement,
     DirectGraphRefinement,
     GlobalPredictor,
+    PartSizes,
     SMPLRegressor,
     WithoutRefinement,
 )
@@ -281,7 +282,7 @@ def _build_regressor(cfg: DaNetConfig, mean: MeanParams) -> nn.Module:
     if not cfg.decomposed:
         return GlobalPredictor(cfg.body_width)
     zero_features = torch.cat([mean.cam, mean.betas])[None], mean.pose_6d[None]
-    sizes = (cfg.body_width, cfg.limb_width, cfg.features, cfg.part_stride)
+    sizes = PartSizes(cfg.body_width, cfg.limb_width, cfg.features, cfg.part_stride)
     if cfg.refinement in LSTMS:
-        return LSTMS[cfg.refinement](*zero_features, *sizes)
-    return GRAPHS[cfg.refinement](*zero_features, *sizes, cfg.gcn_hidden)
+        return LSTMS[cfg.refinement](*zero_features, sizes)
+    return GRAPHS[cfg.refinement](*zero_features, sizes, cfg.gcn_hidden)

@@ -79,11 +79,11 @@ class IUVEstimator(nn.Module):
         backbone: nn.Module,
         ratio: Float[Tensor, "24"],
         offset: Float[Tensor, "24"],
-        vis_threshold: float = 0.5,
-        center_jitter: float = 0.1,
-        scale_jitter: float = 0.2,
-        learn_crops: bool = False,
-        part_stride: int = 1,
+        vis_threshold: float,
+        center_jitter: float,
+        scale_jitter: float,
+        learn_crops: bool,
+        part_stride: int,
     ):
         super().__init__()
         self.learn_crops = learn_crops

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from models.smpl_regressor import PartRegressor, Pose, apply_grouped, grouped_linear, raw_rotmat
+from models.smpl_regressor import PartRegressor, PartSizes, Pose, apply_grouped, grouped_linear, raw_rotmat
 from utils.skeleton import NUM_JOINTS, PART_CHILD, PART_PARENT
 
 if TYPE_CHECKING:
@@ -51,16 +51,9 @@ def two_layers(in_features: int, hidden: int, out_features: int) -> nn.Sequentia
 class DirectLSTMRefinement(PartRegressor):
     """LSTMs read the rotation features themselves; nine raw numbers a joint, no mean pose."""
 
-    def __init__(
-        self,
-        mean_cam_shape: Float[Tensor, "1 13"],
-        mean_pose: Float[Tensor, "1 144"],
-        body_width: int = 64,
-        limb_width: int = 64,
-        features: int = 128,
-        part_stride: int = 1,
-    ):
-        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features, part_stride)
+    def __init__(self, mean_cam_shape: Float[Tensor, "1 13"], mean_pose: Float[Tensor, "1 144"], sizes: PartSizes):
+        super().__init__(mean_cam_shape, mean_pose, sizes)
+        features = sizes.features
         self.limb_lstm = limb_lstm(features)
         self.pose_regressors = nn.ModuleList(grouped_linear(n * features, 9) for n in (1, 2))
         self.start_at_mean()
@@ -79,16 +72,9 @@ class LSTMRefinement(PartRegressor):
     In training it needs two samples: batch norm runs over the features of single joints.
     """
 
-    def __init__(
-        self,
-        mean_cam_shape: Float[Tensor, "1 13"],
-        mean_pose: Float[Tensor, "1 144"],
-        body_width: int = 64,
-        limb_width: int = 64,
-        features: int = 128,
-        part_stride: int = 1,
-    ):
-        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features, part_stride)
+    def __init__(self, mean_cam_shape: Float[Tensor, "1 13"], mean_pose: Float[Tensor, "1 144"], sizes: PartSizes):
+        super().__init__(mean_cam_shape, mean_pose, sizes)
+        features = sizes.features
         self.limb_lstm = limb_lstm(features)
         down = nn.ModuleList(two_layers(2 * features, 4 * features, features) for _ in range(NUM_JOINTS))
         self.rot2pos = nn.ModuleList([down])

@@ -52,6 +52,15 @@ class Pose(NamedTuple):
     aux_joints: tuple[Float[Tensor, "B 24 3"], ...] = ()
 
 
+class PartSizes(NamedTuple):
+    """Sizes of a regressor with parts, as `DaNetConfig` explains them."""
+
+    body_width: int
+    limb_width: int
+    features: int
+    part_stride: int
+
+
 class PartRegressor(nn.Module):
     """Base of the regressors with parts: body_net (camera, shape), limb_net and grouped layers (a feature a joint).
 
@@ -63,17 +72,14 @@ class PartRegressor(nn.Module):
         self,
         mean_cam_shape: Float[Tensor, "1 13"],
         mean_pose: Float[Tensor, "1 N"],
-        body_width: int = 64,
-        limb_width: int = 64,
-        features: int = 128,
-        part_stride: int = 1,
+        sizes: PartSizes,
     ):
         super().__init__()
         self.register_buffer("mean_cam_shape", mean_cam_shape.clone())
         self.register_buffer("mean_pose", mean_pose.clone())
-        self.body_net = stem_and_trunk(3 * NUM_CHANNELS, body_width, out_features=13)
-        self.limb_net = stem_and_trunk(3 * NUM_LOCAL, limb_width, pool=part_stride == 1)
-        self.limb_reslayer = GroupedLayer4(4 * limb_width, features)
+        self.body_net = stem_and_trunk(3 * NUM_CHANNELS, sizes.body_width, out_features=13)
+        self.limb_net = stem_and_trunk(3 * NUM_LOCAL, sizes.limb_width, pool=sizes.part_stride == 1)
+        self.limb_reslayer = GroupedLayer4(4 * sizes.limb_width, sizes.features)
 
     def start_at_mean(self, *layers: nn.Sequential) -> None:
         """Small first outputs of body_net and of grouped `layers`; the last step of a constructor."""
@@ -122,13 +128,11 @@ class AggregatedRefinement(PartRegressor):
         self,
         mean_cam_shape: Float[Tensor, "1 13"],
         mean_pose: Float[Tensor, "1 N"],
-        body_width: int = 64,
-        limb_width: int = 64,
-        features: int = 128,
-        part_stride: int = 1,
-        hidden: int = 256,
+        sizes: PartSizes,
+        hidden: int,
     ):
-        super().__init__(mean_cam_shape, mean_pose, body_width, limb_width, features, part_stride)
+        super().__init__(mean_cam_shape, mean_pose, sizes)
+        features = sizes.features
         self.edge_importance = nn.Parameter(torch.ones(1, NUM_PARTS, NUM_PARTS))
         self.register_buffer("I_n", torch.eye(NUM_PARTS)[None])
         self.register_buffer("A_mask", refinement_mask())
@@ -166,8 +170,8 @@ class AggregatedRefinement(PartRegressor):
 class WithoutRefinement(AggregatedRefinement):
     """Rotation to position features and back, nothing between; the layers left out stay in the file, frozen."""
 
-    def __init__(self, *args, **sizes):
-        super().__init__(*args, **sizes)
+    def __init__(self, *args):
+        super().__init__(*args)
         freeze(self.edge_importance, self.refine_gcn, self.coord_regressors[1])
 
     def position_stages(self, rotation: Float[Tensor, "B 24 D"]) -> tuple[Float[Tensor, "B 24 D"], ...]:
@@ -182,10 +186,8 @@ class DirectGraphRefinement(AggregatedRefinement):
 
     numbers = 9
 
-    def __init__(
-        self, mean_cam_shape: Float[Tensor, "1 13"], mean_pose: Float[Tensor, "1 144"], *args, **sizes
-    ):
-        super().__init__(mean_cam_shape, rot6d_to_rotmat(mean_pose).reshape(1, -1), *args, **sizes)
+    def __init__(self, mean_cam_shape: Float[Tensor, "1 13"], mean_pose: Float[Tensor, "1 144"], *args):
+        super().__init__(mean_cam_shape, rot6d_to_rotmat(mean_pose).reshape(1, -1), *args)
         freeze(self.r2p_gcn, self.p2r_gcn, self.coord_regressors)
 
     def pose(self, rotation: Float[Tensor, "B 24 D"]) -> Pose:
@@ -205,7 +207,7 @@ def freeze(*unused: nn.Module | nn.Parameter) -> None:
 class GlobalPredictor(nn.Module):
     """The baseline without parts: all 229 numbers from the global maps, raw (no mean, matrices as they come)."""
 
-    def __init__(self, body_width: int = 64):
+    def __init__(self, body_width: int):
         super().__init__()
         self.Conv_Body = stem_and_trunk(3 * NUM_CHANNELS, body_width, out_features=229)
 

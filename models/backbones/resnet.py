@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from utils.skeleton import NUM_PARTS
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -138,17 +140,16 @@ def stem_and_trunk(
 class GroupedLayer4(nn.Module):
     """`layer4` of the limb net, with its own weights for each of the parts, and average pooling."""
 
-    def __init__(self, in_channels: int, channels: int, num_parts: int = 24):
+    def __init__(self, in_channels: int, channels: int):
         super().__init__()
-        self.num_parts = num_parts
         self.layer4 = basic_layer(
-            num_parts * in_channels, num_parts * channels, 2, stride=2, groups=num_parts
+            NUM_PARTS * in_channels, NUM_PARTS * channels, 2, stride=2, groups=NUM_PARTS
         )
 
     def forward(self, x: Float[Tensor, "BP C H W"]) -> Float[Tensor, "B P D"]:
         """A feature vector for each part of each sample from maps in the order sample, part."""
-        joint_major = x.reshape(-1, self.num_parts * x.shape[1], *x.shape[2:])  # [B, P*C, H, W]
-        return self.layer4(joint_major).mean(dim=(2, 3)).unflatten(1, (self.num_parts, -1))
+        joint_major = x.reshape(-1, NUM_PARTS * x.shape[1], *x.shape[2:])  # [B, P*C, H, W]
+        return self.layer4(joint_major).mean(dim=(2, 3)).unflatten(1, (NUM_PARTS, -1))
 
 
 def bottleneck_layer(in_channels: int, channels: int, num_blocks: int, stride: int = 1) -> nn.Sequential:
