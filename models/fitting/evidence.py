@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,42 +25,31 @@ NUM_CELLS = 160  # of the person's, spread evenly over them
 NUM_OUTLINE = 130  # vertices that belong on the person
 DOUBTFUL, SURE = 0.1, 0.6  # scores of keypoints that count nothing, and in full
 SURE_SPREAD = 0.1  # of a heat map, halves of the crop's side, where a centre counts half
-
-
-@dataclass(frozen=True)
-class EvidenceWeights:
-    """What a term of the objective weighs in all, and the distances (-1..1 of the crop) from which it counts little."""
-
-    centers: float = 36.0
-    keypoints: float = 500.0
-    cells: float = 96.0
-    outline: float = 24.0
-    centers_sigma: float = 0.2
-    keypoints_sigma: float = 0.2
-    cells_sigma: float = 0.2
-    outline_sigma: float = 0.1
+# Of the joints' centres, the keypoints, the cells and the outline: what each term of the objective weighs in all, and
+# the distance (-1..1 of the crop) from which a point counts little.
+CENTERS, KEYPOINTS, CELLS, OUTLINE = 36.0, 500.0, 96.0, 24.0
+SIGMAS = (0.2, 0.2, 0.2, 0.1)
 
 
 class EvidenceReader:
     """Reads the evidence of a batch of network outputs."""
 
-    def __init__(self, body: PointBody, atlas: Atlas, weights: EvidenceWeights = EvidenceWeights()):
-        self.body, self.weights = body, weights
+    def __init__(self, body: PointBody, atlas: Atlas):
+        self.body = body
         device = body.joints.device
         self._surface = surface_table(atlas).to(device)
         first, end = body.first_joint, body.first_keypoint + NUM_COCO
         self._joints = torch.arange(first, end, device=device)  # and keypoints
         self._outline = torch.linspace(0, body.first_joint - 1, NUM_OUTLINE, device=device).long()
         counts = torch.tensor([NUM_JOINTS, NUM_COCO, NUM_CELLS, NUM_OUTLINE], device=device)
-        sigma = (weights.centers_sigma, weights.keypoints_sigma, weights.cells_sigma, weights.outline_sigma)
-        self._sigma = torch.tensor(sigma, device=device).repeat_interleave(counts)
+        self._sigma = torch.tensor(SIGMAS, device=device).repeat_interleave(counts)
 
     def __call__(self, estimate: IUVEstimate) -> Evidence:
         """The evidence of raw maps, centres and keypoints.
 
         Points that are not finite, and maps without a person, weigh nothing; keypoints weigh by their scores.
         """
-        w, centers, keypoints = self.weights, estimate.centers, estimate.keypoints
+        centers, keypoints = estimate.centers, estimate.keypoints
         if keypoints is None:
             keypoints = centers.new_zeros(len(centers), NUM_COCO, 3)
         vertices, places, trust, is_person = self._cells(estimate.iuv)
@@ -73,10 +61,10 @@ class EvidenceReader:
         batch = len(centers)
         numbers = [self._joints.expand(batch, -1), vertices, self._outline.expand(batch, -1)]
         weight = [
-            center_trust * (w.centers / NUM_JOINTS),
-            keypoint_trust(keypoints[..., 2]) * (w.keypoints / NUM_COCO),
-            trust * (w.cells / NUM_CELLS),
-            shown[:, None].expand(-1, NUM_OUTLINE) * (w.outline / NUM_OUTLINE),
+            center_trust * (CENTERS / NUM_JOINTS),
+            keypoint_trust(keypoints[..., 2]) * (KEYPOINTS / NUM_COCO),
+            trust * (CELLS / NUM_CELLS),
+            shown[:, None].expand(-1, NUM_OUTLINE) * (OUTLINE / NUM_OUTLINE),
         ]
         return Evidence(
             self.body.rest(torch.cat(numbers, dim=1)),

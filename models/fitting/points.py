@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 NUM_BETAS = 10
 # Unknowns of a person: 72 of the pose, 10 of the shape, log s, tx, ty.
-POSE, BETAS, CAMERA = slice(0, 72), slice(72, 82), slice(82, 85)
-UNKNOWNS = 85
+POSE, BETAS = slice(0, 72), slice(72, 82)
 # Standard deviations; no person of a thousand has a shape beyond, nor has one that networks learn from.
 MAX_BETA = 3.0
 
