@@ -24,6 +24,7 @@ from utils.body import OPEN_DIR
 from utils.checkpoint import weights_id
 from utils.command_line import ALL_GOOD, SOME_SKIPPED
 from utils.config import option
+from utils.geometry import CROP_MODES
 from utils.images import to_bytes
 from utils.runtime import Processes
 from utils.structures import PlannedBatch
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 log = logging.getLogger(__name__)
-
-CROP_MODES = ("warp", "legacy")
 
 
 @dataclass(frozen=True)
