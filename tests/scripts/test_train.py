@@ -15,7 +15,7 @@ from utils.checkpoint import load_checkpoint, load_danet
 
 TINY = (
     "--model danet --backbone resnet --resnet_width 4 --resnet_blocks 1 1 1 1 --deconv_width 8 --body_width 4 "
-    "--limb_width 4 --gcn_hidden 8 --device cpu --num_workers 0 --vis_interval 2 --summary_steps 1"
+    "--limb_width 4 --gcn_hidden 8 --device cpu --num_workers 0 --summary_steps 1"
 ).split()
 UNLESS_GIVEN = {
     "--train_data": "synthetic", "--synthetic_size": "4", "--test_steps": "0", "--batch_size": "2", "--features": "8",
@@ -41,7 +41,7 @@ def weights(log_dir, step):
 def finished(tmp_path_factory):
     """Two steps of each stage with images and scores."""
     path = tmp_path_factory.mktemp("run")
-    more = "--num_epochs 3 --test_steps 6 --test_size 2 --checkpoint_steps 1 --keep 9".split()
+    more = "--num_epochs 3 --test_steps 6 --test_size 2 --vis_interval 2 --checkpoint_steps 1 --keep 9".split()
     assert run(path, *STAGES, *more) == 0
     return path
 
@@ -87,10 +87,10 @@ def test_stages_train_what_they_should(finished):
 
 
 def test_resumed_run_equals_an_unbroken_one(finished, tmp_path):
-    """From the middle of an epoch; test_resume.py continues at the end of one."""
-    assert run(tmp_path, *STAGES, "--num_epochs", "3", "--time_to_run", "0") == 0
-    assert run(tmp_path, *STAGES, "--num_epochs", "3", "--resume") == 0
-    whole, broken = weights(finished, 6), weights(tmp_path, 6)
+    """From the middle of an epoch; test_processes.py continues at the end of one."""
+    assert run(tmp_path, *STAGES, "--num_epochs", "2", "--time_to_run", "0") == 0
+    assert run(tmp_path, *STAGES, "--num_epochs", "2", "--resume") == 0
+    whole, broken = weights(finished, 4), weights(tmp_path, 4)
     for a, b in ((whole["model"], broken["model"]), (whole["average"]["state"], broken["average"]["state"])):
         assert all(torch.equal(a[key], b[key]) for key in a)
 
@@ -106,9 +106,10 @@ def test_resuming_with_another_meaning_is_refused(finished, capfd):
 
 def test_a_given_checkpoint_is_continued_in_a_new_folder(tmp_path, capfd):
     """Newer checkpoints of the old folder must not be taken for the new run's."""
-    assert run(tmp_path, *"--num_epochs 1 --checkpoint_steps 1 --timestamp old".split()) == 0
+    assert run(tmp_path, *"--no_decomposed --num_epochs 1 --checkpoint_steps 1 --timestamp old".split()) == 0
     first = tmp_path / "t" / "log_old" / "checkpoints" / "00000001.pt"
-    assert run(tmp_path, "--timestamp", "new", "--checkpoint", str(first), "--num_epochs", "1") == 0
+    more = "--no_decomposed --timestamp new --num_epochs 1 --checkpoint".split()
+    assert run(tmp_path, *more, str(first)) == 0
     (left,) = (tmp_path / "t" / "log_new" / "checkpoints").iterdir()
     a, b = (load_checkpoint(path)["model"] for path in (left, first.with_name("00000002.pt")))
     assert all(torch.equal(a[key], b[key]) for key in a)
