@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models import DaNetConfig
+from models.backbones.resnet import BasicBlock
 from utils.geometry import project_to_crop
 from utils.structures import DensePosePoints, Sample, SMPLOutput
 
@@ -27,6 +28,18 @@ def without_init() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("kaiming_uniform_", "kaiming_normal_", "uniform_", "normal_"):
             patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
+
+
+@contextmanager
+def shallow() -> Iterator[None]:
+    """Networks built inside have one block a layer behind the maps: exporters take their time by the layers."""
+
+    def one_block(in_channels, channels, num_blocks, stride=1, groups=1):
+        return torch.nn.Sequential(BasicBlock(in_channels, channels, stride, groups))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.backbones.resnet.basic_layer", one_block)
         yield
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, shallow
 
 import demo
 from models import InferenceConfig, build_danet, load_predictor
@@ -25,6 +25,12 @@ from utils.checkpoint import export_safetensors
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SMALL = replace(TINY, backbone="resnet")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow_networks():
+    with shallow():
+        yield
 
 
 @pytest.fixture(scope="module")

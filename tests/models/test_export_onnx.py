@@ -7,22 +7,16 @@ import sys
 import onnx
 import pytest
 import torch
+from tiny import shallow
 from tiny_demo import NETWORK, TINY, write_weights
 
 from models import DaNetConfig, build_danet
-from models.backbones.resnet import BasicBlock
 from models.inference import export_onnx
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shallow():
-    """One block a layer behind the maps: the exporter takes its time by the number of operations."""
-
-    def one_block(in_channels, channels, num_blocks, stride=1, groups=1):
-        return torch.nn.Sequential(BasicBlock(in_channels, channels, stride, groups))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.backbones.resnet.basic_layer", one_block)
+def shallow_networks():
+    with shallow():
         yield
 
 
