@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_demo import write_weights
 
 from models import SMPL
 from utils.body import BodyAssets, resolve_body
@@ -28,10 +29,10 @@ cv2.setNumThreads(1)
 
 # Files that take longest, the slowest first: begun early, they leave no process waiting for another at the end.
 SLOW_FILES = (
-    "test_processes", "test_eval", "test_export_onnx", "test_train_labelled", "test_no_network", "test_train",
-    "test_demo", "test_network_goldens", "test_doctor", "test_backends", "test_variants", "test_danet",
-    "test_app", "test_video_run", "test_flat_memory", "test_script", "test_demo_densepose", "test_hostile_files",
-    "test_person", "test_synthetic", "test_predictor", "test_gallery", "test_torchvision_detector", "test_hmr",
+    "test_processes", "test_eval", "test_network_goldens", "test_export_onnx", "test_train", "test_no_network",
+    "test_demo", "test_backends", "test_variants", "test_train_labelled", "test_video_run", "test_doctor",
+    "test_hostile_files", "test_app", "test_demo_densepose", "test_flat_memory", "test_danet", "test_person",
+    "test_gallery", "test_torchvision_detector", "test_synthetic", "test_predictor", "test_hmr", "test_script",
 )  # fmt: skip
 
 
@@ -71,6 +72,12 @@ def assets() -> BodyAssets:
 def smpl(assets) -> SMPL:
     """The layer that poses the open body."""
     return SMPL(assets.body, assets.extra, assets.surface)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A file of random weights for the network of tiny_demo.py."""
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 # ---------------------------------------------------------------------------------------------------- network

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_demo import FLAGS, TINY, write_weights
+from tiny_demo import FLAGS, TINY
 
 import demo
 from models import DaNetConfig, ImageResult, InferenceConfig, Predictor, load_predictor
@@ -23,11 +23,6 @@ from utils.io import load_npz
 from utils.people import Detection
 
 BOXES = [(10, 10, 60, 100), (70, 5, 60, 110)]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

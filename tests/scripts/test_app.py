@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image
-from tiny_demo import TINY, write_weights
+from tiny_demo import TINY
 
 import app
 from datasets.people.video import VideoFrames
@@ -28,8 +28,7 @@ from utils.io.video import VideoFile
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    weights = write_weights(tmp_path_factory.mktemp("weights"))
+def settings(weights):
     return {"checkpoint": str(weights), "body": "open", "device": "cpu", "network": DaNetConfig(**TINY)}
 
 

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_demo import FLAGS, TINY, write_weights
+from tiny_demo import FLAGS, TINY
 
 import demo
 from models import SMPL, DaNetConfig, build_danet
@@ -20,11 +20,6 @@ from models.inference import image_files
 from utils.checkpoint import export_safetensors
 from utils.io import writers as safe_write
 from utils.skeleton import JOINT_NAMES
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 def run(weights, source, out, *more):

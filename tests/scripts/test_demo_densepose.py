@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_demo import FLAGS, write_weights
+from tiny_demo import FLAGS
 
 import demo
 from models.inference.dense_files import DenseFiles, charts_warning
@@ -20,11 +20,6 @@ from utils.io.video import VideoFile
 
 ROOT = Path(__file__).resolve().parents[2]
 VIRIDIS_0 = (68, 1, 84)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 def run(weights, out, *more):

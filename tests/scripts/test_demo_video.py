@@ -8,16 +8,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_demo import FLAGS, write_weights
+from tiny_demo import FLAGS
 
 import demo
 from utils.body import load_open_body, standing_height
 from utils.io.video import VideoFile
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

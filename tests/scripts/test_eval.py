@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from labelled import write_image, write_photographs
-from tiny_demo import NETWORK, write_weights
+from tiny_demo import NETWORK
 from torchvision.models.resnet import Bottleneck, ResNet
 
 import eval as evaluation
@@ -33,11 +33,6 @@ def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     write_sets(folder, load_resources("eval"), PEOPLE, seed=0, overwrite=True)
     return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(autouse=True)

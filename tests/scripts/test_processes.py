@@ -18,7 +18,7 @@ import torch
 from forked_runs import Runner, flags
 from labelled import waves, write_image
 from shared_step import gradients
-from tiny_demo import FLAGS, write_weights
+from tiny_demo import FLAGS
 
 import demo
 import eval as evaluation
@@ -200,11 +200,6 @@ def test_refusals():
         StepSampler(7, 8, 1)
     with pytest.raises(ValueError, match="sync_bn"):
         distribute(torch.nn.Linear(1, 1), Processes(), torch.device("cpu"), sync_bn=True)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 def test_two_processes_give_the_scores_of_one(runner, weights, tmp_path):
