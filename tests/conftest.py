@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import crossing
 import cv2
 import numpy as np
 import pytest
@@ -78,6 +79,14 @@ def smpl(assets) -> SMPL:
 def weights(tmp_path_factory) -> Path:
     """A file of random weights for the network of tiny_demo.py."""
     return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """A video of two people who cross."""
+    path = tmp_path_factory.mktemp("clip") / "two people.mp4"
+    crossing.write_clip(path)
+    return path
 
 
 # ---------------------------------------------------------------------------------------------------- network

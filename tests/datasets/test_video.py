@@ -18,13 +18,6 @@ from utils.io.video import VideoFile
 SIZE, FPS, FRAMES = (320, 240), crossing.FPS, crossing.FRAMES
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "two people.mp4"
-    crossing.write_clip(path)
-    return path
-
-
 def test_frames_of_a_file_come_in_order_with_their_times(clip):
     frames = VideoFrames(str(clip))
     assert (frames.size, frames.fps, frames.count, frames.stem) == (SIZE, FPS, FRAMES, "two people")

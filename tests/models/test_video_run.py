@@ -16,14 +16,6 @@ from utils.skeleton import JOINT_NAMES
 from utils.smoothing import BodySmoother, to_crop, to_image
 from utils.structures import SMPLParams
 
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "two people.mp4"
-    crossing.write_clip(path)
-    return path
-
-
 # ----------------------------------------------------------------------------------------------------- smoothing
 
 

@@ -14,13 +14,6 @@ from utils.script import StopSignals
 EARLIER = DEMO.encode()
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "two people.mp4"
-    crossing.write_clip(path)
-    return path
-
-
 @pytest.fixture
 def earlier(tmp_path):
     """Files of an earlier run, which has more people and another format."""
