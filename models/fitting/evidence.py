@@ -27,7 +27,7 @@ DOUBTFUL, SURE = 0.1, 0.6  # scores of keypoints that count nothing, and in full
 SURE_SPREAD = 0.1  # of a heat map, halves of the crop's side, where a centre counts half
 # Of the joints' centres, the keypoints, the cells and the outline: what each term of the objective weighs in all, and
 # the distance (-1..1 of the crop) from which a point counts little.
-CENTERS, KEYPOINTS, CELLS, OUTLINE = 36.0, 500.0, 96.0, 24.0
+CENTERS, KEYPOINTS, CELLS, OUTLINE = 36.0, 500.0, 48.0, 48.0
 SIGMAS = (0.2, 0.2, 0.2, 0.1)
 
 
