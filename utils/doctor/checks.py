@@ -32,7 +32,7 @@ SHIPPED_IDS = {
     "pose_prior.npz": "87cce43ea749",
     "smpl_mean_params.npz": "6fd6dd687800",
     "learned_ratio.json": "0dbf459ec86b",
-    "danet_s.safetensors": "c88dd2d53296",
+    "danet_s.safetensors": "68a8fde9c5e6",
     "movenet_thunder.safetensors": "0ff08ca2d968",
     "movenet_trunk.safetensors": "4d4408a1bbb8",
     "movenet_multipose.onnx": "c81951eb1aa1",
