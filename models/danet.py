@@ -223,7 +223,7 @@ class DaNet(nn.Module):
     def forward_estimated(self, image: Float[Tensor, "B 3 224 224"]) -> DaNetOutput:
         """Raw maps of the estimator as it is, in evaluation mode and without gradients, and the body of them.
 
-        It lets the regressor learn what the estimator's errors are like, at half the cost of a whole step.
+        It lets the regressor learn what the estimator's errors are like, at two thirds of the cost of a whole step.
         """
         is_training = self.img2iuv.training
         self.img2iuv.eval()

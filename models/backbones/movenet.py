@@ -181,18 +181,20 @@ class MoveNetTrunk(FeaturePyramid):
         x = image.contiguous(memory_format=torch.channels_last)
         # MoveNet's own range, RGB in [-1, 1]; not folded into the stem, whose zero padding is mid-grey here.
         x = x * self.input_scale + self.input_shift
-        return self.fine_part(x)
+        x = F.relu6(self.stem(x), inplace=True)
+        for block in self.blocks[: self.taps[0] + 1]:
+            x = block(x)
+        return x
 
-    @property
-    def fine_part(self) -> nn.Sequential:
-        """The layers up to the features at stride 4."""
-        return nn.Sequential(self.stem, nn.ReLU6(inplace=True), *self.blocks[: self.taps[0] + 1])
+    def fine_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the layers up to the features at stride 4."""
+        return [*self.stem.parameters(), *self.blocks[: self.taps[0] + 1].parameters()]
 
     def deep_levels(self, fine: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What `levels` gives, of the features at stride 4."""
         x, levels = fine, [fine]
-        for i in range(self.taps[0] + 1, len(self.blocks)):
-            x = self.blocks[i](x)
+        for i, block in enumerate(self.blocks[self.taps[0] + 1 :], start=self.taps[0] + 1):
+            x = block(x)
             if i in self.taps:
                 levels.append(x)
         return F.relu6(self.top(x), inplace=True), levels[::-1]

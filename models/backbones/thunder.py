@@ -105,8 +105,9 @@ class ThunderBackbone(nn.Module):
     def __init__(self, width: int, learn_trunk: bool = False) -> None:
         super().__init__()
         self.out_channels, self.learn_trunk = width, learn_trunk
-        self.trunk = MoveNetTrunk(**THUNDER).requires_grad_(learn_trunk)
-        self.trunk.fine_part.requires_grad_(False)
+        self.trunk = MoveNetTrunk(**THUNDER).requires_grad_(False)
+        for parameter in self.learning_trunk():
+            parameter.requires_grad_(True)
         self.keypoints = KeypointHeads(self.trunk.out_channels).requires_grad_(False)
         self.pyramid = FeaturePyramid(self.trunk.deep_channels, self.trunk.level_channels, PYRAMID_CHANNELS)
         self.person = nn.Conv2d(NUM_COCO, self.pyramid.out_channels, 1)
@@ -114,7 +115,7 @@ class ThunderBackbone(nn.Module):
 
     def learning_trunk(self) -> list[nn.Parameter]:
         """Parameters of the trunk that learn: none, or those behind the features at stride 4."""
-        fixed = set(self.trunk.fine_part.parameters())
+        fixed = set(self.trunk.fine_parameters())
         return [p for p in self.trunk.parameters() if p not in fixed] if self.learn_trunk else []
 
     @property

@@ -26,6 +26,10 @@ class Need:
     label: str  # of `datasets.label_counts`
     is_of_body: bool  # a loss of the regressor; otherwise of the estimator
 
+    def counts_in(self, stage: Stage) -> bool:
+        """Whether the stage has these losses."""
+        return stage.trains_regressor if self.is_of_body else stage.trains_estimator
+
 
 _2D = "keypoints_2d_weight"
 NEEDS = (
@@ -69,8 +73,7 @@ def require_fed(weights: LossWeights, counts: Counts, stages: Sequence[Stage]) -
     """Warn of losses that no label feeds. Raises ValueError for a stage in which that is so of all of them."""
     fed, hungry = feeding(weights, counts), {}
     for stage in stages:
-        learning = {Stage.IUV: (False,), Stage.JOINT: (False, True)}.get(stage, (True,))
-        needs = [need for need in NEEDS if need.losses in fed and need.is_of_body in learning]
+        needs = [need for need in NEEDS if need.losses in fed and need.counts_in(stage)]
         if not any(fed[need.losses] for need in needs):
             raise ValueError(_nothing_to_learn(stage, needs, counts))
         of_body = [need for need in needs if need.is_of_body]

@@ -14,6 +14,16 @@ class Stage(Enum):
     ESTIMATED = auto()
     JOINT = auto()
 
+    @property
+    def trains_estimator(self) -> bool:
+        """Whether the IUV estimator learns."""
+        return self in (Stage.IUV, Stage.JOINT)
+
+    @property
+    def trains_regressor(self) -> bool:
+        """Whether the body's regressor learns."""
+        return self is not Stage.IUV
+
 
 @dataclass(frozen=True)
 class Stages:

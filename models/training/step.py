@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +63,16 @@ class SupervisedNetwork(nn.Module):
                 output = self.network.forward_rendered(targets.iuv, targets.centers[..., :2])
             else:
                 image = image.contiguous(memory_format=torch.channels_last)
-                forward = partial(self.network, iuv_only=stage is Stage.IUV)
-                output = (self.network.forward_estimated if stage is Stage.ESTIMATED else forward)(image)
+                if stage is Stage.ESTIMATED:
+                    output = self.network.forward_estimated(image)
+                else:
+                    output = self.network(image, iuv_only=stage is Stage.IUV)
         output = output.map(lambda t: t.float())
-        maps_learn = stage in (Stage.IUV, Stage.JOINT)
-        losses = self.iuv_criterion(output, targets) if maps_learn else {}
-        if self.released is not None and maps_learn:
+        losses = self.iuv_criterion(output, targets) if stage.trains_estimator else {}
+        if self.released is not None and stage.trains_estimator:
             difference = self.released.difference(output.iuv.trunk)
             losses["loss_keypoint_features"] = self.weights.keypoint_features_weight * difference
-        if stage is not Stage.IUV:
+        if stage.trains_regressor:
             losses |= self.smpl_criterion(output, targets)
         if self.shares > 1:  # the average over shares of a sum must be the sum
             losses |= {name: self.shares * losses[name] for name in SUMMED if name in losses}

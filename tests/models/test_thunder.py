@@ -96,7 +96,7 @@ def test_a_trunk_that_learns_keeps_what_the_keypoint_heads_read():
     model = build_danet(replace(preset("danet_s"), learn_trunk=True))
     start_weights(model, "auto", "")
     backbone = model.img2iuv.iuv_est.train()
-    fixed = len(list(backbone.trunk.fine_part.parameters()))
+    fixed = len(backbone.trunk.fine_parameters())
     learning = pretrained_parameters(model)
     assert len(learning) == len(list(backbone.trunk.parameters())) - fixed and all(p.requires_grad for p in learning)
     released, batch = ReleasedFeatures(WEIGHTS), image("rendered_2", 96)
@@ -107,7 +107,7 @@ def test_a_trunk_that_learns_keeps_what_the_keypoint_heads_read():
     grown = [p for p in backbone.trunk.parameters() if p.grad is not None and p.grad.abs().max() > 0]
     own_pyramid = [*backbone.trunk.bridge.parameters(), *backbone.trunk.laterals.parameters()]
     assert len(grown) == len(learning) - len(own_pyramid) - len(list(backbone.trunk.smooth.parameters()))
-    assert all(p.grad is None for p in backbone.trunk.fine_part.parameters())
+    assert all(p.grad is None for p in backbone.trunk.fine_parameters())
     with torch.no_grad():
         backbone.trunk.blocks[5].project.weight.add_(0.01)
     moved = released.difference(backbone(batch).trunk)

@@ -88,9 +88,9 @@ def test_stages_train_what_they_should(finished):
 
 def test_resumed_run_equals_an_unbroken_one(finished, tmp_path):
     """From the middle of an epoch; test_processes.py continues at the end of one."""
-    assert run(tmp_path, *STAGES, "--num_epochs", "2", "--time_to_run", "0") == 0
-    assert run(tmp_path, *STAGES, "--num_epochs", "2", "--resume") == 0
-    whole, broken = weights(finished, 4), weights(tmp_path, 4)
+    assert run(tmp_path, *STAGES, "--num_epochs", "3", "--time_to_run", "0") == 0
+    assert run(tmp_path, *STAGES, "--num_epochs", "3", "--resume") == 0
+    whole, broken = weights(finished, 6), weights(tmp_path, 6)
     for a, b in ((whole["model"], broken["model"]), (whole["average"]["state"], broken["average"]["state"])):
         assert all(torch.equal(a[key], b[key]) for key in a)
 
